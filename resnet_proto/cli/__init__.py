@@ -1,0 +1,1 @@
+"""The command ``resnet-proto``. Each command's module is imported when it is called."""

@@ -1,0 +1,36 @@
+"""BatchNorm: normalise each channel. batch_norm_layer.cpp"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resnet_proto.errors import ShapeError
+from resnet_proto.layers.base import Field, Layer, Shape, register
+
+
+@register
+class BatchNorm(Layer):
+    """(x - mean) / sqrt(variance + eps); no gamma and beta, those are Scale's.
+
+    Three blobs, statistics all: mean and variance, both multiplied by
+    ``scale_factor``, and that factor. A factor of 0 gives mean 0, variance 0.
+    """
+
+    message = "batch_norm_param"
+    learned = False
+
+    use_global_stats: Field[bool | None] = Field(None)
+    moving_average_fraction = Field(0.999)
+    eps = Field(1e-5)
+
+    def blob_names(self, count: int) -> tuple[str, ...]:
+        return ("mean", "variance", "scale_factor")[:count]
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
+        channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
+        return {"mean": (channels,), "variance": (channels,), "scale_factor": (1,)}
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) < 2:
+            raise ShapeError("needs a bottom with a channel axis; a 1-D one aborts Caffe when run")
+        return [bottoms[0]]

@@ -1,0 +1,138 @@
+"""Convolution over any number of spatial axes. base_conv_layer.cpp, conv_layer.cpp"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_proto.errors import ShapeError
+from resnet_proto.layers.base import (
+    MAX_COUNT,
+    Field,
+    Layer,
+    Shape,
+    axis_index,
+    count,
+    dims,
+    register,
+)
+
+
+@register
+class Convolution(Layer):
+    """Cross-correlation with zero padding; the weight is (out, in / group, kernel ...)."""
+
+    message = "convolution_param"
+    n_bottoms = (1, MAX_COUNT)
+    n_tops = (1, MAX_COUNT)
+
+    num_output = Field(0)
+    bias_term = Field(True)
+    pad: Field[tuple[int, ...]] = Field(())
+    kernel_size: Field[tuple[int, ...]] = Field(())
+    group = Field(1)
+    stride: Field[tuple[int, ...]] = Field(())
+    weight_filler: Field[dict[str, Any]] = Field({})
+    bias_filler: Field[dict[str, Any]] = Field({})
+    pad_h = Field(0)
+    pad_w = Field(0)
+    kernel_h = Field(0)
+    kernel_w = Field(0)
+    stride_h = Field(0)
+    stride_w = Field(0)
+    engine = Field("DEFAULT")
+    axis = Field(1)
+    force_nd_im2col = Field(False)
+    dilation: Field[tuple[int, ...]] = Field(())
+
+    def resolved(self) -> dict[str, Any]:
+        """Defaults filled in; one value for all axes and the same value twice are one thing."""
+        own = super().resolved()
+        for key, default in (("kernel_size", ()), ("stride", (1,)), ("pad", (0,)), ("dilation", (1,))):
+            values = own[key] or default
+            own[key] = values[:1] if len(set(values)) == 1 else values
+        return own
+
+    def windows(self, n_axes: int) -> tuple[Shape, Shape, Shape, Shape]:
+        """Kernel, stride, pad and dilation, one value for each spatial axis (rows first).
+
+        Raises:
+            ShapeError: two ways of giving one value, or the wrong number of values.
+        """
+        return (
+            self._spatial("kernel_size", "kernel", n_axes, None),
+            self._spatial("stride", "stride", n_axes, 1),
+            self._spatial("pad", "pad", n_axes, 0),
+            self._spatial("dilation", "", n_axes, 1),
+        )
+
+    def _spatial(self, repeated: str, prefix: str, n_axes: int, default: int | None) -> Shape:
+        values: Shape = self.param.get(repeated, ())
+        pair = [self.param.get(f"{prefix}_{side}") for side in "hw"]
+        if prefix and pair != [None, None]:
+            if values or n_axes != 2 or None in pair:
+                raise ShapeError(
+                    f"{prefix}_h and {prefix}_w go together, in 2-D, and without {repeated}"
+                )
+            values = (pair[0] or 0, pair[1] or 0)
+        if not values and default is not None:
+            values = (default,)
+        if len(values) == 1:
+            values *= n_axes
+        if len(values) != n_axes:
+            raise ShapeError(
+                f"{repeated} has {len(values)} values for {n_axes} spatial axes; "
+                "give one, or one for each"
+            )
+        least = 0 if repeated == "pad" else 1
+        if min(values, default=least) < least:
+            raise ShapeError(f"{repeated} is {dims(values)}; {least} is the least it can be")
+        return values
+
+    def blob_names(self, count: int) -> tuple[str, ...]:
+        return ("weight", "bias")[:count]
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
+        channel = axis_index(self.axis, bottoms[0])
+        kernel = self.windows(len(bottoms[0]) - channel - 1)[0]
+        shapes = {"weight": (self.num_output, bottoms[0][channel] // self.group, *kernel)}
+        if self.bias_term:
+            shapes["bias"] = (self.num_output,)
+        return shapes
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape = bottoms[0]
+        channel = axis_index(self.axis, shape)
+        if self.num_output < 1:
+            raise ShapeError(f"num_output is {self.num_output}; at least 1 is needed")
+        if self.group < 1 or shape[channel] % self.group or self.num_output % self.group:
+            raise ShapeError(
+                f"group {self.group} does not divide {shape[channel]} channels "
+                f"and num_output {self.num_output}"
+            )
+        if any(other != shape for other in bottoms):
+            raise ShapeError(f"bottoms differ: {', '.join(map(dims, bottoms))}")
+        if len(self.tops) != len(bottoms):
+            raise ShapeError(f"has {len(bottoms)} bottom and {len(self.tops)} top; one for each")
+        kernel, stride, pad, dilation = self.windows(len(shape) - channel - 1)
+        out = tuple(
+            conv_size(*axis) for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
+        )
+        if min(out, default=1) < 1:
+            raise ShapeError(
+                f"kernel {dims(kernel)} is larger than the padded bottom {dims(shape)}; "
+                "the output would be empty"
+            )
+        return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
+
+    def macs(self, bottoms: Sequence[Shape]) -> int:
+        channel = axis_index(self.axis, bottoms[0])
+        per_value = count(self.blob_shapes(bottoms)["weight"][1:])
+        images = count(bottoms[0][:channel])
+        return sum(images * count(top[channel:]) * per_value for top in self.top_shapes(bottoms))
+
+
+def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+    """Output size along one axis; C++ division truncates towards zero. conv_layer.cpp"""
+    span = size + 2 * pad - (dilation * (kernel - 1) + 1)
+    return (span // stride if span >= 0 else -(-span // stride)) + 1

@@ -1,0 +1,42 @@
+"""InnerProduct: a matrix times everything from ``axis`` on. inner_product_layer.cpp"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from resnet_proto.errors import ShapeError
+from resnet_proto.layers.base import Field, Layer, Shape, axis_index, count, register
+
+
+@register
+class InnerProduct(Layer):
+    """x W^T + b, with x flattened in the order C, H, W; the weight is (out, in)."""
+
+    message = "inner_product_param"
+
+    num_output = Field(0)
+    bias_term = Field(True)
+    weight_filler: Field[dict[str, Any]] = Field({})
+    bias_filler: Field[dict[str, Any]] = Field({})
+    axis = Field(1)
+    transpose = Field(False)
+
+    def blob_names(self, count: int) -> tuple[str, ...]:
+        return ("weight", "bias")[:count]
+
+    def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
+        inputs = count(bottoms[0][axis_index(self.axis, bottoms[0]) :])
+        pair = (self.num_output, inputs)
+        shapes: dict[str, Shape] = {"weight": pair[::-1] if self.transpose else pair}
+        if self.bias_term:
+            shapes["bias"] = (self.num_output,)
+        return shapes
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if self.num_output < 1:
+            raise ShapeError(f"num_output is {self.num_output}; at least 1 is needed")
+        return [(*bottoms[0][: axis_index(self.axis, bottoms[0])], self.num_output)]
+
+    def macs(self, bottoms: Sequence[Shape]) -> int:
+        return count(bottoms[0]) * self.num_output

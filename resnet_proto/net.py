@@ -1,0 +1,214 @@
+"""A net: layers in order, and the walk that says what flows between them.
+
+    Net -> walk -> for each layer: bottom shapes, top shapes, blob shapes, MACs
+
+The only meeting point of the four flows. Nothing here knows what a stage is,
+and nothing here holds an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer with the shapes that reach it and leave it."""
+
+    layer: Layer
+    label: str
+    """The layer's name; the second layer of one name is ``name#2``. Weights are found by it."""
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    blobs: Mapping[str, Shape]
+    macs: int
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net as its prototxt says it.
+
+    Args:
+        name: the net's own name.
+        layers: in the order of the file, all phases.
+        fields: every other field of Caffe's ``NetParameter`` that was set (``input``,
+            ``input_dim``, ``input_shape``, ``state`` ...), by name.
+    """
+
+    name: str = ""
+    layers: tuple[Layer, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", normal(self.fields))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.layers))
+
+    def upgraded(self) -> Net:
+        """The net with its old ``input`` fields as an Input layer.
+
+        Source: upgrade_proto.cpp, UpgradeNetInput.
+
+        Raises:
+            NetError: the number of shapes does not fit the number of inputs.
+        """
+        names = self.fields.get("input", ())
+        shapes = [tuple(s.get("dim", ())) for s in self.fields.get("input_shape", ())]
+        flat = self.fields.get("input_dim", ())
+        rest = {k: v for k, v in self.fields.items() if not k.startswith("input")}
+        if shapes and flat:
+            raise NetError("the net has both input_shape and input_dim; keep one of them")
+        if flat:
+            if len(flat) != 4 * len(names):
+                raise NetError(
+                    f"the net has {len(flat)} input_dim for {len(names)} input: "
+                    "four for each are needed"
+                )
+            shapes = [flat[i : i + 4] for i in range(0, len(flat), 4)]
+        if not shapes:
+            return replace(self, fields=rest)
+        if len(shapes) != len(names):
+            raise NetError(
+                f"the net has {len(shapes)} input_shape for {len(names)} input: "
+                "one for each is needed"
+            )
+        shape_fields = tuple({"dim": shape} for shape in shapes)
+        data = make_layer("input", "Input", (), names, {"input_param": {"shape": shape_fields}})
+        return replace(self, layers=(data, *self.layers), fields=rest)
+
+    def filtered(self, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()) -> Net:
+        """Only the layers whose include and exclude rules admit this state.
+
+        Source: net.cpp, FilterNet and StateMeetsRule.
+        """
+        kept = []
+        for layer in self.layers:
+            include = layer.fields.get("include", ())
+            exclude = layer.fields.get("exclude", ())
+            if include and exclude:
+                raise NetError(
+                    f"layer '{layer.name}' has include and exclude rules; Caffe takes only one kind"
+                )
+            rules = include or exclude
+            if not rules or bool(include) == any(
+                meets(rule, phase, level, stages) for rule in rules
+            ):
+                kept.append(layer)
+        return replace(self, layers=tuple(kept))
+
+    def walk(self, phase: str = "TEST") -> Iterator[Step]:
+        """Each layer of ``phase`` in order, with its shapes.
+
+        Raises:
+            NetError: a bottom that no layer has made, or a top that two layers write.
+            ShapeError: a layer that cannot take its bottoms.
+            UnknownLayerError: a layer type whose shapes are not known; the layers before
+                it have been handed out by then.
+        """
+        shapes: dict[str, Shape] = {}
+        labels: dict[str, int] = {}
+        for layer in self.upgraded().filtered(phase).layers:
+            labels[layer.name] = labels.get(layer.name, 0) + 1
+            nth = labels[layer.name]
+            check_blobs(layer, shapes)
+            bottoms = tuple(shapes[name] for name in layer.bottoms)
+            try:
+                check_counts(layer)
+                tops = tuple(layer.top_shapes(bottoms))
+                for name, shape in zip(layer.tops, tops, strict=True):
+                    check_size(name, shape)
+                blobs = layer.blob_shapes(bottoms)
+                for name, shape in blobs.items():
+                    check_size(name, shape)
+            except ShapeError as error:
+                raise ShapeError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+            shapes.update(zip(layer.tops, tops, strict=True))
+            label = layer.name if nth == 1 else f"{layer.name}#{nth}"
+            yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms))
+
+    def inputs(self) -> dict[str, Shape]:
+        """Name and shape of each blob that the caller hands in."""
+        return {
+            name: shape
+            for layer in self.upgraded().filtered().layers
+            if layer.type == "Input"
+            for name, shape in zip(layer.tops, layer.top_shapes(()), strict=True)
+        }
+
+    def canonical(self) -> list[dict[str, Any]]:
+        """The layers as Caffe sees them: old inputs upgraded, defaults filled in.
+
+        Two nets whose canonical layers are equal are one net, however they are spelled.
+        """
+        rows = []
+        for layer in self.upgraded().layers:
+            rest = {k: v for k, v in layer.fields.items() if k != layer.message}
+            own = {**layer.param, **layer.resolved()}
+            rows.append(
+                {
+                    "name": layer.name,
+                    "type": layer.type,
+                    "bottoms": layer.bottoms,
+                    "tops": layer.tops,
+                    "param": own,
+                    "fields": rest,
+                }
+            )
+        return rows
+
+
+def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ...]) -> bool:
+    """Whether a state meets one rule: net.cpp, StateMeetsRule."""
+    return (
+        rule.get("phase", phase) == phase
+        and rule.get("min_level", level) <= level <= rule.get("max_level", level)
+        and all(stage in stages for stage in rule.get("stage", ()))
+        and not any(stage in stages for stage in rule.get("not_stage", ()))
+    )
+
+
+def check_blobs(layer: Layer, made: Mapping[str, Shape]) -> None:
+    """Every bottom has been made, and no top is written twice: net.cpp, AppendBottom, AppendTop."""
+    for name in layer.bottoms:
+        if name not in made:
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) reads blob '{name}', which no layer before "
+                f"it writes; known here: {', '.join(list(made)[-5:]) or 'none'}"
+            )
+    for i, name in enumerate(layer.tops):
+        if name in made and layer.bottoms[i : i + 1] != (name,):
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) writes blob '{name}', which another layer "
+                "has written; give it a name of its own, or make the layer in-place"
+            )
+        if name in layer.tops[:i]:
+            raise NetError(f"layer '{layer.name}' ({layer.type}) names its top '{name}' twice")
+
+
+def check_counts(layer: Layer) -> None:
+    """As many bottoms and tops as the type takes: layer.hpp, CheckBlobCounts."""
+    if type(layer) is Layer:
+        return
+    for kind, names, (least, most) in (
+        ("bottom", layer.bottoms, layer.n_bottoms),
+        ("top", layer.tops, layer.n_tops),
+    ):
+        if not least <= len(names) <= most:
+            wanted = str(least) if least == most else f"at least {least}"
+            if least < most < MAX_COUNT:
+                wanted = f"{least} to {most}"
+            raise ShapeError(f"takes {wanted} {kind}, has {len(names)}")
+
+
+def check_size(name: str, shape: Shape) -> None:
+    """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
+    if any(size < 0 for size in shape):
+        raise ShapeError(f"blob '{name}' would be {dims(shape)}; no size may be negative")
+    if count(shape) > MAX_COUNT:
+        raise ShapeError(f"blob '{name}' would be {dims(shape)}; Caffe's limit is {MAX_COUNT} values")
