@@ -1,0 +1,73 @@
+"""Residual networks in Caffe: generate prototxt, read and convert weights, check both.
+
+    spec -> Net -> prototxt         deploy_net, to_prototxt
+    prototxt -> Net                 read_prototxt
+    weight file <-> Weights         load, save, convert
+    Net + Weights + inputs -> blobs forward
+
+Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet_proto.build import deploy_net
+    from resnet_proto.engine import forward
+    from resnet_proto.errors import ResNetProtoError
+    from resnet_proto.formats import convert, load, save
+    from resnet_proto.layers import Layer
+    from resnet_proto.net import Net
+    from resnet_proto.prototxt import read_prototxt, to_prototxt
+    from resnet_proto.report.summary import summarize
+    from resnet_proto.spec import PRESETS, ResNetSpec
+    from resnet_proto.weights import Weights, random_weights
+
+__all__ = [
+    "PRESETS",
+    "Layer",
+    "Net",
+    "ResNetProtoError",
+    "ResNetSpec",
+    "Weights",
+    "convert",
+    "deploy_net",
+    "forward",
+    "load",
+    "random_weights",
+    "read_prototxt",
+    "save",
+    "summarize",
+    "to_prototxt",
+]
+
+HOMES = {
+    "PRESETS": "spec",
+    "Layer": "layers",
+    "Net": "net",
+    "ResNetProtoError": "errors",
+    "ResNetSpec": "spec",
+    "Weights": "weights",
+    "convert": "formats",
+    "deploy_net": "build",
+    "forward": "engine",
+    "load": "formats",
+    "random_weights": "weights",
+    "read_prototxt": "prototxt",
+    "save": "formats",
+    "summarize": "report.summary",
+    "to_prototxt": "prototxt",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from the module that holds it."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'resnet_proto' has no attribute '{name}'")
+    return getattr(import_module(f"resnet_proto.{HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

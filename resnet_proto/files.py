@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,20 +22,14 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ResNetProtoError: the folder cannot be written.
     """
     path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w+b") as file:
+        with part.open("w+b") as file:
             yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)  # mkstemp gives 0600
-        Path(name).replace(path)
+        part.replace(path)
     except OSError as error:
         raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
+        with suppress(OSError):
+            part.unlink()

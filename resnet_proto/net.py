@@ -130,7 +130,7 @@ class Net:
                 raise ShapeError(f"layer '{layer.name}' ({layer.type}): {error}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
             label = layer.name if nth == 1 else f"{layer.name}#{nth}"
-            yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms))
+            yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms, tops, blobs))
 
     def inputs(self) -> dict[str, Shape]:
         """Name and shape of each blob that the caller hands in."""
@@ -211,4 +211,6 @@ def check_size(name: str, shape: Shape) -> None:
     if any(size < 0 for size in shape):
         raise ShapeError(f"blob '{name}' would be {dims(shape)}; no size may be negative")
     if count(shape) > MAX_COUNT:
-        raise ShapeError(f"blob '{name}' would be {dims(shape)}; Caffe's limit is {MAX_COUNT} values")
+        raise ShapeError(
+            f"blob '{name}' would be {dims(shape)}; Caffe's limit is {MAX_COUNT} values"
+        )

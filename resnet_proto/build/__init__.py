@@ -1,0 +1,5 @@
+"""A spec -> a net, one short function for each part of the paper's figures."""
+
+from resnet_proto.build.deploy import deploy_net
+
+__all__ = ["deploy_net"]

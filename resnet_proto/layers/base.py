@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
+from resnet_proto.words import Word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,8 @@ MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
 def normal(value: Any) -> Any:
     """The one form of a field's value: floats as float32 holds them, tuples, dicts of such.
 
-    Caffe's floats are 32 bits wide, so 1e-5 in text and in a binary file are one value.
+    Caffe's floats are 32 bits wide, so 1e-5 in text and in a binary file are one value. A
+    repeated field without values is not set.
     """
     if isinstance(value, float):
         try:
@@ -37,7 +39,7 @@ def normal(value: Any) -> Any:
         except OverflowError:
             return float("inf") if value > 0 else float("-inf")
     if isinstance(value, Mapping):
-        return {key: normal(item) for key, item in value.items()}
+        return {key: normal(item) for key, item in value.items() if item not in ((), [])}
     if isinstance(value, list | tuple):
         return tuple(normal(item) for item in value)
     return value
@@ -108,6 +110,8 @@ class Layer:
                 raise NetError(f"layer '{name}': {cls.__name__} has no field '{key}'")
             if isinstance(known.default, tuple) and not isinstance(value, list | tuple):
                 values[key] = (value,)
+            elif isinstance(known.default, Word):
+                values[key] = Word(value)
         bottoms = (bottoms,) if isinstance(bottoms, str) else tuple(bottoms)
         return cls(name, cls.__name__, bottoms, (top,), {cls.message: values} if values else {})
 
@@ -150,7 +154,9 @@ class Layer:
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 
-    def macs(self, bottoms: Sequence[Shape]) -> int:
+    def macs(
+        self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
+    ) -> int:
         """Multiply-adds of one forward pass; only products with weights count."""
         return 0
 

@@ -1,0 +1,138 @@
+"""``resnet-proto forward``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from resnet_proto.cli.engine_options import (
+    caffe_python_option,
+    engine_choice,
+    files,
+    read_weights,
+    seed_option,
+    until_option,
+    weights_option,
+)
+from resnet_proto.cli.image_options import image_options, input_option, read_inputs
+from resnet_proto.cli.options import echo_json, json_option, lenient_option, net_argument, read_net
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+    from resnet_proto.preprocess import ImageOptions
+
+TOP = 5
+
+
+@click.command("forward")
+@net_argument
+@weights_option
+@input_option
+@image_options
+@click.option("--blob", "--outputs", "outputs", metavar="NAME,...", multiple=True,
+              help="The blobs wanted; the net's outputs by default.")  # fmt: skip
+@until_option
+@click.option("--engine", type=engine_choice, default="numpy", show_default=True,
+              help="What computes.")  # fmt: skip
+@caffe_python_option
+@seed_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.npz",
+              help="Write the blobs.")  # fmt: skip
+@lenient_option
+@json_option
+def command(
+    net: str,
+    weights: str,
+    inputs: tuple[str, ...],
+    image: ImageOptions,
+    outputs: tuple[str, ...],
+    until: str | None,
+    engine: str,
+    caffe_python: str | None,
+    seed: int,
+    out: Path | None,
+    lenient: bool,
+    as_json: bool,
+) -> None:
+    """Run a net forward and show or save its blobs.
+
+    A blob of one value for each class is shown by its five largest, others by their shape
+    and range. --until shows the blob where the run stops.
+
+    \b
+    resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
+        --input cat.jpg --preprocess msra
+    resnet-proto forward deploy.prototxt --weights W --input data=x.npy --blob res5c --out out.npz
+    """
+    from resnet_proto.engine import run
+
+    the_net = read_net(net, lenient=lenient)
+    arrays = read_inputs(the_net, inputs, image)
+    wanted = [name for text in outputs for name in text.split(",")]
+    blobs = run(
+        engine,
+        the_net,
+        read_weights(the_net, weights, seed),
+        arrays,
+        outputs=wanted or ([until] if until else output_names(the_net)),
+        until=until,
+        caffe_python=caffe_python,
+        **files(net, weights),
+    )
+    if out is not None:
+        save_npz(out, blobs)
+    if as_json:
+        echo_json({name: describe(value) for name, value in blobs.items()})
+    else:
+        for name, value in blobs.items():
+            click.echo("\n".join(lines(name, value)))
+    if out is not None:
+        click.echo(f"wrote {out}", err=True)
+
+
+def output_names(net: Net) -> list[str]:
+    """The blobs that no layer reads, as Caffe's own outputs."""
+    layers = net.upgraded().filtered().layers
+    read = {name for layer in layers if not layer.in_place for name in layer.bottoms}
+    return [name for name in dict.fromkeys(t for la in layers for t in la.tops) if name not in read]
+
+
+def save_npz(path: Path, blobs: dict[str, Array]) -> None:
+    """Write the blobs under their names."""
+    import zipfile
+
+    import numpy as np
+
+    from resnet_proto.files import atomic
+
+    # not np.savez: it takes the names as arguments, and a blob may be called 'file'
+    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, value in blobs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.ascontiguousarray(value), allow_pickle=False)
+
+
+def describe(value: Array) -> dict[str, Any]:
+    """Shape and range of a blob, and its largest values where it has one for each class."""
+    row: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
+    if value.size:
+        row |= {"min": float(value.min()), "max": float(value.max()), "mean": float(value.mean())}
+    if value.size == max(value.shape, default=0):
+        flat = value.ravel()
+        row["top"] = [
+            {"index": int(i), "value": float(flat[i])} for i in (-flat).argsort(kind="stable")[:TOP]
+        ]
+    return row
+
+
+def lines(name: str, value: Array) -> list[str]:
+    """A blob for people."""
+    row = describe(value)
+    shape = "x".join(map(str, row["shape"]))
+    if "top" in row:
+        best = [f"  {one['index']:>5}  {one['value']:.6g}" for one in row["top"]]
+        return [f"{name}  {shape}", *best]
+    return [f"{name}  {shape}  min {row['min']:.6g}  max {row['max']:.6g}  mean {row['mean']:.6g}"]

@@ -1,0 +1,137 @@
+"""The one set of image options that every command shares, and how a command reads its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from resnet_proto.preprocess import CHANNELS, PRESETS, ImageOptions
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+input_option = click.option(
+    "--input", "inputs", multiple=True, metavar="[NAME=]FILE",
+    help="An array (.npy) or an image for an input of the net; once for each.",
+)  # fmt: skip
+
+
+def image_options(command: Command) -> Command:
+    """Give a command ``--preprocess --mean --scale --crop --channels`` as one argument, ``image``."""
+    options = [
+        click.option(
+            "--preprocess", type=click.Choice(list(PRESETS)), default="caffe", show_default=True,
+            help="Image options by name; those below go before it.",
+        ),
+        click.option(
+            "--mean", callback=optional(read_mean), metavar="B,G,R|FILE",
+            help="Grey levels (0..255) to subtract, or a .npy or .binaryproto file.",
+        ),
+        click.option(
+            "--scale", callback=optional(read_numbers), metavar="X|B,G,R",
+            help="Factor after the mean.",
+        ),
+        click.option(
+            "--crop", callback=optional(read_crop), metavar="N|ROWSxCOLUMNS",
+            help="Resize to this (N: the shorter side), then take the centre. "
+            "Else the image is warped to the net's size.",
+        ),
+        click.option("--channels", type=click.Choice(CHANNELS), help="Order of the net's input."),
+    ]  # fmt: skip
+
+    @wraps(command)
+    def wrapped(*args: Any, preprocess: str, **kwargs: Any) -> Any:
+        given = {key: kwargs.pop(key) for key in ("mean", "scale", "crop", "channels")}
+        image = replace(PRESETS[preprocess], **{k: v for k, v in given.items() if v is not None})
+        return command(*args, image=image, **kwargs)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+def optional(read: Callable[[str], Any]) -> Callable[..., Any]:
+    """A click callback: ``read`` on what was given; a ValueError is a usage error."""
+
+    def callback(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else read(value)
+        except ValueError:
+            raise click.BadParameter(f"'{value}' is not {parameter.metavar}") from None
+
+    return callback
+
+
+def read_numbers(text: str) -> tuple[float, ...]:
+    """``104,117,123`` or ``0.017``."""
+    values = tuple(float(part) for part in text.split(","))
+    if len(values) not in (1, 3):
+        raise ValueError
+    return values
+
+
+def read_mean(text: str) -> tuple[float, ...] | Path:
+    """Numbers, or the name of a file."""
+    return Path(text) if text.endswith((".npy", ".binaryproto")) else read_numbers(text)
+
+
+def read_crop(text: str) -> int | tuple[int, int]:
+    """``256`` or ``256x320``."""
+    sizes = tuple(int(part) for part in text.split("x"))
+    if min(sizes) < 1 or len(sizes) > 2:
+        raise ValueError
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str, Array]:
+    """The array for each ``[NAME=]FILE``.
+
+    Raises:
+        click.UsageError: a file without a name where the net has several inputs.
+        ResNetProtoError: a file that cannot be read, or does not have the input's shape.
+    """
+    shapes = net.inputs()
+    arrays = {}
+    for text in given:
+        name, _, path = text.partition("=")
+        if name not in shapes or not path:
+            if len(shapes) != 1:
+                raise click.UsageError(
+                    f"--input {text}: the net has the inputs {', '.join(shapes) or 'none'}; "
+                    "write --input NAME=FILE"
+                )
+            (name,), path = shapes, text
+        arrays[name] = read_input(Path(path), name, shapes[name], image)
+    return arrays
+
+
+def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Array:
+    """One array: from an .npy file, or an image for each place of the batch."""
+    import numpy as np
+
+    from resnet_proto.errors import ResNetProtoError
+    from resnet_proto.layers import dims
+    from resnet_proto.preprocess import load_image
+
+    if path.suffix != ".npy":
+        return np.repeat(load_image(path, shape, image), shape[0], axis=0)
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ResNetProtoError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ResNetProtoError(f"{path}: not an .npy file of numbers: {error}") from None
+    if array.shape != shape or array.dtype.kind not in "fiub":
+        raise ResNetProtoError(
+            f"{path}: {dims(array.shape)} {array.dtype}, input '{name}' needs {dims(shape)} numbers"
+        )
+    return array.astype(np.float32)

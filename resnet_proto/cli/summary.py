@@ -1,0 +1,40 @@
+"""``resnet-proto summary``."""
+
+from __future__ import annotations
+
+import click
+
+from resnet_proto.cli.options import (
+    echo_json,
+    json_option,
+    lenient_option,
+    net_argument,
+    phase_option,
+    read_net,
+)
+
+
+@click.command("summary")
+@net_argument
+@phase_option
+@lenient_option
+@json_option
+def command(net: str, phase: str, lenient: bool, as_json: bool) -> None:
+    """Show each layer of a net with shape, parameters and MACs.
+
+    NET is a prototxt, or - for stdin. MACs are the multiply-adds of one forward pass with
+    the weights of Convolution and InnerProduct; activation bytes are those that Caffe
+    allocates, so an in-place layer adds none.
+
+    \b
+    resnet-proto summary deploy.prototxt
+    resnet-proto gen --depth 18 --out - | resnet-proto summary - --json
+    """
+    from resnet_proto.report.summary import as_json as to_json
+    from resnet_proto.report.summary import summarize, table
+
+    summary = summarize(read_net(net, lenient=lenient), phase)
+    if as_json:
+        echo_json(to_json(summary))
+    else:
+        click.echo("\n".join(table(summary)))

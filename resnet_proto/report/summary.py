@@ -1,0 +1,142 @@
+"""Net -> one row for each layer, and totals -> a table or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from resnet_proto.errors import UnknownLayerError
+from resnet_proto.layers import count, dims
+from resnet_proto.net import Net, Step
+
+FLOAT = 4  # bytes; Caffe's blobs are float32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Every figure is None behind a layer whose shapes are not known.
+
+    Args:
+        layer: its name. ``type`` likewise.
+        tops: name -> shape.
+        parameters: learned values.
+        statistics: values that are measured and not learned: BatchNorm's blobs.
+        macs: multiply-adds with weights, one forward pass.
+        activation_bytes: float32 bytes of the tops; 0 in place, where Caffe allocates nothing.
+    """
+
+    layer: str
+    type: str
+    tops: dict[str, tuple[int, ...] | None]
+    parameters: int | None = None
+    statistics: int | None = None
+    macs: int | None = None
+    activation_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of a net with their totals.
+
+    ``unknown`` says which layer ended the walk, and why; the totals count what lies before it.
+    """
+
+    name: str
+    rows: list[Row]
+    parameters: int
+    statistics: int
+    macs: int
+    activation_bytes: int
+    unknown: str | None = None
+
+
+def summarize(net: Net, phase: str = "TEST") -> Summary:
+    """Shapes and figures of each layer of ``phase``.
+
+    Raises:
+        NetError: layers that do not fit together.
+    """
+    rows: list[Row] = []
+    unknown = None
+    try:
+        for step in net.walk(phase):
+            rows.append(row(step))
+    except UnknownLayerError as error:
+        unknown = str(error)
+        rest = net.upgraded().filtered(phase).layers[len(rows) :]
+        known = list(rows)
+        rows += [Row(layer.name, layer.type, dict.fromkeys(layer.tops)) for layer in rest]
+    else:
+        known = rows
+
+    def total(field: str) -> int:
+        return sum(getattr(item, field) for item in known)
+
+    return Summary(
+        net.name,
+        rows,
+        total("parameters"),
+        total("statistics"),
+        total("macs"),
+        total("activation_bytes"),
+        unknown,
+    )
+
+
+def row(step: Step) -> Row:
+    """The figures of one layer."""
+    values = sum(map(count, step.blobs.values()))
+    made = () if step.layer.in_place else step.tops
+    return Row(
+        step.label,
+        step.layer.type,
+        dict(zip(step.layer.tops, step.tops, strict=True)),
+        values if step.layer.learned else 0,
+        0 if step.layer.learned else values,
+        step.macs,
+        FLOAT * sum(map(count, made)),
+    )
+
+
+def table(summary: Summary) -> Iterator[str]:
+    """The rows as lines of text, with a head and the totals."""
+    head = ("layer", "type", "top", "parameters", "MACs", "activation bytes")
+    cells = [head, *(text_row(item) for item in summary.rows)]
+    cells.append(
+        (
+            "total",
+            f"{len(summary.rows)} layers",
+            "",
+            f"{summary.parameters:,}",
+            f"{summary.macs:,}",
+            f"{summary.activation_bytes:,}",
+        )
+    )
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    rule = "  ".join("-" * width for width in widths)
+    for i, line in enumerate(cells):
+        if i in (1, len(cells) - 1):
+            yield rule
+        left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
+        right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
+        yield f"{left}  {right}".rstrip()
+    yield f"BatchNorm statistics, not learned: {summary.statistics:,} values"
+    if summary.unknown:
+        yield f"Incomplete: {summary.unknown}"
+
+
+def text_row(item: Row) -> tuple[str, ...]:
+    """One row's cells; ``?`` is a figure that is not known."""
+    figures = (item.parameters, item.macs, item.activation_bytes)
+    shapes = ("?" if shape is None else dims(shape) for shape in item.tops.values())
+    return (
+        item.layer,
+        item.type,
+        ", ".join(shapes),
+        *("?" if figure is None else f"{figure:,}" if figure else "" for figure in figures),
+    )
+
+
+def as_json(summary: Summary) -> dict[str, object]:
+    """The same figures as plain data."""
+    return asdict(summary)

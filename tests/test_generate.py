@@ -1,0 +1,70 @@
+"""Files of a net, and the checked-in ``generated/``."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.generate import generate, write_files
+from resnet_proto.spec import PRESETS
+
+ROOT = Path(__file__).parent.parent
+GENERATED = ROOT / "generated"
+
+
+def test_generated_is_up_to_date(tmp_path):
+    """Each file is what the command line writes, and there is none too many."""
+    for spec in PRESETS.values():
+        subprocess.run(
+            [sys.executable, "-c", "from resnet_proto.cli import main; main()",
+             "gen", "--depth", str(spec.depth)],
+            cwd=tmp_path, check=True, capture_output=True,
+        )  # fmt: skip
+    fresh = {p.relative_to(tmp_path / "generated"): p.read_text() for p in files(tmp_path)}
+
+    kept = {p.relative_to(GENERATED): p.read_text() for p in files(GENERATED)}
+
+    stale = sorted(
+        str(name) for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)
+    )
+    assert not stale, (
+        f"generated/ is out of date or has a file too many: {stale}; run `make generated`"
+    )
+
+
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_write_then_unchanged_then_refused(tmp_path):
+    texts = {"deploy.prototxt": "name: 'a'\n"}
+    path = tmp_path / "net" / "deploy.prototxt"
+
+    assert write_files(texts, path.parent) == {path: "written"}
+    assert write_files(texts, path.parent) == {path: "unchanged"}
+    path.write_text("mine")
+    with pytest.raises(
+        ResNetProtoError, match=r"deploy.prototxt exists with other content; --force"
+    ):
+        write_files(texts, path.parent)
+    assert path.read_text() == "mine"
+    assert write_files(texts, path.parent, force=True) == {path: "written"}
+    assert path.read_text() == texts["deploy.prototxt"]
+    assert [p.name for p in path.parent.iterdir()] == ["deploy.prototxt"]
+
+
+def test_nothing_is_written_when_one_file_is_refused(tmp_path):
+    (tmp_path / "b").write_text("mine")
+
+    with pytest.raises(ResNetProtoError, match="exists"):
+        write_files({"a": "1", "b": "2"}, tmp_path)
+
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_text_is_the_same_every_time():
+    spec = PRESETS["resnet-34"]
+
+    assert generate(spec) == generate(spec)

@@ -1,0 +1,100 @@
+"""Imports go one way, and the command line starts without what it does not need."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resnet_proto
+
+PACKAGE = Path(resnet_proto.__file__).parent
+
+# From the ground up: a module imports from the lines above its own, or from its own package.
+ORDER = [
+    "words",
+    "errors",
+    "files",
+    "layers",
+    "schema",
+    "spec",
+    "net",
+    "render",
+    "text_format",
+    "prototxt",
+    "build",
+    "generate",
+    "weights",
+    "formats",
+    "preprocess",
+    "engine",
+    "report",
+    "cli",
+]
+# Nothing behind the net knows what a stage is.
+NO_SPEC = {"weights", "formats", "preprocess", "engine", "report"}
+
+
+def imported(path: Path) -> set[str]:
+    """First part of each ``resnet_proto.X`` that a file imports, in functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resnet_proto"):
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            full = [alias.name for alias in node.names if alias.name.startswith("resnet_proto")]
+        else:
+            continue
+        names |= {name.split(".")[1] for name in full if name.count(".")}
+    return names
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+def test_every_module_has_its_place():
+    homes = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+
+    assert homes == set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    home = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = set(ORDER[: ORDER.index(home) + 1])
+    if home in NO_SPEC:
+        allowed -= {"spec", "build", "generate"}
+
+    assert imported(path) <= allowed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], {"numpy", "google.protobuf", "jinja2"}),
+        (["gen", "--depth", "152", "--out", "-"], {"numpy", "google.protobuf"}),
+        (["summary", "--help"], {"numpy", "google.protobuf", "jinja2"}),
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments, absent):
+    code = (
+        "import sys\n"
+        "from resnet_proto.cli import main\n"
+        f"main({arguments!r}, standalone_mode=False)\n"
+        f"print(sorted({absent!r} & set(sys.modules)), file=sys.stderr)"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", resnet_proto.__all__)
+def test_public_names(name):
+    assert getattr(resnet_proto, name).__name__ if name != "PRESETS" else resnet_proto.PRESETS
+
+
+def test_unknown_public_name():
+    with pytest.raises(AttributeError, match="no attribute 'importer'"):
+        resnet_proto.importer  # noqa: B018
