@@ -3,12 +3,114 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
+from resnet_proto.errors import PrototxtError
+from resnet_proto.layers import make_layer
+from resnet_proto.net import Net
 from resnet_proto.render import render
 
-if TYPE_CHECKING:
-    from resnet_proto.net import Net
+IS_TEXT = re.compile(r"[\n\r{]|:[\s\"']")
+"""What a str holds that is prototxt and not the path of one."""
+HEAD = 65536
+"""How many bytes of a file tell what it is."""
+SIGNS = {
+    "\udc89HDF": "an HDF5 file",
+    "\x1f\udc8b": "a gzip file; unpack it first",
+    "PK\x03\x04": "a zip archive; unpack it first",
+    "version https://git-lfs": "a Git LFS pointer; `git lfs pull` fetches the file itself",
+    "\udcff\udcfe": "UTF-16 text; save it as UTF-8",
+    "<!doctype": "an HTML page (a failed download?)",
+    "<html": "an HTML page (a failed download?)",
+    "<?xml": "an XML file",
+}
+"""What other files begin with, in small letters where it is text."""
+
+
+def read_prototxt(
+    source: str | os.PathLike[str], *, lenient: bool = False, warnings: list[str] | None = None
+) -> Net:
+    """The net that a prototxt describes.
+
+    Args:
+        source: a path, or the text itself: a ``str`` that holds a line break, a ``{``, or a
+            ``:`` before a space or a quote is text. A ``Path`` is always a path.
+        lenient: keep fields that Caffe's schema lacks in layers of known type, as they are
+            spelled. In layers of unknown type they are always kept.
+        warnings: where to say what ``lenient`` kept.
+
+    Raises:
+        PrototxtError: a file that cannot be read or that Caffe would refuse. It names the
+            line, and shows it.
+    """
+    if isinstance(source, str) and (not source or IS_TEXT.search(source)):
+        return parse_net(source, lenient=lenient, warnings=warnings)
+    return parse_net(read_text(source), source=str(source), lenient=lenient, warnings=warnings)
+
+
+def parse_net(
+    text: str,
+    *,
+    source: str = "<text>",
+    lenient: bool = False,
+    warnings: list[str] | None = None,
+) -> Net:
+    """``read_prototxt`` of a text that errors call ``source``."""
+    from resnet_proto.text_format import parse  # `gen` only writes, and starts without it
+
+    refuse_other(text[:HEAD], source)
+    tree = parse(text, "NetParameter", source=source, lenient=lenient, warnings=warnings)
+    if not tree:
+        raise PrototxtError(f"{source}: this is empty; a prototxt holds a net's layers")
+    if "layers" in tree:
+        raise PrototxtError(
+            f"{source}: this is an old net ('layers', Caffe's V1 or V0); "
+            "Caffe's upgrade_net_proto_text makes it current"
+        )
+    layers = tuple(
+        make_layer(
+            layer.pop("name", ""),
+            layer.pop("type", ""),
+            layer.pop("bottom", ()),
+            layer.pop("top", ()),
+            layer,
+        )
+        for layer in tree.pop("layer", ())
+    )
+    return Net(tree.pop("name", ""), layers, tree)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a prototxt file; bytes that are no UTF-8 become ``surrogateescape``'s.
+
+    Raises:
+        PrototxtError: it cannot be read, or is clearly something else.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+            refuse_other(head.decode("utf-8", "surrogateescape"), str(path))
+            return (head + file.read()).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        raise PrototxtError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PrototxtError(f"{path}: cannot be read: {reason}") from None
+
+
+def refuse_other(head: str, source: str) -> None:
+    """Say what it is, if it begins as another kind of file than text does.
+
+    Raises:
+        PrototxtError: nothing that begins so is prototxt.
+    """
+    start = head[:100].lstrip(" \t\r\n").lower()
+    what = next((what for sign, what in SIGNS.items() if start.startswith(sign.lower())), "")
+    if not what and "\0" in head:
+        what = "a binary file (a caffemodel?)"
+    if what:
+        raise PrototxtError(f"{source}: this is no prototxt but {what}")
 
 
 def to_prototxt(net: Net, *, templates: str | os.PathLike[str] | None = None) -> str:

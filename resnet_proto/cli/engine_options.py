@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_proto.cli.options import read_weights
 from resnet_proto.engine import ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
+    from resnet_proto.weights import Weights
 
 engine_choice = click.Choice(list(ENGINES))
 weights_option = click.option(
     "--weights", required=True, metavar="FILE",
-    help="Weights of any format, or 'random' (of sensible scale, see --seed).",
+    help="Weights of any format (- is stdin), or 'random' (of sensible scale, see --seed).",
 )  # fmt: skip
 seed_option = click.option(
     "--seed", default=0, show_default=True, help="For random weights and inputs."
@@ -30,20 +30,23 @@ caffe_python_option = click.option(
 until_option = click.option("--until", metavar="BLOB", help="Stop when this blob is complete.")
 
 
-def read_weights(net: Net, weights: str, seed: int) -> Mapping[str, Array]:
+def weights_for(net: Net, weights: str, seed: int) -> Weights:
     """The weights of a file, or random ones."""
     if weights == "random":
         from resnet_proto.weights import random_weights
 
         return random_weights(net, seed)
-    from resnet_proto.formats import load
+    return read_weights(weights)
 
-    return load(Path(weights))
+
+def number(value: float) -> float | None:
+    """The value for JSON, which has no nan and no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 def files(net: str, weights: str) -> dict[str, Any]:
     """The files themselves, for the engines that read files."""
     return {
         "net_file": None if net == "-" else Path(net),
-        "weights_file": None if weights == "random" else Path(weights),
+        "weights_file": None if weights in ("random", "-") else Path(weights),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -11,9 +11,10 @@ from resnet_proto.cli.engine_options import (
     caffe_python_option,
     engine_choice,
     files,
-    read_weights,
+    number,
     seed_option,
     until_option,
+    weights_for,
     weights_option,
 )
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
@@ -39,8 +40,8 @@ TOP = 5
               help="What computes.")  # fmt: skip
 @caffe_python_option
 @seed_option
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.npz",
-              help="Write the blobs.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE.npz",
+              help="Write the blobs; - is stdout.")  # fmt: skip
 @lenient_option
 @json_option
 def command(
@@ -53,7 +54,7 @@ def command(
     engine: str,
     caffe_python: str | None,
     seed: int,
-    out: Path | None,
+    out: str | None,
     lenient: bool,
     as_json: bool,
 ) -> None:
@@ -68,6 +69,7 @@ def command(
     resnet-proto forward deploy.prototxt --weights W --input data=x.npy --blob res5c --out out.npz
     """
     from resnet_proto.engine import run
+    from resnet_proto.files import atomic
 
     the_net = read_net(net, lenient=lenient)
     arrays = read_inputs(the_net, inputs, image)
@@ -75,22 +77,25 @@ def command(
     blobs = run(
         engine,
         the_net,
-        read_weights(the_net, weights, seed),
+        weights_for(the_net, weights, seed),
         arrays,
         outputs=wanted or ([until] if until else output_names(the_net)),
         until=until,
         caffe_python=caffe_python,
         **files(net, weights),
     )
+    if out == "-":
+        write_npz(sys.stdout.buffer, blobs)
+        return
     if out is not None:
-        save_npz(out, blobs)
+        with atomic(out) as file:
+            write_npz(file, blobs)
+        click.echo(f"wrote {out}", err=True)
     if as_json:
         echo_json({name: describe(value) for name, value in blobs.items()})
     else:
         for name, value in blobs.items():
             click.echo("\n".join(lines(name, value)))
-    if out is not None:
-        click.echo(f"wrote {out}", err=True)
 
 
 def output_names(net: Net) -> list[str]:
@@ -100,16 +105,14 @@ def output_names(net: Net) -> list[str]:
     return [name for name in dict.fromkeys(t for la in layers for t in la.tops) if name not in read]
 
 
-def save_npz(path: Path, blobs: dict[str, Array]) -> None:
+def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
     """Write the blobs under their names."""
     import zipfile
 
     import numpy as np
 
-    from resnet_proto.files import atomic
-
     # not np.savez: it takes the names as arguments, and a blob may be called 'file'
-    with atomic(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, value in blobs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.ascontiguousarray(value), allow_pickle=False)
@@ -119,11 +122,12 @@ def describe(value: Array) -> dict[str, Any]:
     """Shape and range of a blob, and its largest values where it has one for each class."""
     row: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
     if value.size:
-        row |= {"min": float(value.min()), "max": float(value.max()), "mean": float(value.mean())}
+        row |= {key: number(getattr(value, key)()) for key in ("min", "max", "mean")}
     if value.size == max(value.shape, default=0):
         flat = value.ravel()
         row["top"] = [
-            {"index": int(i), "value": float(flat[i])} for i in (-flat).argsort(kind="stable")[:TOP]
+            {"index": int(i), "value": number(flat[i])}
+            for i in (-flat).argsort(kind="stable")[:TOP]
         ]
     return row
 
@@ -133,6 +137,12 @@ def lines(name: str, value: Array) -> list[str]:
     row = describe(value)
     shape = "x".join(map(str, row["shape"]))
     if "top" in row:
-        best = [f"  {one['index']:>5}  {one['value']:.6g}" for one in row["top"]]
+        best = [f"  {one['index']:>5}  {text(one['value'])}" for one in row["top"]]
         return [f"{name}  {shape}", *best]
-    return [f"{name}  {shape}  min {row['min']:.6g}  max {row['max']:.6g}  mean {row['mean']:.6g}"]
+    parts = [f"{key} {text(row[key])}" for key in ("min", "max", "mean") if key in row]
+    return ["  ".join([name, shape, *parts])]
+
+
+def text(value: float | None) -> str:
+    """A number for people."""
+    return "not finite" if value is None else f"{value:.6g}"

@@ -26,7 +26,7 @@ input_option = click.option(
 
 
 def image_options(command: Command) -> Command:
-    """Give a command ``--preprocess --mean --scale --crop --channels`` as one argument, ``image``."""
+    """Give a command all options for images, and their sum as its argument ``image``."""
     options = [
         click.option(
             "--preprocess", type=click.Choice(list(PRESETS)), default="caffe", show_default=True,

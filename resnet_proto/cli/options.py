@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +14,14 @@ import click
 
 if TYPE_CHECKING:
     from resnet_proto.net import Net
+    from resnet_proto.weights import Weights
 
 net_argument = click.argument("net", type=click.Path(dir_okay=False, allow_dash=True))
 """A prototxt; ``-`` is stdin."""
+net_option = click.option(
+    "--net", type=click.Path(dir_okay=False, allow_dash=True), metavar="NET",
+    help="The net's prototxt; - is stdin.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 lenient_option = click.option(
     "--lenient", is_flag=True, help="Keep fields that Caffe does not know, with a warning."
@@ -27,17 +37,38 @@ phase_option = click.option(
 
 def read_net(path: str, *, lenient: bool = False) -> Net:
     """The net of a prototxt; ``-`` is stdin. Warnings go to stderr."""
-    from resnet_proto.prototxt import read_prototxt
+    from resnet_proto.prototxt import parse_net, read_prototxt
 
     warnings: list[str] = []
     if path == "-":
-        text = click.get_binary_stream("stdin").read().decode("utf-8", "surrogateescape")
-        net = read_prototxt(text + "\n", lenient=lenient, warnings=warnings)
+        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        net = parse_net(text, source="stdin", lenient=lenient, warnings=warnings)
     else:
         net = read_prototxt(Path(path), lenient=lenient, warnings=warnings)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     return net
+
+
+def read_weights(path: str) -> Weights:
+    """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
+    from resnet_proto.formats import load
+
+    context = click.get_current_context()
+    weights = load(context.with_resource(spooled()) if path == "-" else path)
+    weights.source = "stdin" if path == "-" else path
+    context.call_on_close(weights.close)
+    return weights
+
+
+@contextmanager
+def spooled() -> Iterator[Path]:
+    """What comes from stdin, as a file: weights are read here and there."""
+    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
+        path = Path(folder, "stdin")
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
 
 
 def echo_json(value: Any) -> None:

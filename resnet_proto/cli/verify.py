@@ -11,9 +11,10 @@ from resnet_proto.cli.engine_options import (
     caffe_python_option,
     engine_choice,
     files,
-    read_weights,
+    number,
     seed_option,
     until_option,
+    weights_for,
     weights_option,
 )
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
@@ -67,7 +68,7 @@ def command(
     from resnet_proto.engine.compare import compare
 
     the_net = read_net(net, lenient=lenient)
-    the_weights = read_weights(the_net, weights, seed)
+    the_weights = weights_for(the_net, weights, seed)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
     ours, theirs = (
         run(
@@ -91,7 +92,7 @@ def command(
                 "tolerance": tolerance,
                 "first_over": over[0].blob if over else None,
                 "blobs": [
-                    {"blob": row.blob, "shape": list(row.shape), "distance": row.distance}
+                    {"blob": row.blob, "shape": list(row.shape), "distance": number(row.distance)}
                     for row in rows
                 ],
             }

@@ -1,0 +1,151 @@
+"""Weight files: the suffix chooses the format, and every format has the same two functions.
+
+read(path) -> Weights, lazily
+write(file, weights, net, progress)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_proto.errors import FormatError
+from resnet_proto.files import atomic
+from resnet_proto.formats.sniff import HEAD, format_of
+from resnet_proto.weights import Weights, fitted, same_values
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+FORMATS = ("caffemodel", "npz", "safetensors")
+"""Names of the formats: their suffixes without the dot, and their modules."""
+
+Progress = Callable[[int], object]
+"""Is told of each number of bytes that is done."""
+
+
+def load(path: str | os.PathLike[str]) -> Weights:
+    """The weights of a file; values are read when they are asked for.
+
+    Args:
+        path: its suffix names the format. With any other suffix the content decides.
+
+    Raises:
+        FormatError: the file cannot be read, is damaged, or is something else.
+    """
+    return _module(_format_to_read(Path(path))).read(path)  # type: ignore[no-any-return]
+
+
+def save(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, Array],
+    net: Net | None = None,
+    *,
+    to: str | None = None,
+    verify: bool = True,
+    progress: Progress = lambda size: None,
+) -> None:
+    """Write weights to a file, which is there when it is complete, and not before.
+
+    Args:
+        path: its suffix names the format, unless ``to`` does.
+        weights: ``<layer>.<blob>`` -> array.
+        net: gives a caffemodel its structure; other formats carry its text, so that the way
+            back needs none. None takes the net that the weights carry.
+        to: one of ``FORMATS``.
+        verify: read the file back and compare, before it takes its name.
+        progress: is told of each number of bytes written.
+
+    Raises:
+        WeightsError: the weights do not fit the net, or the format cannot hold them.
+        FormatError: no format is called so, or what was read back differs.
+    """
+    target = Path(path)
+    module = _module(_format_to_write(target, to))
+    given = Weights.of(weights)
+    if net is None:
+        net = net_of(given)
+    if net is not None:
+        fitted(given, net)
+    with atomic(target) as file:
+        module.write(file, given, net, progress)
+        file.flush()
+        if verify:
+            with closing(module.read(file.name)) as written:
+                compare(given, written, target)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    net: Net | None = None,
+    **options: Any,
+) -> Weights:
+    """Write the weights of one file to another; options and errors as in ``save``.
+
+    Returns:
+        The weights of ``target``.
+    """
+    with closing(load(source)) as weights:
+        save(target, weights, net, **options)
+    return _module(_format_to_write(Path(target), options.get("to"))).read(target)  # type: ignore[no-any-return]
+
+
+def net_of(weights: Weights) -> Net | None:
+    """The net whose text the weights carry."""
+    if weights.net_text is None:
+        return None
+    from resnet_proto.prototxt import parse_net
+
+    return parse_net(weights.net_text, source=f"the net in {weights.source}")
+
+
+def compare(given: Weights, written: Weights, target: Path) -> None:
+    """Hold what was read back against what was to be written.
+
+    Raises:
+        FormatError: they differ.
+    """
+    wrong = [key for key in given if key not in written or not same_blob(given, written, key)]
+    wrong += [key for key in written if key not in given]
+    if wrong:
+        raise FormatError(
+            f"{target}: read back, {len(wrong)} of {len(given)} blobs differ, the first is "
+            f"'{wrong[0]}'; the file was not kept. Is the disk full or failing?"
+        )
+
+
+def same_blob(given: Weights, written: Weights, key: str) -> bool:
+    """Whether shape and values of one blob are the same in both."""
+    a, b = given.blobs[key], written.blobs[key]
+    return a.shape == b.shape and same_values(a, b)
+
+
+def _format_to_read(path: Path) -> str:
+    known = path.suffix.lower()[1:]
+    if known in FORMATS:
+        return known
+    try:
+        with path.open("rb") as file:
+            return format_of(file.read(HEAD))
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _format_to_write(path: Path, to: str | None) -> str:
+    name = path.suffix.lower()[1:] if to is None else to
+    if name not in FORMATS:
+        raise FormatError(
+            f"{path}: no format is called '{name}'; "
+            f"known: {', '.join(FORMATS)} (by suffix, or --to)"
+        )
+    return name
+
+
+def _module(name: str) -> Any:
+    return import_module(f"resnet_proto.formats.{name}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -34,3 +39,20 @@ class BatchNorm(Layer):
         if len(bottoms[0]) < 2:
             raise ShapeError("needs a bottom with a channel axis; a 1-D one aborts Caffe when run")
         return [bottoms[0]]
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """One (N, C, ...) array; batch statistics where ``use_global_stats`` is set to false."""
+        import numpy as np
+
+        x = bottoms[0]
+        others = (0, *range(2, x.ndim))
+        if self.use_global_stats is False:
+            mean = x.mean(axis=others, keepdims=True)
+            variance = np.square(x - mean).mean(axis=others, keepdims=True)
+        else:
+            stored_mean, stored_variance, factor = blobs
+            scale = 1 / factor[0] if factor[0] else 0
+            per_channel = (-1, *(1 for _ in x.shape[2:]))
+            mean = (stored_mean * scale).reshape(per_channel)
+            variance = (stored_variance * scale).reshape(per_channel)
+        return [(x - mean) / np.sqrt(variance + self.eps)]

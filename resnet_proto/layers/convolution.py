@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import (
@@ -16,6 +15,12 @@ from resnet_proto.layers.base import (
     dims,
     register,
 )
+from resnet_proto.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -40,7 +45,7 @@ class Convolution(Layer):
     kernel_w = Field(0)
     stride_h = Field(0)
     stride_w = Field(0)
-    engine = Field("DEFAULT")
+    engine = Field(Word("DEFAULT"))
     axis = Field(1)
     force_nd_im2col = Field(False)
     dilation: Field[tuple[int, ...]] = Field(())
@@ -48,7 +53,12 @@ class Convolution(Layer):
     def resolved(self) -> dict[str, Any]:
         """Defaults filled in; one value for all axes and the same value twice are one thing."""
         own = super().resolved()
-        for key, default in (("kernel_size", ()), ("stride", (1,)), ("pad", (0,)), ("dilation", (1,))):
+        for key, default in (
+            ("kernel_size", ()),
+            ("stride", (1,)),
+            ("pad", (0,)),
+            ("dilation", (1,)),
+        ):
             values = own[key] or default
             own[key] = values[:1] if len(set(values)) == 1 else values
         return own
@@ -94,7 +104,7 @@ class Convolution(Layer):
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
         channel = axis_index(self.axis, bottoms[0])
-        kernel = self.windows(len(bottoms[0]) - channel - 1)[0]
+        kernel = self._spatial("kernel_size", "kernel", len(bottoms[0]) - channel - 1, None)
         shapes = {"weight": (self.num_output, bottoms[0][channel] // self.group, *kernel)}
         if self.bias_term:
             shapes["bias"] = (self.num_output,)
@@ -116,7 +126,8 @@ class Convolution(Layer):
             raise ShapeError(f"has {len(bottoms)} bottom and {len(self.tops)} top; one for each")
         kernel, stride, pad, dilation = self.windows(len(shape) - channel - 1)
         out = tuple(
-            conv_size(*axis) for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
+            conv_size(*axis)
+            for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
         )
         if min(out, default=1) < 1:
             raise ShapeError(
@@ -125,11 +136,53 @@ class Convolution(Layer):
             )
         return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 
-    def macs(self, bottoms: Sequence[Shape]) -> int:
-        channel = axis_index(self.axis, bottoms[0])
-        per_value = count(self.blob_shapes(bottoms)["weight"][1:])
-        images = count(bottoms[0][:channel])
-        return sum(images * count(top[channel:]) * per_value for top in self.top_shapes(bottoms))
+    def macs(
+        self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
+    ) -> int:
+        return sum(map(count, tops)) * count(blobs["weight"][1:])
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """Each bottom by itself, as one matrix product for each image and group."""
+        weight, *bias = blobs
+        tops: list[Array] = []
+        for x, shape in zip(bottoms, self.top_shapes([x.shape for x in bottoms]), strict=True):
+            channel = axis_index(self.axis, x.shape)
+            images = count(shape[:channel])
+            columns = self.columns(x.reshape(images, *x.shape[channel:]), shape[channel + 1 :])
+            columns = columns.reshape(images, self.group, -1, count(shape[channel + 1 :]))
+            rows = weight.reshape(self.group, self.num_output // self.group, -1)
+            y = (rows @ columns).reshape(images, self.num_output, -1)
+            if bias:
+                y = y + bias[0][:, None]
+            tops.append(y.reshape(shape))
+        return tops
+
+    def columns(self, x: Array, out: Shape) -> Array:
+        """What each output position sees. im2col.cpp
+
+        Args:
+            x: (N, C, size ...), any number of spatial axes.
+            out: output size along each of them.
+
+        Returns:
+            (N, C, kernel ..., out ...)
+        """
+        import numpy as np
+
+        kernel, stride, pad, dilation = self.windows(x.ndim - 2)
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+        # The last window may reach past the padding where the size was truncated: zeros there too.
+        after = [
+            max(p, (o - 1) * s + span - size - p)
+            for p, o, s, span, size in zip(pad, out, stride, spans, x.shape[2:], strict=True)
+        ]
+        padded = np.pad(x, ((0, 0), (0, 0), *zip(pad, after, strict=True)))
+        axes = tuple(range(2, x.ndim))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
+        starts = (slice(0, (o - 1) * s + 1, s) for o, s in zip(out, stride, strict=True))
+        taps = (slice(None, None, d) for d in dilation)
+        seen = seen[:, :, *starts, *taps]
+        return np.moveaxis(seen, axes, tuple(range(-len(axes), 0)))
 
 
 def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import reduce
+from typing import TYPE_CHECKING
 
-from resnet_proto.errors import ShapeError
+from resnet_proto.errors import NetError, ShapeError
 from resnet_proto.layers.base import MAX_COUNT, Field, Layer, Shape, dims, register
+from resnet_proto.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -15,7 +22,7 @@ class Eltwise(Layer):
     message = "eltwise_param"
     n_bottoms = (2, MAX_COUNT)
 
-    operation = Field("SUM")
+    operation = Field(Word("SUM"))
     coeff: Field[tuple[float, ...]] = Field(())
     stable_prod_grad = Field(True)
 
@@ -31,3 +38,27 @@ class Eltwise(Layer):
                 "SUM takes one for each bottom, or none"
             )
         return [bottoms[0]]
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """The joined bottoms.
+
+        Raises:
+            NetError: in place, where Caffe clears the first bottom before it reads it.
+        """
+        import numpy as np
+
+        if self.in_place and self.operation != "PROD":
+            raise NetError(
+                f"layer '{self.name}' (Eltwise): {self.operation} cannot work in place, Caffe "
+                f"loses '{self.bottoms[0]}'; give the top a name of its own"
+            )
+        if self.operation == "SUM":
+            coeff = self.coeff or (1.0,) * len(bottoms)
+            return [
+                sum(
+                    (c * x for c, x in zip(coeff, bottoms, strict=True)),
+                    start=np.zeros_like(bottoms[0]),
+                )
+            ]
+        join = np.multiply if self.operation == "PROD" else np.maximum
+        return [reduce(join, bottoms)]

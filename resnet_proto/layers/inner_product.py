@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, axis_index, count, register
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -38,5 +42,17 @@ class InnerProduct(Layer):
             raise ShapeError(f"num_output is {self.num_output}; at least 1 is needed")
         return [(*bottoms[0][: axis_index(self.axis, bottoms[0])], self.num_output)]
 
-    def macs(self, bottoms: Sequence[Shape]) -> int:
+    def macs(
+        self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
+    ) -> int:
         return count(bottoms[0]) * self.num_output
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """(..., K) -> (..., num_output): the axes before ``axis`` stay."""
+        x = bottoms[0]
+        kept = x.shape[: axis_index(self.axis, x.shape)]
+        weight, *bias = blobs
+        y = x.reshape(count(kept), -1) @ (weight if self.transpose else weight.T)
+        if bias:
+            y = y + bias[0]
+        return [y.reshape(*kept, self.num_output)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import MAX_COUNT, Field, Layer, Shape, register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @register

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from resnet_proto.errors import ShapeError
+from resnet_proto.errors import ShapeError, UnknownLayerError
 from resnet_proto.layers.base import Field, Layer, Shape, dims, register
+from resnet_proto.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet_proto.layers.base import Array
 
 Pair = tuple[int, int]
 
@@ -18,7 +27,7 @@ class Pooling(Layer):
     message = "pooling_param"
     n_tops = (1, 2)
 
-    pool = Field("MAX")
+    pool = Field(Word("MAX"))
     pad = Field(0)
     pad_h = Field(0)
     pad_w = Field(0)
@@ -28,9 +37,9 @@ class Pooling(Layer):
     stride = Field(1)
     stride_h = Field(0)
     stride_w = Field(0)
-    engine = Field("DEFAULT")
+    engine = Field(Word("DEFAULT"))
     global_pooling = Field(False)
-    round_mode = Field("CEIL")
+    round_mode = Field(Word("CEIL"))
 
     def windows(self, bottom: Shape) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and pad, each (rows, columns).
@@ -44,16 +53,22 @@ class Pooling(Layer):
             if self.param.keys() & {"kernel_size", "kernel_h", "kernel_w"}:
                 raise ShapeError("global_pooling takes the whole map; leave the kernel out")
             kernel = (bottom[2], bottom[3])
+        elif "kernel_size" in self.param and not self.param.keys() >= {"kernel_h", "kernel_w"}:
+            kernel = (self.kernel_size, self.kernel_size)  # Caffe ignores one side alone
         else:
             kernel = self._pair("kernel_size", "kernel")
         stride, pad = self._pair("stride", "stride"), self._pair("pad", "pad")
         if min(kernel) < 1:
-            raise ShapeError(f"kernel is {dims(kernel)}; give kernel_size, or kernel_h and kernel_w")
+            raise ShapeError(
+                f"kernel is {dims(kernel)}; give kernel_size, or kernel_h and kernel_w"
+            )
         if min(stride) < 1 or min(pad) < 0:
             raise ShapeError(f"stride {dims(stride)}, pad {dims(pad)}: too small")
         if self.global_pooling and (pad != (0, 0) or stride != (1, 1)):
             raise ShapeError("global_pooling needs pad 0 and stride 1")
-        if pad != (0, 0) and (self.pool == "STOCHASTIC" or pad[0] >= kernel[0] or pad[1] >= kernel[1]):
+        if pad != (0, 0) and (
+            self.pool == "STOCHASTIC" or pad[0] >= kernel[0] or pad[1] >= kernel[1]
+        ):
             raise ShapeError(f"pad {dims(pad)} must be smaller than kernel {dims(kernel)}")
         return kernel, stride, pad
 
@@ -66,6 +81,8 @@ class Pooling(Layer):
         return (sides[0] or 0, sides[1] or 0)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if self.pool != "MAX" and len(self.tops) > 1:
+            raise ShapeError(f"{self.pool} has one top, not {len(self.tops)}; only MAX has a mask")
         kernel, stride, pad = self.windows(bottoms[0])
         out = tuple(
             pool_size(*axis, floor=self.round_mode == "FLOOR", clip=pad != (0, 0))
@@ -77,6 +94,74 @@ class Pooling(Layer):
                 "the output would be empty"
             )
         return [(*bottoms[0][:2], *out)] * len(self.tops)
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """(N, C, out_h, out_w), and for a second top the index h * W + w of each maximum.
+
+        Raises:
+            ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
+            UnknownLayerError: STOCHASTIC, which Caffe has on the GPU only.
+        """
+        import numpy as np
+
+        if self.pool == "STOCHASTIC":
+            raise UnknownLayerError(f"layer '{self.name}': STOCHASTIC pooling cannot be computed")
+        x = bottoms[0]
+        kernel = self.windows(x.shape)[0]
+        out = self.top_shapes([x.shape])[0][2:]
+        spans = self.spans(x.shape)
+        if self.pool == "AVE":
+            rows, columns = (end - start for start, end in spans)
+            seen = self.seen(x, out, fill=0.0)
+            return [seen.sum(axis=(4, 5)) / np.outer(rows, columns).astype(x.dtype)]
+        lowest = -float(np.finfo(np.float32).max)  # also in float64; NaN and -inf never win
+        seen = self.seen(np.fmax(x, lowest), out, fill=lowest)
+        tops = [seen.max(axis=(4, 5))]
+        if len(self.tops) == 2:
+            first = seen.reshape(*seen.shape[:4], -1).argmax(axis=-1)
+            row = spans[0][0][:, None] + first // kernel[1]
+            column = spans[1][0] + first % kernel[1]
+            mask = np.where(tops[0] > lowest, row * x.shape[3] + column, -1)
+            tops.append(mask.astype(x.dtype))
+        return tops
+
+    def spans(self, bottom: Shape) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Where windows start and end, along the rows and along the columns.
+
+        They count padding, but no further than size + pad: the divisor of an average.
+
+        Raises:
+            ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
+        """
+        import numpy as np
+
+        kernel, stride, pad = self.windows(bottom)
+        spans = []
+        for size, k, s, p, o in zip(
+            bottom[2:], kernel, stride, pad, self.top_shapes([bottom])[0][2:], strict=True
+        ):
+            start = np.arange(o) * s - p
+            if start[-1] >= size:
+                raise ShapeError(
+                    f"layer '{self.name}' (Pooling): the last of {o} windows starts at "
+                    f"{start[-1]}, outside {size} rows or columns; Caffe gives no sensible value"
+                )
+            spans.append((start, np.minimum(start + k, size + p)))
+        return spans
+
+    def seen(self, x: Array, out: Shape, fill: float) -> Array:
+        """(N, C, out_h, out_w, kernel_h, kernel_w): each window, ``fill`` outside the image."""
+        import numpy as np
+
+        kernel, stride, pad = self.windows(x.shape)
+        after = [
+            max(0, (o - 1) * s + k - size - p)
+            for o, s, k, size, p in zip(out, stride, kernel, x.shape[2:], pad, strict=True)
+        ]
+        around = ((0, 0), (0, 0), *zip(pad, after, strict=True))
+        padded = np.pad(x, around, constant_values=fill)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+        return windows[:, :, :: stride[0], :: stride[1]][:, :, : out[0], : out[1]]
 
 
 def pool_size(size: int, kernel: int, stride: int, pad: int, *, floor: bool, clip: bool) -> int:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from resnet_proto.layers.base import Field, Layer, Shape, register
+from resnet_proto.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -14,7 +20,14 @@ class ReLU(Layer):
     message = "relu_param"
 
     negative_slope = Field(0.0)
-    engine = Field("DEFAULT")
+    engine = Field(Word("DEFAULT"))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [bottoms[0]]
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        import numpy as np
+
+        x = bottoms[0]
+        y = np.maximum(x, 0)
+        return [y + self.negative_slope * np.minimum(x, 0)] if self.negative_slope else [y]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, axis_index, dims, register
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -24,7 +28,9 @@ class Scale(Layer):
 
     def factor_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """Shape of the multiplier, which lies at ``axis`` of the first bottom."""
-        axis = axis_index(self.axis, bottoms[0]) if bottoms[0] else 0
+        # A scalar second bottom has no place; Caffe looks at the axis for the bias only.
+        placeless = bottoms[1:] and not bottoms[1] and not self.bias_term
+        axis = 0 if placeless else axis_index(self.axis, bottoms[0])
         if len(bottoms) == 2:
             shape = bottoms[1]
             if bottoms[0][axis : axis + len(shape)] != shape:
@@ -52,3 +58,12 @@ class Scale(Layer):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.factor_shape(bottoms)
         return [bottoms[0]]
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        """The first bottom times gamma (a blob or the second bottom), plus beta if there is one."""
+        x = bottoms[0]
+        gamma, *beta = blobs if len(bottoms) == 1 else (bottoms[1], *blobs)
+        axis = axis_index(self.axis, x.shape) if gamma.ndim else 0
+        spread = gamma.shape + (1,) * (x.ndim - axis - gamma.ndim)
+        y = x * gamma.reshape(spread)
+        return [y + beta[0].reshape(spread)] if beta else [y]

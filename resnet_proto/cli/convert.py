@@ -1,0 +1,76 @@
+"""``resnet-proto convert``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from resnet_proto.cli.options import lenient_option, net_option, read_net, read_weights
+from resnet_proto.formats import FORMATS
+
+LONG = 1 << 26
+"""Bytes from which on progress is shown."""
+
+
+@click.command("convert")
+@click.argument("source", metavar="IN", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, allow_dash=True))
+@net_option
+@click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
+@click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
+@lenient_option
+def command(
+    source: str, target: str, net: str | None, to: str | None, no_verify: bool, lenient: bool
+) -> None:
+    """Convert weights between formats, chosen by the file suffix.
+
+    .caffemodel, .npz and .safetensors, each to each, bit for bit; - is stdin or stdout. A
+    caffemodel is written with the structure of --net. The others carry the text of --net
+    with them, so that the way back needs none.
+
+    \b
+    resnet-proto convert ResNet-50.caffemodel ResNet-50.safetensors --net deploy.prototxt
+    resnet-proto convert ResNet-50.safetensors ResNet-50.caffemodel
+    """
+    from resnet_proto.formats import save
+
+    if target == "-" and to is None:
+        raise click.UsageError("OUT is -: name its format with --to")
+    the_net = None if net is None else read_net(net, lenient=lenient)
+    weights = read_weights(source)
+    with written(target) as path, progress(weights.nbytes) as done:
+        save(path, weights, the_net, to=to, verify=not no_verify, progress=done)
+    click.echo(
+        f"wrote {'stdout' if target == '-' else target}: {len(weights)} blobs, "
+        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
+        err=True,
+    )
+
+
+@contextmanager
+def written(target: str) -> Iterator[Path]:
+    """Where to write; what is for stdout goes there once it is complete."""
+    if target != "-":
+        yield Path(target)
+        return
+    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
+        path = Path(folder, "stdout")
+        yield path
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+
+
+@contextmanager
+def progress(size: int) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal, for long work."""
+    if size < LONG or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=size, label="writing", file=sys.stderr) as bar:
+        yield bar.update

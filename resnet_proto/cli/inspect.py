@@ -1,0 +1,47 @@
+"""``resnet-proto inspect``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from resnet_proto.cli.options import (
+    echo_json,
+    json_option,
+    lenient_option,
+    net_option,
+    read_net,
+    read_weights,
+)
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@net_option
+@click.option("--stats", is_flag=True, help="Add min, max, mean, and how many are not finite.")
+@lenient_option
+@json_option
+def command(file: str, net: str | None, stats: bool, lenient: bool, as_json: bool) -> None:
+    """List the blobs of a weight file.
+
+    FILE is a .caffemodel, .npz or .safetensors, or - for stdin. Values are read for --stats
+    only. With --net each layer has what Caffe would do with it: copied, ignored (the net
+    lacks it), left at its filler (the file lacks it), or refused, which ends Caffe; the exit
+    status is then 1.
+
+    \b
+    resnet-proto inspect ResNet-50.caffemodel
+    resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt
+    """
+    from resnet_proto.report.inspect import as_json as to_json
+    from resnet_proto.report.inspect import inspect, table
+
+    the_net = None if net is None else read_net(net, lenient=lenient)
+    inspection = inspect(read_weights(file), the_net, stats=stats)
+    if as_json:
+        echo_json(to_json(inspection))
+    else:
+        click.echo("\n".join(table(inspection)))
+    if inspection.refused:
+        sys.exit(1)

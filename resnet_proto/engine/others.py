@@ -1,0 +1,221 @@
+"""Net + weights + inputs -> every blob, computed by somebody else.
+
+Each engine reads the user's own prototxt and caffemodel where there are any, so that a
+misreading of ours shows as a difference. It is asked by a ``Job`` and gives what it can:
+a blob that a net writes several times (in-place) has its last value.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_proto.engine.plain import cut
+from resnet_proto.errors import ResNetProtoError
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+CHILD = Path(__file__).with_name("caffe_child.py")
+TIMEOUT = 600.0
+"""Seconds that an engine in another process may take."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One forward pass: what goes in, and how far it goes.
+
+    Args:
+        net: at phase TEST. ``net_file`` is the prototxt it was read from, if any.
+        weights: ``<layer>.<blob>`` -> array. ``weights_file`` is where they come from.
+        inputs: blob name -> array.
+        outputs: the blobs that are wanted; all if None.
+        until: stop after the last layer that writes this blob.
+        caffe_python: a Python that can ``import caffe``; else CAFFE_PYTHON names it.
+        timeout: seconds.
+    """
+
+    net: Net
+    weights: Mapping[str, Array]
+    inputs: Mapping[str, Array]
+    outputs: Sequence[str] | None = None
+    until: str | None = None
+    net_file: Path | None = None
+    weights_file: Path | None = None
+    caffe_python: str | None = None
+    timeout: float = TIMEOUT
+
+    def files(self, folder: Path) -> tuple[Path, Path]:
+        """Prototxt and caffemodel: the user's own, else written into ``folder``."""
+        net, weights = self.net_file, self.weights_file
+        if net is None:
+            from resnet_proto.prototxt import to_prototxt
+
+            net = folder / "net.prototxt"
+            net.write_text(to_prototxt(self.net), encoding="utf-8")
+        if weights is None or weights.suffix != ".caffemodel":
+            from resnet_proto.formats import save
+
+            weights = folder / "net.caffemodel"
+            save(weights, self.weights, self.net)
+        return net.absolute(), weights.absolute()
+
+
+def caffe(job: Job) -> dict[str, Array]:
+    """The real Caffe, in another Python.
+
+    Raises:
+        ResNetProtoError: there is no such Python, or Caffe refuses the net; with its own words.
+    """
+    python = job.caffe_python or os.environ.get("CAFFE_PYTHON")
+    if not python:
+        raise ResNetProtoError(
+            "engine 'caffe' runs in a Python of its own, one that can `import caffe`; "
+            "name it with --caffe-python or CAFFE_PYTHON"
+        )
+    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
+        folder = Path(name)
+        write_job(folder, *job.files(folder), job.inputs, job.until)
+        run_jobs(python, [folder], job.timeout)
+        return read_job(folder)
+
+
+def write_job(
+    folder: Path,
+    net: Path,
+    weights: Path | None,
+    inputs: Mapping[str, Array],
+    until: str | None = None,
+) -> None:
+    """Put a job for ``caffe_child.py`` into its folder."""
+    import numpy as np
+
+    job = {
+        "net": str(net),
+        "weights": weights and str(weights),
+        "inputs": list(inputs),
+        "until": until,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    np.savez(folder / "inputs.npz", *inputs.values())
+
+
+def run_jobs(python: str, folders: Sequence[Path], timeout: float = TIMEOUT) -> None:
+    """Have the Caffe of another Python do jobs, one after the other.
+
+    Raises:
+        ResNetProtoError: that Python does not run, has no Caffe, or takes too long.
+    """
+    env = {"GLOG_minloglevel": "2", **os.environ}
+    try:
+        child = subprocess.Popen(
+            [python, str(CHILD), *map(str, folders)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+            start_new_session=True,  # so that its forks end with it
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise ResNetProtoError(f"{python}: cannot be run: {error.strerror}") from None
+    try:
+        talk = child.communicate(timeout=timeout)[1]
+    except subprocess.TimeoutExpired:
+        raise ResNetProtoError(f"Caffe in {python} did not end within {timeout:g} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+    if child.returncode:
+        raise ResNetProtoError(
+            f"{python}: cannot run Caffe (status {child.returncode}): {last_line(talk)}"
+        )
+
+
+def read_job(folder: Path) -> dict[str, Array]:
+    """The blobs of a job that is done.
+
+    Raises:
+        ResNetProtoError: Caffe refused it; the message is Caffe's.
+    """
+    import numpy as np
+
+    try:
+        status = int((folder / "exit").read_text())
+        log = (folder / "log").read_text(errors="replace") if status else ""
+        if status:
+            raise ResNetProtoError(f"Caffe refuses the net: {caffe_words(log, status)}")
+        names = json.loads((folder / "blobs.json").read_text())
+        with (folder / "blobs.npz").open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            return {name: arrays[f"arr_{i}"] for i, name in enumerate(names)}
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        raise ResNetProtoError(f"Caffe's answer cannot be read: {error}") from None
+
+
+def caffe_words(log: str, status: int) -> str:
+    """Why Caffe gave up, without time stamps and stack traces."""
+    words = re.findall(r"^(?:[EF]\d{4} .*?|\[libprotobuf (?:ERROR|FATAL) .*?)\] (.*)$", log, re.M)
+    if words:
+        return "; ".join(dict.fromkeys(word.strip() for word in words))
+    return last_line(log) if status > 0 else f"ended by {signal.Signals(-status).name}"
+
+
+def last_line(text: str) -> str:
+    """The last words somebody said."""
+    return (text.strip().splitlines() or ["nothing was said"])[-1]
+
+
+def opencv(job: Job) -> dict[str, Array]:
+    """OpenCV's own importer and layers.
+
+    It knows layers, not blobs: a blob is what its last layer gives, and layers that the
+    importer drops are left out.
+
+    Raises:
+        ResNetProtoError: no OpenCV that reads Caffe's nets, or it refuses this one.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise ResNetProtoError(
+            "engine 'opencv' needs OpenCV: pip install 'opencv-python-headless<5'"
+        ) from None
+    if not hasattr(cv2.dnn, "readNetFromCaffe"):
+        raise ResNetProtoError(
+            f"OpenCV {cv2.__version__} has no Caffe importer (5 removed it): "
+            "pip install 'opencv-python-headless<5'"
+        )
+    import numpy as np
+
+    shown = job.net.upgraded().filtered()
+    if job.until is not None:
+        shown = cut(shown, (job.until,))
+    writers = {top: layer.name for layer in shown.layers for top in layer.tops[:1]}
+    try:
+        with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
+            net = cv2.dnn.readNetFromCaffe(*map(str, job.files(Path(name))))
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        net.enableFusion(False)  # a fused layer would give its successor's blob
+        net.enableWinograd(False)  # its rounding is ten times that of a plain convolution
+        for blob, value in job.inputs.items():
+            net.setInput(np.ascontiguousarray(value, np.float32), blob)
+        known = set(net.getLayerNames())
+        wanted = {blob: layer for blob, layer in writers.items() if layer in known}
+        values = net.forward(list(wanted.values()))
+    except cv2.error as error:
+        raise ResNetProtoError(f"OpenCV refuses the net: {error.err or error}") from None
+    return {blob: np.array(value) for blob, value in zip(wanted, values, strict=True)}

@@ -1,0 +1,645 @@
+"""Net + weights -> plan; plan + inputs -> the activations of ``plain``, faster.
+
+    Schedule -> values -> chains of layers -> tasks -> places in one arena -> run
+
+A *value* is one version of a blob: a layer that works in place makes a new one. Where
+nobody sees the values between them, layers become one task: a convolution with the
+BatchNorm, Scale, sum and ReLU after it. What has no fast way here is computed by the
+layer's own ``forward``.
+
+Activations lie in memory as (N, H, W, C), and are handed out as (N, C, H, W) views. A
+pixel's channels are neighbours: a batch is one matrix with a row for each pixel, a 1x1
+convolution is one product, and im2col copies long runs.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from resnet_proto.engine.plain import Schedule, check_inputs, float_type, layer_blobs
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    Eltwise,
+    Layer,
+    Pooling,
+    ReLU,
+    Scale,
+    Shape,
+    count,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net, Step
+
+BLOCK = 1 << 20
+"""Values that are worked on together, so that they are still in cache for the next step."""
+LOWEST = -float(np.finfo(np.float32).max)
+"""What a maximum begins with, in float64 too: pooling_layer.cpp."""
+LINE = 64
+"""Bytes of a cache line; every place in the arena starts on one."""
+
+Compute: TypeAlias = "Callable[[Sequence[Array], Array, Array], None]"
+"""Reads bottoms, writes the top, works in scratch; bottoms and top are (N, H, W, C)."""
+
+
+class Plan:
+    """A net with its weights, made ready to run many times.
+
+    Args:
+        net: any net whose layer types are known.
+        weights: arrays by ``<layer>.<blob>``; read when a request first needs them.
+        dtype: float32 or float64; everything is computed in it.
+
+    A plan keeps its buffers from run to run, so two threads need two plans.
+    """
+
+    def __init__(
+        self, net: Net, weights: Mapping[str, Array], *, dtype: DTypeLike = "float32"
+    ) -> None:
+        self.net = net
+        self.weights = weights
+        self.dtype = float_type(dtype)
+        self._programs: dict[tuple[frozenset[str] | None, str | None], Program] = {}
+
+    def run(
+        self,
+        inputs: Array | Mapping[str, Array],
+        outputs: Iterable[str] | None = None,
+        until: str | None = None,
+    ) -> dict[str, Array]:
+        """Compute blobs; arguments, result and errors are those of ``plain.forward``.
+
+        The arrays belong to the caller: no later run touches them. They share one piece of
+        memory, so copy what is to be kept for long.
+        """
+        program = self.prepare(outputs, until)
+        return program.run(check_inputs(self.net, program.schedule, inputs, self.dtype))
+
+    def prepare(self, outputs: Iterable[str] | None = None, until: str | None = None) -> Program:
+        """Plan a request without running it. Only the last request's plan is kept."""
+        request = (None if outputs is None else frozenset(outputs), until)
+        if request not in self._programs:
+            schedule = Schedule.of(self.net, *request)
+            self._programs.clear()
+            self._programs[request] = Program(schedule, self.weights, self.dtype)
+        return self._programs[request]
+
+
+class Program:
+    """One request on one net: tasks in order, and where their values lie.
+
+    Args:
+        schedule: which layers run, and which blobs are wanted.
+        weights: arrays by ``<layer>.<blob>``.
+        dtype: what everything is computed in.
+    """
+
+    def __init__(
+        self, schedule: Schedule, weights: Mapping[str, Array], dtype: np.dtype[Any]
+    ) -> None:
+        self.schedule = schedule
+        self.dtype = dtype
+        self.values = values = Values.of(schedule)
+        self.tasks = [
+            make_task(chain, weights, dtype)
+            for chain in chains(schedule.steps, values)
+            if chain.steps[0].layer.type != "Input"
+        ]
+        self.last_read = {v: i for i, task in enumerate(self.tasks) for v in task.bottoms}
+        inside = [Life(-1 - i, task.scratch, i, i) for i, task in enumerate(self.tasks)]
+        kept = []
+        for i, task in enumerate(self.tasks):
+            for v in task.tops if task.compute else ():
+                size, last = count(values.shapes[v]), self.last_read.get(v, i)
+                if v in values.seen:
+                    kept.append(Life(v, size, 0, 0))
+                else:
+                    inside.append(Life(v, size, i, last))
+        self.arena = Layout.of(inside, dtype).allocate()
+        self.results = Layout.of(kept, dtype)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Inputs of the right shape and dtype, by name -> the blobs wanted."""
+        values = self.values
+        memory = self.arena | self.results.allocate()
+        arrays = {v: inputs[name] for name, v in values.inputs.items()}
+        with np.errstate(all="ignore"):
+            for i, task in enumerate(self.tasks):
+                bottoms = [arrays[v] for v in task.bottoms]
+                if task.compute:
+                    (top,) = task.tops
+                    arrays[top] = channels_last(memory[top], values.shapes[top])
+                    task.compute(
+                        [as_pixels(x) for x in bottoms], as_pixels(arrays[top]), memory[-1 - i]
+                    )
+                else:
+                    tops = task.layer.forward(bottoms, task.blobs)
+                    arrays.update(zip(task.tops, tops, strict=True))
+                for v in {*task.bottoms, *task.tops} - values.seen:
+                    if self.last_read.get(v, i) == i:
+                        del arrays[v]
+        return {name: arrays[v] for name, v in values.wanted.items()}
+
+
+@dataclass(frozen=True)
+class Values:
+    """Every version of every blob, by number.
+
+    Args:
+        bottoms: for each step, the values it reads. ``tops`` likewise, that it makes.
+        shapes: of each value.
+        readers: for each value, the steps that read it.
+        wanted: the value to return for each blob wanted. ``inputs`` likewise, from the caller.
+    """
+
+    bottoms: list[tuple[int, ...]]
+    tops: list[tuple[int, ...]]
+    shapes: list[Shape]
+    readers: list[list[int]]
+    wanted: dict[str, int]
+    inputs: dict[str, int]
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> Values:
+        """Number the values in the order in which the net makes them."""
+        values = cls([], [], [], [], {}, {})
+        current: dict[str, int] = {}
+        for i, step in enumerate(schedule.steps):
+            values.bottoms.append(tuple(current[name] for name in step.layer.bottoms))
+            for v in values.bottoms[i]:
+                values.readers[v].append(i)
+            for name, shape in zip(step.layer.tops, step.tops, strict=True):
+                current[name] = len(values.shapes)
+                values.shapes.append(shape)
+                values.readers.append([])
+            values.tops.append(tuple(current[name] for name in step.layer.tops))
+            if step.layer.type == "Input":
+                values.inputs.update(zip(step.layer.tops, values.tops[i], strict=True))
+        values.wanted.update((name, current[name]) for name in schedule.wanted)
+        return values
+
+    def only_reader(self, value: int) -> int | None:
+        """The one step that reads a value which nobody wants; None if others see it."""
+        readers = self.readers[value]
+        return readers[0] if len(readers) == 1 and value not in self.seen else None
+
+    @cached_property
+    def seen(self) -> set[int]:
+        """The values that are wanted."""
+        return set(self.wanted.values())
+
+
+@dataclass
+class Chain:
+    """Layers that run together; only the last one's tops are seen.
+
+    Args:
+        steps: the first layer, and the BatchNorm and Scale that are folded into it.
+        bottoms: values read: those of the first layer, then those added to it.
+        tops: values made.
+        relu: whether a ReLU ends the chain.
+    """
+
+    steps: list[Step]
+    bottoms: list[int]
+    tops: tuple[int, ...]
+    relu: bool = False
+
+
+def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
+    """Join layers that can run together, in the order of the last layer of each chain."""
+    ended: dict[int, Chain] = {}
+    taken: set[int] = set()
+    for i, step in enumerate(steps):
+        if i in taken:
+            continue
+        chain = Chain([step], list(values.bottoms[i]), values.tops[i])
+        end = i
+        if is_convolution(step) or is_affine(step) or is_sum(step) or is_relu(step):
+            chain.relu = is_relu(step)
+            summed = is_sum(step)
+            while not chain.relu:
+                following = values.only_reader(chain.tops[0])
+                if following is None or following in taken:
+                    break
+                after = steps[following]
+                if is_affine(after) and not summed:
+                    chain.steps.append(after)
+                elif is_sum(after):
+                    chain.bottoms += [v for v in values.bottoms[following] if v != chain.tops[0]]
+                    summed = True
+                elif is_relu(after):
+                    chain.relu = True
+                else:
+                    break
+                taken.add(following)
+                chain.tops, end = values.tops[following], following
+        ended[end] = chain
+    return [ended[i] for i in sorted(ended)]
+
+
+def is_convolution(step: Step) -> bool:
+    """Whether a convolution has a fast way: two spatial axes, one group."""
+    layer = step.layer
+    return (
+        isinstance(layer, Convolution)
+        and len(step.bottoms) == 1
+        and len(step.bottoms[0]) == 4
+        and layer.axis in (1, -3)
+        and layer.group == 1
+    )
+
+
+def is_affine(step: Step) -> bool:
+    """Whether a layer is a factor and an offset for each channel, known beforehand."""
+    layer = step.layer
+    if len(step.bottoms) != 1 or len(step.bottoms[0]) != 4:
+        return False
+    if isinstance(layer, BatchNorm):
+        return layer.use_global_stats is not False
+    return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
+
+
+def is_sum(step: Step) -> bool:
+    """Whether a layer adds its bottoms, as they are, into a new blob."""
+    layer = step.layer
+    return (
+        isinstance(layer, Eltwise)
+        and layer.operation == "SUM"
+        and set(layer.coeff) <= {1.0}
+        and not layer.in_place
+        and len(step.bottoms[0]) == 4
+    )
+
+
+def is_relu(step: Step) -> bool:
+    """Whether a layer is max(x, 0)."""
+    layer = step.layer
+    return isinstance(layer, ReLU) and not layer.negative_slope and len(step.bottoms[0]) == 4
+
+
+@dataclass
+class Task:
+    """A chain, ready to run.
+
+    Args:
+        layer: the first layer; it computes the tops where there is no ``compute``.
+        blobs: what the layer's ``forward`` needs.
+        bottoms: values read. ``tops`` likewise, made.
+        compute: the fast way.
+        scratch: how many values ``compute`` works in.
+    """
+
+    layer: Layer
+    blobs: Sequence[Array]
+    bottoms: tuple[int, ...]
+    tops: tuple[int, ...]
+    compute: Compute | None = None
+    scratch: int = 0
+
+
+def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Task:
+    """Fold the chain's weights and choose how it is computed."""
+    first = chain.steps[0]
+    task = Task(first.layer, (), tuple(chain.bottoms), chain.tops)
+    if is_convolution(first):
+        weight, gain, bias = fold(chain.steps, weights, dtype)
+        assert weight is not None
+        convolve = Convolve.of(first, scaled(weight, gain), Finish(bias, chain.relu))
+        task.compute, task.scratch = convolve, convolve.scratch
+    elif is_affine(first):
+        _, gain, bias = fold(chain.steps, weights, dtype)
+        task.compute = Pointwise(gain, Finish(bias, chain.relu))
+    elif is_sum(first) or is_relu(first):
+        task.compute = Pointwise(None, Finish(None, chain.relu))
+    elif (
+        isinstance(first.layer, Pooling)
+        and first.layer.pool != "STOCHASTIC"
+        and len(chain.tops) == 1
+    ):
+        pool = Pool.of(first, dtype)
+        task.compute, task.scratch = pool, pool.scratch
+    else:
+        task.blobs = layer_blobs(first, weights, dtype)
+    return task
+
+
+@np.errstate(all="ignore")
+def fold(
+    steps: Sequence[Step], weights: Mapping[str, Array], dtype: np.dtype[Any]
+) -> tuple[Array | None, Array, Array | None]:
+    """Several layers as one factor and one offset for each channel.
+
+    Returns:
+        The weight of the convolution that begins the chain, as it is stored; the factors
+        (C,), a scalar where there are none; and the offsets (C,), or None.
+    """
+    weight: Array | None = None
+    gain: Array = np.ones((), np.float64)
+    bias: Array = np.zeros((), np.float64)
+    factor: Array
+    offset: list[Array]
+    for step in steps:
+        if isinstance(step.layer, Convolution):
+            weight, *offset = layer_blobs(step, weights, dtype)
+            factor = np.ones((), np.float64)
+        elif isinstance(step.layer, BatchNorm):
+            mean, variance, total = layer_blobs(step, weights, np.float64)
+            scale = 1 / total if total[0] else np.zeros(1)
+            factor = 1 / np.sqrt(variance * scale + step.layer.eps)
+            offset = [-mean * scale * factor]
+        else:
+            factor, *offset = layer_blobs(step, weights, np.float64)
+        gain, bias = gain * factor, bias * factor + (offset[0] if offset else 0)
+    return weight, gain.astype(dtype), bias.astype(dtype) if bias.ndim else None
+
+
+def scaled(weight: Array, gain: Array) -> Array:
+    """(num_output, C, h, w) weight -> (h * w * C, num_output), times each output's factor."""
+    taps_first = weight.transpose(0, 2, 3, 1)
+    if gain.ndim or not taps_first.flags.c_contiguous:
+        factors = np.broadcast_to(gain, len(weight))[:, None, None, None]
+        taps_first = np.multiply(taps_first, factors, order="C")
+    return taps_first.reshape(len(weight), -1).T
+
+
+@dataclass
+class Finish:
+    """What follows a product while its rows are in cache."""
+
+    bias: Array | None
+    relu: bool
+
+    def __call__(self, y: Array, others: Iterable[Array] = ()) -> None:
+        """Add the bias and the ``others`` to ``y`` (pixels, C), and cut it at 0."""
+        if self.bias is not None:
+            np.add(y, self.bias, out=y)
+        for other in others:
+            np.add(y, other, out=y)
+        if self.relu:
+            np.maximum(y, 0, out=y)
+
+
+@dataclass
+class Pointwise:
+    """BatchNorm and Scale, a sum, ReLU: any chain without a convolution."""
+
+    gain: Array | None
+    finish: Finish
+
+    def __call__(self, bottoms: Sequence[Array], top: Array, scratch: Array) -> None:
+        """Write ``top``, a block of pixels at a time."""
+        for part in parts(top.shape, count(top.shape[2:])):
+            x, *others = (bottom[part] for bottom in bottoms)
+            y = top[part]
+            if self.gain is not None:
+                np.multiply(x, self.gain, out=y)
+            elif others:
+                np.add(x, others.pop(), out=y)
+            else:
+                np.copyto(y, x)
+            self.finish(y, others)
+
+
+@dataclass
+class Convolve:
+    """im2col and a matrix product, a block of output rows at a time.
+
+    Args:
+        weight: (kernel_h * kernel_w * C, num_output), a transposed view.
+        finish: what follows the product.
+        kernel: rows, columns. ``stride``, ``pad``, ``dilation`` likewise.
+        padded: (N, H, W, C), the bottom as far as windows reach.
+        columns: how many values the im2col block has; 0 where the bottom is its own.
+        parts: images and rows of each block.
+    """
+
+    weight: Array
+    finish: Finish
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    dilation: Shape
+    padded: Shape
+    columns: int
+    parts: list[Part]
+
+    @classmethod
+    def of(cls, step: Step, weight: Array, finish: Finish) -> Convolve:
+        """The convolution of ``step``, with its folded weight as a matrix."""
+        assert isinstance(step.layer, Convolution)
+        kernel, stride, pad, dilation = step.layer.windows(2)
+        (n, c, *size), (_, _, *out) = step.bottoms[0], step.tops[0]
+        reach = [
+            max(length + 2 * p, (o - 1) * s + d * (k - 1) + 1)
+            for length, o, k, s, p, d in zip(size, out, kernel, stride, pad, dilation, strict=True)
+        ]
+        direct = kernel == stride == (1, 1) and pad == (0, 0)
+        blocks = list(parts((n, *out), out[1] * sum(weight.shape)))
+        images, rows = blocks[0]
+        columns = images.stop * rows.stop * out[1] * len(weight)
+        return cls(
+            weight,
+            finish,
+            kernel,
+            stride,
+            pad,
+            dilation,
+            (n, *reach, c),
+            0 if direct else columns,
+            blocks,
+        )
+
+    @property
+    def scratch(self) -> int:
+        """Room for the padded bottom and one im2col block."""
+        return count(self.padded) + self.columns if self.columns else 0
+
+    def __call__(self, bottoms: Sequence[Array], top: Array, scratch: Array) -> None:
+        """Write ``top``; bottoms after the first are added to it."""
+        x, *others = bottoms
+        windows = self.windows(x, scratch[self.columns :]) if self.columns else x[:, :, :, None]
+        for part in self.parts:
+            seen = windows[part]
+            if self.columns:
+                block = scratch[: count(seen.shape)].reshape(seen.shape)
+                np.copyto(block, seen)
+                seen = block
+            y = top[part].reshape(-1, top.shape[3])
+            np.matmul(seen.reshape(len(y), -1), self.weight, out=y)
+            self.finish(y, [other[part].reshape(y.shape) for other in others])
+
+    def windows(self, x: Array, scratch: Array) -> Array:
+        """(N, out_h, out_w, kernel_h, kernel_w, C), a view of the padded bottom."""
+        if x.shape != self.padded:
+            padded = scratch[: count(self.padded)].reshape(self.padded)
+            (top, left), (height, width) = self.pad, x.shape[1:3]
+            padded[:, :top] = 0
+            padded[:, top + height :] = 0
+            padded[:, :, :left] = 0
+            padded[:, :, left + width :] = 0
+            padded[:, top : top + height, left : left + width] = x
+            x = padded
+        out = [
+            (length - d * (k - 1) - 1) // s + 1
+            for length, k, s, d in zip(
+                x.shape[1:3], self.kernel, self.stride, self.dilation, strict=True
+            )
+        ]
+        image, row, column, channel = x.strides
+        (stride_h, stride_w), (dilation_h, dilation_w) = self.stride, self.dilation
+        strides = (
+            image,
+            row * stride_h,
+            column * stride_w,
+            row * dilation_h,
+            column * dilation_w,
+            channel,
+        )
+        shape = (len(x), *out, *self.kernel, x.shape[3])
+        return np.ndarray(shape, x.dtype, x, 0, strides)
+
+
+@dataclass
+class Pool:
+    """Maximum or average over windows, along the rows first and then along the columns.
+
+    Args:
+        join: of two values. ``fill`` is what a window begins with.
+        kernel: rows, columns. ``stride`` and ``pad`` likewise.
+        divisor: (out_h, out_w, 1) for an average.
+        scratch: how many values lie between the two sweeps.
+    """
+
+    join: np.ufunc
+    fill: float
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    divisor: Array | None
+    scratch: int
+
+    @classmethod
+    def of(cls, step: Step, dtype: np.dtype[Any]) -> Pool:
+        """The pooling of ``step``.
+
+        Raises:
+            ShapeError: a window lies outside the image.
+        """
+        assert isinstance(step.layer, Pooling)
+        kernel, stride, pad = step.layer.windows(step.bottoms[0])
+        (n, c, _, width), out_h = step.bottoms[0], step.tops[0][2]
+        divisor = None
+        spans = step.layer.spans(step.bottoms[0])
+        if step.layer.pool == "AVE":
+            rows, columns = (end - start for start, end in spans)
+            divisor = np.outer(rows, columns)[:, :, None].astype(dtype)
+        join, fill = (np.fmax, LOWEST) if divisor is None else (np.add, 0.0)
+        return cls(join, fill, kernel, stride, pad, divisor, n * out_h * width * c)
+
+    def __call__(self, bottoms: Sequence[Array], top: Array, scratch: Array) -> None:
+        """Write ``top``."""
+        x = bottoms[0]
+        between = scratch.reshape(len(x), top.shape[1], *x.shape[2:])
+        self.sweep(x, between, 0)
+        self.sweep(between, top, 1)
+        if self.divisor is not None:
+            np.divide(top, self.divisor, out=top)
+
+    def sweep(self, x: Array, y: Array, axis: int) -> None:
+        """Join each window along the rows (axis 0) or the columns (axis 1), tap by tap."""
+        kernel, stride, pad = self.kernel[axis], self.stride[axis], self.pad[axis]
+        x, y = np.moveaxis(x, 1 + axis, 0), np.moveaxis(y, 1 + axis, 0)
+        y.fill(self.fill)
+        for tap in range(-pad, kernel - pad):
+            first = max(0, -(tap // stride))  # the windows whose tap lies inside the image
+            last = min(len(y), (len(x) - 1 - tap) // stride + 1)
+            if first < last:
+                seen = x[first * stride + tap :: stride][: last - first]
+                self.join(y[first:last], seen, out=y[first:last])
+
+
+@dataclass(frozen=True)
+class Life:
+    """A value or a scratch: how large it is, from which task to which it lives."""
+
+    name: int
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places in one piece of memory: where each begins, how long it is, and the size of it all."""
+
+    places: Mapping[int, tuple[int, int]]
+    size: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, lives: Iterable[Life], dtype: np.dtype[Any]) -> Layout:
+        """Place values so that no two that live together overlap.
+
+        The largest first, each at the lowest place that is free for its whole life.
+        """
+        unit = LINE // dtype.itemsize
+        places: dict[int, tuple[int, int]] = {}
+        placed: list[tuple[int, int, Life]] = []
+        for life in sorted(lives, key=lambda life: -life.size):
+            start = 0
+            for begin, end, other in placed:
+                if other.first <= life.last and life.first <= other.last:
+                    if start + life.size <= begin:
+                        break
+                    start = max(start, end)
+            places[life.name] = start, life.size
+            insort(placed, (start, start + -(-life.size // unit) * unit, life), key=itemgetter(0))
+        return cls(places, max((end for _, end, _ in placed), default=0), dtype)
+
+    def allocate(self) -> dict[int, Array]:
+        """New memory, and the flat array at each place."""
+        unit = LINE // self.dtype.itemsize
+        memory = np.empty(self.size + unit, self.dtype)
+        memory = memory[-memory.ctypes.data % LINE // self.dtype.itemsize :]
+        return {name: memory[start : start + size] for name, (start, size) in self.places.items()}
+
+
+Part = tuple[slice, slice]
+
+
+def parts(shape: Shape, row: int) -> Iterator[Part]:
+    """Cut (images, rows ...) into even parts of at most ``BLOCK`` values; ``row`` is one row's."""
+    images, rows = shape[:2]
+    fit = max(1, BLOCK // row)
+    if fit >= rows:
+        group = fit // rows
+        for n in range(0, images, group):
+            yield slice(n, min(n + group, images)), slice(0, rows)
+        return
+    height = -(-rows // -(-rows // fit))
+    for n in range(images):
+        for r in range(0, rows, height):
+            yield slice(n, n + 1), slice(r, min(r + height, rows))
+
+
+def as_pixels(x: Array) -> Array:
+    """(N, C, H, W) -> contiguous (N, H, W, C); a view where the memory is in that order."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def channels_last(memory: Array, shape: Shape) -> Array:
+    """Flat memory -> (N, C, H, W) view with the channels of a pixel side by side."""
+    n, c, h, w = shape
+    return memory.reshape(n, h, w, c).transpose(0, 3, 1, 2)

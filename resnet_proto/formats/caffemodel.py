@@ -1,0 +1,506 @@
+"""``.caffemodel``: Caffe's binary NetParameter <-> weights.
+
+    file -> map -> layers -> blobs -> where the values lie (pieces of the map)
+
+Reading walks the wire format itself: protobuf would copy every value, and ends at 2 GB. Only
+names, types, bottoms and blobs are looked at; what else a layer says is the prototxt's business.
+Field numbers are those of caffe.proto.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from resnet_proto.errors import FormatError, WeightsError
+from resnet_proto.formats.sniff import HEAD, refuse
+from resnet_proto.layers import Shape, count, dims
+from resnet_proto.weights import (
+    PART,
+    Blob,
+    Held,
+    StoredLayer,
+    Weights,
+    blob_names,
+    fitted,
+    slices,
+)
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+WIRE_NAMES = {VARINT: "a varint", FIXED64: "8 bytes", BYTES: "a length", FIXED32: "4 bytes"}
+MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
+MAX_PIECES = 4096
+"""A blob in more pieces than this was made to do harm; protobuf writes one."""
+SMALL = 1 << 20
+"""Files up to this size are read and not mapped: if one is cut meanwhile, nothing crashes."""
+ITEM_SIZES = {"float16": 2, "float32": 4, "float64": 8}
+RAW_TYPES = {0: "float64", 1: "float32", 2: "float16"}  # NVIDIA's fork: raw_data_type
+V1_NAMES = """
+Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output
+Im2col ImageData InfogainLoss InnerProduct LRN MultinomialLogisticLoss Pooling ReLU Sigmoid
+Softmax SoftmaxWithLoss Split TanH WindowData Eltwise Power SigmoidCrossEntropyLoss
+HingeLoss MemoryData ArgMax Threshold DummyData Slice MVN AbsVal Silence ContrastiveLoss
+Exp Deconvolution
+"""
+V1_TYPES = ("", *V1_NAMES.split())
+"""V1LayerParameter.LayerType by number, in the words of today."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Field numbers of one generation of layer messages."""
+
+    name: int
+    type: int
+    bottom: int
+    blobs: int
+
+
+LAYERS = {100: Numbers(name=1, type=2, bottom=3, blobs=7), 2: Numbers(4, 5, 2, 6)}
+"""NetParameter.layer (LayerParameter) and .layers (V1LayerParameter)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Values in the file from ``start`` to ``stop``; ``tagged`` ones each follow a one-byte tag."""
+
+    start: int
+    stop: int
+    tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The values of a blob: pieces of a buffer, in order."""
+
+    buffer: memoryview
+    pieces: tuple[Piece, ...]
+    dtype: str
+
+    def array(self) -> Array:
+        """A read-only view; a copy where the values are not in one piece."""
+        import numpy as np
+
+        views = [self.view(piece.start, piece.stop, piece.tagged) for piece in self.pieces]
+        flat = views[0] if len(views) == 1 else np.concatenate([*views, self.view(0, 0)])
+        flat.flags.writeable = False
+        return flat
+
+    def view(self, start: int, stop: int, tagged: bool = False) -> Array:
+        """The values of one piece, or of a part of it."""
+        import numpy as np
+
+        plain = np.dtype(self.dtype).newbyteorder("<")
+        record = np.dtype([("tag", "u1"), ("value", plain)])
+        array = np.frombuffer(self.buffer[start:stop], record if tagged else plain)
+        return array["value"] if tagged else array
+
+    def parts(self) -> Iterator[memoryview]:
+        """Slices of the buffer."""
+        record = ITEM_SIZES[self.dtype] + 1
+        for piece in self.pieces:
+            if not piece.tagged:
+                yield from slices(self.buffer[piece.start : piece.stop])
+                continue
+            size = PART // record * record
+            for start in range(piece.start, piece.stop, size):
+                yield from Held(self.view(start, min(start + size, piece.stop), True)).parts()
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """The weights of a caffemodel; no value is read yet.
+
+    Raises:
+        FormatError: the file is damaged, or no caffemodel.
+    """
+    source = os.fspath(path)
+    buffer, close = mapped(Path(path))
+    try:
+        refuse(source, bytes(buffer[:HEAD]), "a caffemodel")
+        layers = Walk(buffer, source).layers()
+    except BaseException:
+        close()
+        raise
+    return Weights(layers, source, close=close)
+
+
+def read_binaryproto(path: str | os.PathLike[str]) -> Array:
+    """The one blob of a ``.binaryproto`` file, such as Caffe's mean images.
+
+    Raises:
+        FormatError: the file is damaged, or no BlobProto.
+    """
+    buffer, _ = mapped(Path(path))
+    source = os.fspath(path)
+    refuse(source, bytes(buffer[:HEAD]), "a binaryproto")
+    return Walk(buffer, source).blob(0, len(buffer), ("", "", "", "the blob")).array()
+
+
+def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:
+    """The bytes of a file, mapped if it can be, and how to let go of them."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size <= SMALL:
+                return memoryview(file.read()), lambda: None
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+    view = memoryview(data)
+
+    def close() -> None:
+        with suppress(BufferError):  # arrays are in use; the last of them closes the map
+            view.release()
+            data.close()
+
+    return view, close
+
+
+@dataclass(slots=True)
+class Walk:
+    """One pass over the wire format. ``where`` says in messages which layer it is in."""
+
+    buffer: memoryview
+    source: str
+    where: str = ""
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def error(self, offset: int, message: str) -> FormatError:
+        """What is wrong at an offset."""
+        return FormatError(
+            f"{self.source}: {self.where}offset {offset:,}: {message}; "
+            "the file is damaged or no caffemodel: get it again"
+        )
+
+    def varint(self, at: int, stop: int) -> tuple[int, int]:
+        """An unsigned number of up to ten bytes, and where it ends."""
+        value = 0
+        for i in range(10):
+            if at + i >= stop:
+                raise self.error(at, f"expected a varint, the data ends at {stop:,}")
+            byte = self.buffer[at + i]
+            value |= (byte & 0x7F) << 7 * i
+            if byte < 0x80:
+                return value & 0xFFFFFFFFFFFFFFFF, at + i + 1
+        raise self.error(at, "expected a varint of at most 10 bytes, it goes on")
+
+    def field(self, at: int, stop: int) -> tuple[int, int, int, int]:
+        """One field: number, wire type, where its content starts and ends.
+
+        A varint's value stands in the place of the start.
+        """
+        buffer = self.buffer
+        tag, start = buffer[at], at + 1
+        if tag > 0x7F:
+            tag, start = self.varint(at, stop)
+        number, wire = tag >> 3, tag & 7
+        if number == 0 or number >= 1 << 29:
+            raise self.error(at, f"expected a field, found the number {number}")
+        if wire == VARINT:
+            return number, wire, *self.varint(start, stop)
+        if wire == BYTES:
+            if start < stop and buffer[start] < 0x80:  # most are short
+                size, start = buffer[start], start + 1
+            else:
+                size, start = self.varint(start, stop)
+        elif wire == FIXED32:
+            size = 4
+        elif wire == FIXED64:
+            size = 8
+        else:
+            raise self.error(at, f"field {number} has wire type {wire}, which Caffe never writes")
+        if size > stop - start:
+            raise self.error(
+                at,
+                f"field {number} needs {size:,} bytes, {stop - start:,} are left; "
+                "the file ends early or a length is wrong",
+            )
+        return number, wire, start, start + size
+
+    def expect(self, what: str, wanted: int, wire: int, at: int) -> None:
+        """Refuse a known field of another wire type."""
+        if wire != wanted:
+            raise self.error(at, f"{what}: expected {WIRE_NAMES[wanted]}, found {WIRE_NAMES[wire]}")
+
+    def layers(self) -> list[StoredLayer]:
+        """Every layer of the net."""
+        at, stop = 0, len(self.buffer)
+        layers: list[StoredLayer] = []
+        generation = 0
+        while at < stop:
+            number, wire, start, end = self.field(at, stop)
+            if number == 1:
+                self.expect("the net's name", BYTES, wire, at)
+            elif number in LAYERS:
+                self.expect("a layer", BYTES, wire, at)
+                if generation not in (0, number):
+                    raise self.error(at, "a file has either `layer` or `layers`, this one has both")
+                generation = number
+                self.where = f"layer {len(layers) + 1}, "
+                layers.append(self.layer(start, end, LAYERS[number]))
+                self.where = ""
+            at = end
+        if not layers:
+            raise FormatError(f"{self.source} has no layer; a caffemodel has at least one")
+        labels = {layer.label for layer in layers}
+        if len(labels) < len(layers):
+            raise FormatError(
+                f"{self.source}: two layers come out as one name; "
+                "a layer's own name must not look like 'name#2' where 'name' repeats"
+            )
+        return layers
+
+    def layer(self, at: int, stop: int, numbers: Numbers) -> StoredLayer:
+        """One layer: name and type first, so that messages can say them, then its blobs."""
+        name = type = ""
+        n_bottoms = 0
+        blobs: list[tuple[int, int]] = []
+        while at < stop:
+            number, wire, start, end = self.field(at, stop)
+            if number == numbers.blobs:
+                self.expect("a blob", BYTES, wire, at)
+                blobs.append((start, end))
+            elif number == numbers.name:
+                self.expect("the layer's name", BYTES, wire, at)
+                name = self.text(start, end)
+            elif number == numbers.bottom:
+                n_bottoms += 1
+            elif number == numbers.type:
+                if numbers is LAYERS[2]:
+                    self.expect("the layer's type", VARINT, wire, at)
+                    type = V1_TYPES[start] if start < len(V1_TYPES) else str(start)
+                else:
+                    self.expect("the layer's type", BYTES, wire, at)
+                    type = self.text(start, end)
+            elif number == 1 and numbers is LAYERS[2]:
+                raise self.error(
+                    at, "a layer of 2013 (V0); Caffe's upgrade_net_proto_binary makes it readable"
+                )
+            at = end
+        self.where = f"layer '{name}', "
+        self.seen[name] = nth = self.seen.get(name, 0) + 1
+        label = name if nth == 1 else f"{name}#{nth}"
+        names = blob_names(type, min(n_bottoms, 2), len(blobs)) if blobs else ()
+        return StoredLayer(
+            label,
+            name,
+            type,
+            tuple(
+                self.blob(*span, (label, name, type, blob))
+                for span, blob in zip(blobs, names, strict=True)
+            ),
+        )
+
+    def text(self, start: int, stop: int) -> str:
+        """A string; bytes that are no UTF-8 are kept."""
+        return bytes(self.buffer[start:stop]).decode("utf-8", "surrogateescape")
+
+    def blob(self, at: int, stop: int, names: tuple[str, str, str, str]) -> Blob:
+        """One BlobProto: its shape, and where its values are."""
+        begin = at
+        shape: list[int] | None = None
+        legacy: dict[int, int] = {}
+        data: dict[str, list[Piece]] = {"float32": [], "float64": []}
+        raw_type, raw = 0, None
+        while at < stop:
+            number, wire, start, end = self.field(at, stop)
+            if number in (5, 8):  # data, double_data
+                dtype = "float32" if number == 5 else "float64"
+                tagged = wire != BYTES
+                if tagged:
+                    self.expect("a value", FIXED32 if number == 5 else FIXED64, wire, at)
+                    start, end = at, self.run(at, stop, end - at)
+                elif (end - start) % ITEM_SIZES[dtype]:
+                    raise self.error(at, f"{end - start:,} bytes are no whole number of {dtype}")
+                if end > start:
+                    data[dtype].append(Piece(start, end, tagged))
+                if len(data[dtype]) > MAX_PIECES:
+                    raise self.error(at, f"a blob in more than {MAX_PIECES:,} pieces")
+            elif number == 7:
+                self.expect("a shape", BYTES, wire, at)
+                shape = self.shape(start, end, shape or [])
+            elif number <= 4:  # num, channels, height, width
+                self.expect("a dimension", VARINT, wire, at)
+                legacy[number] = signed(start)
+            elif number == 10:
+                self.expect("raw_data_type", VARINT, wire, at)
+                raw_type = start
+            elif number == 12:
+                self.expect("raw_data", BYTES, wire, at)
+                raw = Piece(start, end)
+            at = end
+        # blob.cpp, FromProto: double_data goes first, and the old dimensions before the shape.
+        dtype = "float64" if data["float64"] else "float32"
+        pieces = data[dtype]
+        if raw and not pieces:
+            dtype, pieces = RAW_TYPES.get(raw_type, ""), [raw]
+            if not dtype or (raw.stop - raw.start) % ITEM_SIZES[dtype]:
+                raise self.error(raw.start, f"raw_data of type {raw_type} cannot be read")
+        n_values = sum(
+            (piece.stop - piece.start) // (ITEM_SIZES[dtype] + piece.tagged) for piece in pieces
+        )
+        dimensions: Shape = (n_values,) if n_values != 1 else ()
+        if legacy:
+            dimensions = tuple(legacy.get(number, 0) for number in (1, 2, 3, 4))
+        elif shape is not None:
+            dimensions = tuple(shape)
+        if min(dimensions, default=0) < 0:
+            raise self.error(begin, f"{names[-1]} is {dims(dimensions)}; no size may be negative")
+        if count(dimensions) != n_values:
+            raise self.error(
+                begin,
+                f"{names[-1]} is {dims(dimensions)}, which needs {count(dimensions):,} values, "
+                f"and has {n_values:,}",
+            )
+        return Blob(
+            *names,
+            shape=dimensions,
+            dtype=dtype,
+            nbytes=n_values * ITEM_SIZES[dtype],
+            data=Pieces(self.buffer, tuple(pieces), dtype),
+            legacy=bool(legacy),
+            shapeless=not legacy and shape is None,
+        )
+
+    def run(self, at: int, stop: int, record: int) -> int:
+        """Where a run of unpacked values ends: records of a tag and a value."""
+        import numpy as np
+
+        block = 32
+        tag = self.buffer[at]
+        while n := min(block, (stop - at) // record):
+            tags = np.frombuffer(self.buffer[at : at + n * record], np.uint8)[::record]
+            others = np.flatnonzero(tags != tag)
+            if len(others):
+                return at + int(others[0]) * record
+            at += n * record
+            block = min(2 * block, 1 << 20)
+        return at
+
+    def shape(self, at: int, stop: int, sizes: list[int]) -> list[int]:
+        """BlobShape.dim, packed or not, after those already found."""
+        while at < stop:
+            number, wire, start, end = self.field(at, stop)
+            if number == 1 and wire == VARINT:
+                sizes.append(signed(start))
+            elif number == 1:
+                self.expect("a shape's sizes", BYTES, wire, at)
+                while start < end:
+                    size, start = self.varint(start, end)
+                    sizes.append(signed(size))
+                    if len(sizes) > MAX_AXES:
+                        break
+            if len(sizes) > MAX_AXES:
+                raise self.error(at, f"a shape of more than {MAX_AXES} axes")
+            at = end
+        return sizes
+
+
+def signed(value: int) -> int:
+    """A varint as int64."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def write(
+    file: BinaryIO,
+    weights: Weights,
+    net: Net | None,
+    progress: Callable[[int], None] = lambda size: None,
+) -> None:
+    """Write weights as Caffe does: each layer of the net with its parameters and blobs.
+
+    Layers that only the weights have come last, with name, type and blobs. Caffe ignores them.
+
+    Raises:
+        WeightsError: the weights do not fit the net, or are no floats.
+    """
+    from resnet_proto.schema import encode
+
+    if net is None:
+        raise WeightsError(
+            f"{weights.source} has no net with it, and a caffemodel needs one: "
+            "give the prototxt (--net)"
+        )
+    rows = fitted(weights, net)
+    file.write(encode("NetParameter", {"name": net.name}))
+    for layer, _, blobs in rows:
+        tree = {
+            "name": layer.name,
+            "type": layer.type,
+            "bottom": layer.bottoms,
+            "top": layer.tops,
+            "phase": "TEST",  # net.cpp, Init: every layer gets the net's phase
+            **layer.fields,
+        }
+        write_layer(file, encode("LayerParameter", tree), blobs, progress)
+    written = {label for _, label, _ in rows}
+    for stored in weights.layers:
+        if stored.blobs and stored.label not in written:
+            head = encode("LayerParameter", {"name": stored.name, "type": stored.type})
+            write_layer(file, head, stored.blobs, progress)
+
+
+def write_layer(
+    file: BinaryIO, head: bytes, blobs: tuple[Blob, ...], progress: Callable[[int], None]
+) -> None:
+    """One ``layer`` of NetParameter: its parameters, then its blobs, each of known length."""
+    stored = [as_float(blob) for blob in blobs]
+    heads = [blob_head(blob) for blob in stored]
+    sizes = [len(h) + blob.nbytes for h, blob in zip(heads, stored, strict=True)]
+    tags = [b"\x3a" + encoded(size) for size in sizes]  # LayerParameter.blobs
+    total = len(head) + sum(map(len, tags)) + sum(sizes)
+    file.write(b"\xa2\x06" + encoded(total) + head)  # NetParameter.layer
+    for tag, start, blob in zip(tags, heads, stored, strict=True):
+        file.write(tag + start)
+        for part in blob.data.parts():
+            file.write(part)
+            progress(len(part))
+
+
+def blob_head(blob: Blob) -> bytes:
+    """A BlobProto up to its values."""
+    if blob.legacy:
+        shape = b"".join(
+            bytes([8 * number]) + encoded(size) for number, size in enumerate(blob.shape, 1)
+        )
+    else:
+        sizes = b"".join(map(encoded, blob.shape))
+        message = b"\x0a" + encoded(len(sizes)) + sizes if sizes else b""
+        shape = b"\x3a" + encoded(len(message)) + message
+    tag = b"\x2a" if blob.dtype == "float32" else b"\x42"  # data, double_data
+    return shape + tag + encoded(blob.nbytes)
+
+
+def as_float(blob: Blob) -> Blob:
+    """The blob in a type that Caffe has."""
+    if blob.dtype in ("float32", "float64"):
+        return blob
+    if blob.dtype != "float16":
+        raise WeightsError(
+            f"'{blob.key}' is {blob.dtype}; a caffemodel holds float32 and float64 only"
+        )
+    values = blob.array().astype("float32")
+    return Blob(
+        blob.layer, blob.layer_name, blob.type, blob.name,
+        blob.shape, "float32", values.nbytes, Held(values), blob.legacy,
+    )  # fmt: skip
+
+
+def encoded(value: int) -> bytes:
+    """A varint."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,155 @@
+"""``.safetensors``: a JSON header and the values behind it <-> weights.
+
+Tensors are ``<layer>.<blob>``; ``__metadata__`` holds what ``metadata.py`` says. Read by the
+safetensors package, which checks the header. Written here: the package wants all values in
+memory at once, and a caffemodel's can go from file to file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.formats.metadata import pack, unpack
+from resnet_proto.formats.sniff import HEAD, refuse
+from resnet_proto.layers import Shape, count
+from resnet_proto.weights import PART, Blob, Held, Weights, split
+
+if TYPE_CHECKING:
+    from resnet_proto.formats import Progress
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of an open file."""
+
+    file: Any
+    key: str
+    shape: Shape
+    nbytes: int
+
+    def array(self) -> Array:
+        """A copy."""
+        array: Array = self.file.get_tensor(self.key)
+        return array.reshape(-1)
+
+    def parts(self) -> Iterator[memoryview]:
+        """Slices along the first axis, where it is large."""
+        if self.nbytes <= PART or len(self.shape) == 0:
+            yield from Held(self.array()).parts()
+            return
+        rows = max(1, self.shape[0] * PART // self.nbytes)
+        view = self.file.get_slice(self.key)
+        for start in range(0, self.shape[0], rows):
+            yield from Held(view[start : start + rows]).parts()
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """The weights of a safetensors file; no value is read yet.
+
+    Raises:
+        FormatError: the file is damaged, no safetensors, or has a type that numpy lacks.
+    """
+    source = os.fspath(path)
+    package = needed()
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise FormatError(f"{source}: cannot be read: {error.strerror}") from None
+    if head[8:9] != b"{":
+        refuse(source, head, "a safetensors file")
+    try:
+        opened = package.safe_open(source, framework="np")
+    except (package.SafetensorError, OSError, ValueError) as error:
+        raise FormatError(
+            f"{source}: no safetensors file, or cut off: {error}; get it again"
+        ) from None
+    blobs = []
+    for key in opened.offset_keys():
+        layer, name = split(key)
+        view = opened.get_slice(key)
+        dtype = DTYPES.get(view.get_dtype(), "")
+        if not dtype:
+            raise FormatError(
+                f"{source}: '{key}' is {view.get_dtype()}, which numpy lacks; "
+                f"save it as {', '.join(list(DTYPES)[:3])}"
+            )
+        shape = tuple(view.get_shape())
+        nbytes = count(shape) * item_size(dtype)
+        data = Tensor(opened, key, shape, nbytes)
+        blobs.append(Blob(layer, layer, "", name, shape, dtype, nbytes, data))
+    return unpack(blobs, opened.metadata() or {}, source)
+
+
+def needed() -> Any:
+    """The safetensors package.
+
+    Raises:
+        ResNetProtoError: it is not installed.
+    """
+    try:
+        import safetensors
+    except ImportError:
+        raise ResNetProtoError(
+            "safetensors files need the safetensors package: "
+            "pip install 'resnet-proto[safetensors]'"
+        ) from None
+    return safetensors
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of a value."""
+    import numpy as np
+
+    return np.dtype(dtype).itemsize
+
+
+def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress) -> None:
+    """Write header and values; errors as in ``metadata.pack``.
+
+    Raises:
+        WeightsError: a type that the format lacks.
+    """
+    needed()  # so that what is written can be read back
+    header: dict[str, Mapping[str, Any]] = {"__metadata__": pack(weights, net)}
+    end = 0
+    for key, blob in weights.blobs.items():
+        if blob.dtype not in NAMES:
+            raise WeightsError(f"'{key}' is {blob.dtype}; known: {', '.join(NAMES)}")
+        start, end = end, end + blob.nbytes
+        header[key] = {
+            "dtype": NAMES[blob.dtype],
+            "shape": blob.shape,
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that values are aligned
+    file.write(len(text).to_bytes(8, "little") + text)
+    for blob in weights.blobs.values():
+        for part in blob.data.parts():
+            file.write(part)
+            progress(len(part))

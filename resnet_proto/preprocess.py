@@ -1,0 +1,221 @@
+"""An image file + options -> the array that a net takes.
+
+    decode -> turn upright (EXIF) -> resize -> centre crop -> channels -> minus mean -> times scale
+
+The order of Caffe's own DataTransformer: (pixel - mean) * scale, pixels 0..255. Resizing is
+Pillow's bilinear, which averages when it shrinks; OpenCV's and skimage's differ by a few grey
+levels, so an exact comparison starts from an array.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.layers import Shape, dims
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from resnet_proto.layers.base import Array
+
+CHANNELS = ("BGR", "RGB", "GRAY")
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How an image becomes an input.
+
+    Args:
+        mean: grey levels to subtract, as blue, green, red (whatever ``channels`` says) or
+            one for all; or a file, .npy or .binaryproto, in the net's own channel order.
+        scale: factors after that, likewise; one for all, or blue, green, red.
+        crop: None warps the image to the net's size, as pycaffe's Transformer does.
+            A number makes the shorter side that long and keeps the shape, (rows, columns)
+            warps to that size; both then take the centre.
+        channels: the order in which the net takes them.
+    """
+
+    mean: tuple[float, ...] | Path = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+    crop: int | Size | None = None
+    channels: str = "BGR"
+
+
+PRESETS = {
+    # as Caffe reads an image: BGR, 0..255
+    "caffe": ImageOptions(),
+    # channel means of the authors' ResNet_mean.binaryproto (ResNet-50, 101, 152)
+    "msra": ImageOptions(mean=(103.0626, 115.9029, 123.1516), crop=256),
+    # VGG's; Keras calls it mode 'caffe'
+    "vgg": ImageOptions(mean=(103.939, 116.779, 123.68), crop=256),
+    # channel means of Caffe's ilsvrc12 mean file
+    "ilsvrc12": ImageOptions(mean=(104.007, 116.669, 122.679), crop=256),
+    # py-faster-rcnn and Detectron
+    "faster-rcnn": ImageOptions(mean=(102.9801, 115.9465, 122.7717)),
+    # detectron2 and mmdetection: 255 times torchvision's mean
+    "detectron2": ImageOptions(mean=(103.53, 116.28, 123.675)),
+    # RGB, 0..1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)
+    "torchvision": ImageOptions(
+        mean=(0.406 * 255, 0.456 * 255, 0.485 * 255),
+        scale=(1 / (0.225 * 255), 1 / (0.224 * 255), 1 / (0.229 * 255)),
+        crop=256,
+        channels="RGB",
+    ),
+    # open_nsfw's classify_nsfw.py, without the JPEG round trip that it makes after resizing
+    "open-nsfw": ImageOptions(mean=(104.0, 117.0, 123.0), crop=(256, 256)),
+}
+
+
+def load_image(
+    path: str | os.PathLike[str], shape: Shape, options: ImageOptions | None = None
+) -> Array:
+    """An image file as a net takes it.
+
+    Args:
+        path: anything Pillow decodes to 8 bits a channel. Alpha is dropped, grey is repeated.
+        shape: of the net's input, (N, C, H, W); N is not looked at.
+        options: a preset or your own.
+
+    Returns:
+        (1, C, H, W), float32.
+
+    Raises:
+        ResNetProtoError: no image, a damaged one, or options that do not fit the shape.
+    """
+    import numpy as np
+
+    options = options or ImageOptions()
+    if len(shape) != 4:
+        raise ResNetProtoError(f"{path}: an image needs an input (N, C, H, W), not {dims(shape)}")
+    n_channels, height, width = shape[1:]
+    wanted = 1 if options.channels == "GRAY" else 3
+    if n_channels != wanted:
+        raise ResNetProtoError(
+            f"{path}: the net's input is {dims(shape)}, {options.channels} has {wanted} channels; "
+            + ("use --channels GRAY" if n_channels == 1 else "give an array (.npy) instead")
+        )
+    image = decode(Path(path), options.channels)
+    image = resize(image, options.crop, (height, width))
+    resized = (image.height, image.width)
+    rows, columns = centre(resized, (height, width))
+    pixels = np.asarray(image, np.float32).reshape(*resized, wanted)[rows, columns]
+    if options.channels == "BGR":
+        pixels = pixels[:, :, ::-1]
+    x = pixels.transpose(2, 0, 1)
+    mean = read_mean(options, (wanted, height, width), resized)
+    return np.ascontiguousarray((x - mean) * per_channel(options.scale, options, "scale"))[None]
+
+
+def decode(path: Path, channels: str) -> Image.Image:
+    """The upright image, RGB or one channel.
+
+    Caffe's own reader, OpenCV's imread, obeys the EXIF orientation and drops alpha as well.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise ResNetProtoError(
+            "images need Pillow: pip install 'resnet-proto[images]'; an array (.npy) does not"
+        ) from None
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode[0] in "IF":
+                raise ResNetProtoError(
+                    f"{path}: pixels are '{image.mode}', 8 bits a channel are needed; convert it"
+                )
+            upright = ImageOps.exif_transpose(image) or image
+            return upright.convert("L" if channels == "GRAY" else "RGB")
+    except FileNotFoundError:
+        raise ResNetProtoError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ResNetProtoError(f"{path}: not an image that Pillow knows") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ResNetProtoError(f"{path}: the image is damaged: {error}") from None
+
+
+def resize(image: Image.Image, crop: int | Size | None, size: Size) -> Image.Image:
+    """The image at the size that the crop is taken from."""
+    from PIL import Image
+
+    if crop is None:
+        rows, columns = size
+    elif isinstance(crop, int):
+        short = min(image.height, image.width)
+        rows, columns = (
+            max(crop, round(side * crop / short)) for side in (image.height, image.width)
+        )
+    else:
+        rows, columns = crop
+    if rows < size[0] or columns < size[1]:
+        raise ResNetProtoError(
+            f"crop: an image of {rows}x{columns} is smaller than the net's input "
+            f"{dims(size)}; give a larger --crop"
+        )
+    return image.resize((columns, rows), Image.Resampling.BILINEAR)
+
+
+def centre(outer: Size, inner: Size) -> tuple[slice, slice]:
+    """Rows and columns of the middle; an odd rest goes below and right, as in Caffe."""
+    top, left = ((a - b) // 2 for a, b in zip(outer, inner, strict=True))
+    return slice(top, top + inner[0]), slice(left, left + inner[1])
+
+
+def per_channel(values: tuple[float, ...], options: ImageOptions, what: str) -> Array:
+    """Blue, green, red (or one for all) as (C, 1, 1) in the net's order."""
+    import numpy as np
+
+    if len(values) not in (1, 3) or (options.channels == "GRAY" and len(values) != 1):
+        raise ResNetProtoError(
+            f"{what} has {len(values)} values for {options.channels}; "
+            "one for all channels, or blue, green, red"
+        )
+    ordered = values[::-1] if options.channels == "RGB" else values
+    return np.asarray(ordered, np.float32).reshape(-1, 1, 1)
+
+
+def read_mean(options: ImageOptions, shape: Shape, resized: Size) -> Array:
+    """The mean, to be subtracted from a (C, H, W) array.
+
+    A mean map has the size of the net's input, or of the resized image; then its centre is
+    taken, as the image's.
+    """
+    if not isinstance(options.mean, Path):
+        return per_channel(options.mean, options, "mean")
+    path = options.mean
+    mean = read_mean_file(path)
+    if mean.ndim == 4 and mean.shape[0] == 1:
+        mean = mean[0]
+    if mean.size == shape[0]:
+        return mean.reshape(-1, 1, 1)
+    if mean.shape == (shape[0], *resized):
+        rows, columns = centre(resized, (shape[1], shape[2]))
+        mean = mean[:, rows, columns]
+    if mean.shape != shape:
+        raise ResNetProtoError(
+            f"{path}: the mean is {dims(mean.shape)}, the net's input is {dims(shape)} and the "
+            f"resized image {dims(resized)}; use one value for each channel"
+        )
+    return mean
+
+
+def read_mean_file(path: Path) -> Array:
+    """The array of an .npy or .binaryproto file."""
+    import numpy as np
+
+    try:
+        if path.suffix == ".binaryproto":
+            from resnet_proto.formats.caffemodel import read_binaryproto
+
+            return np.asarray(read_binaryproto(path), np.float32)
+        value: Array = np.load(path, allow_pickle=False)
+        return np.asarray(value, np.float32)
+    except FileNotFoundError:
+        raise ResNetProtoError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ResNetProtoError(f"{path}: not a mean file (.npy, .binaryproto): {error}") from None

@@ -1,0 +1,146 @@
+"""Weights (and a net) -> rows of blobs, verdicts of Caffe, totals -> a table or JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from resnet_proto.layers import Shape, count, dims
+from resnet_proto.net import Net
+from resnet_proto.weights import Blob, Verdict, Weights, match
+
+CHUNK = 1 << 20
+"""Values whose statistics are taken at a time, so that a blob may be larger than the memory."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Of the finite values; None if there is none."""
+
+    min: float | None
+    max: float | None
+    mean: float | None
+    not_finite: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One blob as it is stored."""
+
+    layer: str
+    type: str
+    blob: str
+    shape: Shape
+    dtype: str
+    bytes: int
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a weight file holds.
+
+    Args:
+        source: the file.
+        layers: how many it has, with and without blobs.
+        rows: one for each blob, in the order of the file.
+        values: how many in all. ``bytes`` is their size.
+        verdicts: what Caffe would do, layer by layer; None without a net.
+    """
+
+    source: str
+    layers: int
+    rows: list[Row]
+    values: int
+    bytes: int
+    verdicts: list[Verdict] | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether Caffe would end."""
+        return any(v.verdict == "refused" for v in self.verdicts or ())
+
+
+def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:
+    """List what weights hold; values are read for ``stats`` only."""
+    return Inspection(
+        weights.source,
+        len(weights.layers),
+        [
+            Row(b.layer, b.type, b.name, b.shape, b.dtype, b.nbytes, measure(b) if stats else None)
+            for b in weights.blobs.values()
+        ],
+        sum(count(blob.shape) for blob in weights.blobs.values()),
+        weights.nbytes,
+        None if net is None else match(weights, net),
+    )
+
+
+def measure(blob: Blob) -> Stats:
+    """Statistics of one blob, in float64 and piece by piece."""
+    import numpy as np
+
+    values = blob.data.array()
+    least, most, total, n_finite = [], [], 0.0, 0
+    for start in range(0, len(values), CHUNK):
+        part = np.asarray(values[start : start + CHUNK], np.float64)
+        finite = part[np.isfinite(part)]
+        if finite.size:
+            least.append(float(finite.min()))
+            most.append(float(finite.max()))
+            total += float(finite.sum())
+            n_finite += finite.size
+    if not n_finite:
+        return Stats(None, None, None, len(values))
+    return Stats(min(least), max(most), total / n_finite, len(values) - n_finite)
+
+
+def table(inspection: Inspection) -> Iterator[str]:
+    """The rows as lines of text; with verdicts, those stand at the first blob of their layer."""
+    verdicts = {v.layer: v for v in inspection.verdicts or ()}
+    with_stats = any(row.stats for row in inspection.rows)
+    head: tuple[str, ...] = ("layer", "type", "blob", "shape", "dtype", "bytes")
+    cells = [head + (("min", "max", "mean", "not finite") if with_stats else ())]
+    ends = ["verdict" if inspection.verdicts is not None else ""]
+    for row in inspection.rows:
+        line = (row.layer, row.type, row.blob, dims(row.shape), row.dtype, f"{row.bytes:,}")
+        cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
+        ends.append(words(verdicts.pop(row.layer, None)))
+    for verdict in verdicts.values():
+        cells.append((verdict.layer, *[""] * (len(cells[0]) - 1)))
+        ends.append(words(verdict))
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for i, (cell_row, end) in enumerate(zip(cells, ends, strict=True)):
+        left = (f"{cell:<{width}}" for cell, width in zip(cell_row[:5], widths, strict=False))
+        right = (f"{cell:>{width}}" for cell, width in zip(cell_row[5:], widths[5:], strict=True))
+        yield "  ".join([*left, *right, end]).rstrip()
+        if i == 0:
+            yield "  ".join("-" * width for width in widths)
+    yield (
+        f"{inspection.source}: {inspection.layers} layers, {len(inspection.rows)} blobs, "
+        f"{inspection.values:,} values, {inspection.bytes:,} bytes"
+    )
+    if inspection.verdicts is not None:
+        counts = Counter(v.verdict for v in inspection.verdicts)
+        yield "Caffe: " + (
+            ", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing to do"
+        )
+
+
+def stats_cells(stats: Stats) -> tuple[str, ...]:
+    """Four figures; ``-`` where no value is finite."""
+    three = (stats.min, stats.max, stats.mean)
+    return (*("-" if v is None else f"{v:.5g}" for v in three), f"{stats.not_finite:,}")
+
+
+def words(verdict: Verdict | None) -> str:
+    """A verdict with its reason."""
+    if verdict is None:
+        return ""
+    return f"{verdict.verdict}: {verdict.reason}" if verdict.reason else verdict.verdict
+
+
+def as_json(inspection: Inspection) -> dict[str, object]:
+    """The same as plain data."""
+    return asdict(inspection)

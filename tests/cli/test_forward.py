@@ -1,0 +1,206 @@
+"""``resnet-proto forward``: what is shown, what is saved, what is refused."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from resnet_proto import forward, random_weights, read_prototxt, save
+from resnet_proto.cli import main
+
+TEXT = """
+name: "tiny"
+layer {
+  name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } }
+}
+layer {
+  name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 }
+}
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer {
+  name: "fc" type: "InnerProduct" bottom: "conv" top: "fc"
+  inner_product_param { num_output: 6 }
+}
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Net, weights and an array in files."""
+    net = read_prototxt(TEXT)
+    weights = random_weights(net, 3)
+    x = np.random.default_rng(3).normal(size=(2, 3, 7, 5)).astype(np.float32)
+    (tmp_path / "net.prototxt").write_text(TEXT)
+    save(tmp_path / "net.caffemodel", weights, net)
+    np.save(tmp_path / "x.npy", x)
+    return tmp_path
+
+
+def call(folder, *arguments, weights="net.caffemodel"):
+    """Run the command in-process; file names are below the folder."""
+    places = [folder / a if str(a).endswith((".npy", ".png", ".npz")) else a for a in arguments]
+    return CliRunner().invoke(
+        main, ["forward", f"{folder}/net.prototxt", "--weights", str(folder / weights)
+               if weights != "random" else weights, *map(str, places)],
+    )  # fmt: skip
+
+
+def expected(folder, *outputs):
+    net = read_prototxt(folder / "net.prototxt")
+    return forward(net, random_weights(net, 3), np.load(folder / "x.npy"), outputs=outputs or None)
+
+
+def test_the_outputs_are_shown(files):
+    result = call(files, "--input", "x.npy")
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("prob  2x6  min ")
+
+
+def test_saved_blobs_are_forwards(files):
+    result = call(files, "--input", "x.npy", "--blob", "conv,fc", "--out", "out.npz")
+
+    assert result.exit_code == 0, result.output
+    with np.load(files / "out.npz") as saved:
+        assert sorted(saved) == ["conv", "fc"]
+        for name, value in expected(files, "conv", "fc").items():
+            np.testing.assert_allclose(saved[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_stdout_as_npz(files):
+    result = call(files, "--input", "x.npy", "--out", "-")
+
+    with np.load(io.BytesIO(result.stdout_bytes)) as saved:
+        assert list(saved) == ["prob"]
+
+
+def test_json(files):
+    result = call(files, "--input", "x.npy", "--outputs", "fc", "--json")
+
+    row = json.loads(result.stdout)["fc"]
+    assert row["shape"] == [2, 6]
+    assert row["max"] == pytest.approx(float(expected(files)["fc"].max()), rel=1e-5)
+
+
+def test_top_values(tmp_path):
+    """One image: the five largest of six, with their index."""
+    (tmp_path / "net.prototxt").write_text(TEXT.replace("dim: 2 ", "dim: 1 "))
+    np.save(tmp_path / "x.npy", np.ones((1, 3, 7, 5), np.float32))
+
+    result = call(tmp_path, "--input", "x.npy", "--json", weights="random")
+
+    assert result.exit_code == 0, result.output
+    top = json.loads(result.stdout)["prob"]["top"]
+    values = [one["value"] for one in top]
+    assert len(top) == 5
+    assert values == sorted(values, reverse=True)
+
+
+def test_until_shows_where_it_stops(files):
+    result = call(files, "--input", "x.npy", "--until", "conv")
+
+    assert result.stdout.startswith("conv  2x4x5x3  min 0 ")  # after its ReLU
+
+
+def test_an_image_fills_the_batch(files):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(files / "photo.png")
+
+    result = call(files, "--input", "photo.png", "--mean", "1,2,3", "--scale", "0.5",
+                  "--blob", "data", "--out", "out.npz")  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    with np.load(files / "out.npz") as saved:
+        wanted = (pixels[:, :, ::-1] - np.array([1, 2, 3])).transpose(2, 0, 1) / 2
+        np.testing.assert_array_equal(saved["data"], np.stack([wanted, wanted]))
+
+
+def test_input_by_name(files):
+    assert call(files, "--input", f"data={files}/x.npy").exit_code == 0
+
+
+def test_options_go_before_the_preset(files):
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
+
+    result = call(files, "--input", "photo.png", "--preprocess", "open-nsfw", "--mean", "200",
+                  "--crop", "7x5", "--blob", "data", "--json")  # fmt: skip
+
+    row = json.loads(result.stdout)["data"]
+    assert (row["min"], row["max"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "input 'data' is missing"),
+        (["--input", "none.npy"], "none.npy: no such file"),
+        (["--input", "net.npy"], "net.npy: not an .npy file"),
+        (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3 float32, input 'data' needs 2x3x7x5"),
+        (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
+        (["--input", "x.npy", "--until", "pool5"], "'pool5'"),
+        (["--input", "text.png"], "text.png: not an image"),
+    ],
+)
+def test_refused(files, arguments, message):
+    (files / "net.npy").write_text(TEXT)
+    (files / "text.png").write_text(TEXT)
+    np.save(files / "nhwc.npy", np.load(files / "x.npy").transpose(0, 2, 3, 1))
+
+    result = call(files, *arguments)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mean", "1,2"],
+        ["--mean", "grey"],
+        ["--crop", "0"],
+        ["--crop", "1x2x3"],
+        ["--preprocess", "imagenet"],
+        ["--engine", "tensorrt"],
+        ["--channels", "HSV"],
+    ],
+)
+def test_usage_errors(files, arguments):
+    result = call(files, "--input", "x.npy", *arguments)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{arguments[0]}'" in result.stderr
+
+
+def test_weights_of_another_net(files):
+    (files / "net.prototxt").write_text(TEXT.replace("num_output: 4", "num_output: 8"))
+
+    result = call(files, "--input", "x.npy")
+
+    assert result.exit_code == 1
+    assert "layer 'conv'" in result.stderr
+
+
+def test_two_inputs_need_names(files):
+    (files / "net.prototxt").write_text(TEXT.replace('top: "data"', 'top: "data" top: "b"'))
+
+    assert call(files, "--input", "x.npy").exit_code == 2
+    assert call(files, *(f"--input={n}={files}/x.npy" for n in ("data", "b"))).exit_code == 0
+
+
+def test_a_blob_may_have_any_name(files):
+    """np.savez would take 'file' for its own argument."""
+    (files / "net.prototxt").write_text(TEXT.replace('"fc"', '"file"'))
+    np.save(files / "x.npy", np.ones((2, 3, 7, 5)))
+
+    result = call(files, "--input", "x.npy", "--blob", "file", "--out", "o.npz", weights="random")
+
+    assert result.exit_code == 0, result.output
+    with np.load(files / "o.npz") as saved:
+        assert list(saved) == ["file"]

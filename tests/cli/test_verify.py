@@ -1,0 +1,159 @@
+"""``resnet-proto verify``: rows, verdict and exit status."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import resnet_proto.engine
+from resnet_proto import engine
+from resnet_proto.cli import main
+
+TEXT = """
+name: "tiny"
+layer {
+  name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } }
+}
+layer {
+  name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 }
+}
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer {
+  name: "pool" type: "Pooling" bottom: "conv" top: "pool"
+  pooling_param { kernel_size: 2 stride: 2 }
+}
+layer {
+  name: "fc" type: "InnerProduct" bottom: "pool" top: "fc"
+  inner_product_param { num_output: 6 }
+}
+"""
+BLOBS = ["data", "conv", "pool", "fc"]
+
+
+@pytest.fixture
+def net_file(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def call(net_file, *arguments, against="float64"):
+    return CliRunner().invoke(
+        main, ["verify", net_file, "--weights", "random", "--against", against, *arguments]
+    )
+
+
+@pytest.fixture
+def wrong(monkeypatch):
+    """An engine 'float64' that is wrong from a blob on."""
+
+    def break_it(blob, change):
+        right = engine.ENGINES["float64"]
+
+        def changed(job):
+            blobs = right(job)
+            for name in BLOBS[BLOBS.index(blob) :]:
+                blobs[name] = change(blobs[name])
+            return blobs
+
+        monkeypatch.setitem(resnet_proto.engine.ENGINES, "float64", changed)
+
+    return break_it
+
+
+def test_one_row_for_each_blob(net_file):
+    result = call(net_file)
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["blob", *BLOBS]
+    assert lines[-1].startswith("numpy against float64: 4 blobs within 1e-05; the worst is '")
+
+
+def test_the_first_blob_over_is_named(net_file, wrong):
+    wrong("pool", lambda value: value * (1 + 1e-4))
+
+    result = call(net_file)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == (
+        "numpy against float64: 2 of 4 blobs over 1e-05; the first is 'pool' with 1.00e-04"
+    )
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.endswith("over")] == [
+        "pool", "fc",
+    ]  # fmt: skip
+
+
+def test_tolerance(net_file, wrong):
+    wrong("fc", lambda value: value * (1 + 1e-4))
+
+    assert call(net_file, "--tolerance", "1e-3").exit_code == 0
+    assert call(net_file, "--tolerance", "1e-5").exit_code == 1
+
+
+@pytest.mark.parametrize("change", [lambda v: v * np.nan, lambda v: v[:1], lambda v: v * 0])
+def test_nan_other_shape_and_zero_are_over(net_file, wrong, change):
+    wrong("fc", change)
+
+    result = call(net_file, "--json")
+
+    assert result.exit_code == 1
+    shown = json.loads(result.stdout)
+    assert shown["first_over"] == "fc"
+    assert shown["blobs"][-1]["distance"] is None  # JSON has no nan and no infinity
+
+
+def test_no_common_blob(net_file, monkeypatch):
+    monkeypatch.setitem(resnet_proto.engine.ENGINES, "float64", lambda job: {"x": np.ones(1)})
+
+    result = call(net_file)
+
+    assert result.exit_code == 1
+    assert "nothing to compare" in result.stderr
+
+
+def test_json(net_file):
+    shown = json.loads(call(net_file, "--json").stdout)
+
+    assert shown["against"] == "float64"
+    assert shown["first_over"] is None
+    assert [row["blob"] for row in shown["blobs"]] == BLOBS
+    assert shown["blobs"][1]["shape"] == [2, 4, 5, 3]
+
+
+def test_until(net_file):
+    result = call(net_file, "--until", "conv", "--json")
+
+    assert [row["blob"] for row in json.loads(result.stdout)["blobs"]] == BLOBS[:2]
+
+
+def test_opencv_reads_what_we_write(net_file):
+    """Random weights have no file: prototxt and caffemodel are written for it."""
+    pytest.importorskip("cv2")
+
+    result = call(net_file, against="opencv")
+
+    assert result.exit_code == 0, result.output
+    assert "numpy against opencv: 3 blobs within 1e-05" in result.stdout
+
+
+def test_caffe_reads_what_we_write(net_file, caffe_python):
+    result = call(net_file, "--caffe-python", caffe_python, against="caffe")
+
+    assert result.exit_code == 0, result.output
+    assert "numpy against caffe: 4 blobs within 1e-05" in result.stdout
+
+
+def test_caffe_refuses_with_its_own_words(tmp_path, caffe_python):
+    """What only Caffe sees: the file is its own to read."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXT + 'layer { name: "x" type: "Nonsense" bottom: "fc" top: "x" }')
+
+    result = call(str(path), "--engine", "caffe", "--caffe-python", caffe_python, against="caffe")
+
+    assert result.exit_code == 1
+    assert "Unknown layer type: Nonsense" in result.stderr

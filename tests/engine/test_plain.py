@@ -1,0 +1,202 @@
+"""The plain engine: which blobs come back, what is computed, and what is refused."""
+
+import numpy as np
+import pytest
+from nets import net, normalised, random_input, random_weights, residual
+
+from resnet_proto.engine.plain import Schedule, forward
+from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, WeightsError
+from resnet_proto.layers import Convolution, InnerProduct, Pooling, ReLU, make_layer
+from resnet_proto.net import Net
+
+X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
+
+
+class Named(dict):
+    """Weights that know their file."""
+
+    source = "ResNet.caffemodel"
+
+
+def test_residual_unit_is_what_numpy_says():
+    """A unit of 1x1 convolutions, written out with einsum in float64."""
+    small = net(
+        *normalised("a", "data", "a", 3, kernel_size=1),
+        make_layer("sum", "Eltwise", ("data", "a"), ("sum",)),
+        ReLU.of("relu", "sum", "sum"),
+    )
+    w = random_weights(small)
+
+    blobs = forward(small, w, X, dtype="float64")
+
+    x = X.astype(np.float64)
+    each = {k: v.astype(np.float64).reshape(-1, 1, 1) for k, v in w.items() if v.ndim == 1}
+    y = np.einsum("oc,nchw->nohw", w["a.weight"][:, :, 0, 0].astype(np.float64), x) + each["a.bias"]
+    factor = each["bn_a.scale_factor"]
+    y = (y - each["bn_a.mean"] / factor) / np.sqrt(each["bn_a.variance"] / factor + 1e-5)
+    y = np.maximum(y * each["scale_a.weight"] + each["scale_a.bias"], 0)
+    np.testing.assert_allclose(blobs["a"], y, rtol=1e-7)
+    np.testing.assert_allclose(blobs["sum"], np.maximum(x + y, 0), rtol=1e-7)
+
+
+def test_every_blob_in_the_order_of_the_net():
+    deep = residual()
+
+    blobs = forward(deep, random_weights(deep), random_input(deep))
+
+    assert " ".join(blobs) == ("data conv1 pool1 a1 a2a a2b a2c a b2a b2b b2c b pool5 fc prob")
+    assert {str(blob.dtype) for blob in blobs.values()} == {"float32"}
+    np.testing.assert_allclose(blobs["prob"].sum(axis=1), 1, rtol=1e-6)
+
+
+def test_inputs_are_left_alone():
+    small = net(ReLU.of("relu", "data", "data"))
+    x = X.copy()
+
+    blobs = forward(small, {}, {"data": x})
+
+    np.testing.assert_array_equal(x, X)
+    assert not np.shares_memory(blobs["data"], x)
+
+
+def test_outputs_in_any_order_only_what_they_need():
+    """'a2a' needs neither the other branch nor its weights."""
+    deep = residual()
+    weights, inputs = random_weights(deep), random_input(deep)
+    every = forward(deep, weights, inputs)
+    few = {k: v for k, v in weights.items() if k.split(".")[0].split("_")[-1] in ("conv1", "a2a")}
+
+    blobs = forward(deep, few, inputs, outputs=("a2a", "pool1"))
+
+    assert list(blobs) == ["pool1", "a2a"]
+    for name, blob in blobs.items():
+        np.testing.assert_array_equal(blob, every[name])
+
+
+def test_until_stops_after_the_last_writer():
+    """'conv1' is complete after its ReLU."""
+    deep = residual()
+    blobs = forward(deep, random_weights(deep), random_input(deep), until="conv1")
+
+    assert list(blobs) == ["data", "conv1"]
+    assert blobs["conv1"].min() == 0
+
+
+def test_a_reader_before_the_overwriting_layer_sees_the_old_value():
+    small = net(
+        Pooling.of("before", "data", "before", kernel_size=1),
+        ReLU.of("relu", "data", "data"),
+        Pooling.of("after", "data", "after", kernel_size=1),
+    )
+
+    blobs = forward(small, {}, X)
+
+    np.testing.assert_array_equal(blobs["before"], X)
+    np.testing.assert_array_equal(blobs["after"], np.maximum(X, 0))
+    np.testing.assert_array_equal(blobs["data"], np.maximum(X, 0))
+
+
+def test_a_blob_is_freed_after_its_last_reader():
+    schedule = Schedule.of(residual(), ["prob"], None)
+
+    freed = {
+        name: step.layer.name
+        for step, names in zip(schedule.steps, schedule.freed, strict=True)
+        for name in names
+    }
+
+    assert freed["data"] == "conv1"
+    assert freed["pool1"] == "a2a"
+    assert freed["a"] == "b"
+    assert "prob" not in freed
+
+
+def test_layers_of_one_name_have_weights_of_their_own():
+    conv = Convolution.of("c", "data", "x", num_output=3, kernel_size=1, bias_term=False)
+    again = Convolution.of("c", "x", "y", num_output=3, kernel_size=1, bias_term=False)
+    one = np.eye(3)[:, :, None, None]
+
+    blobs = forward(net(conv, again), {"c.weight": one, "c#2.weight": 2 * one}, X)
+
+    np.testing.assert_allclose(blobs["y"], 2 * X, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stored", [(5,), (1, 5), (1, 1, 1, 5)])
+def test_old_files_store_four_axes(stored):
+    small = net(InnerProduct.of("fc", "data", "fc", num_output=5))
+    weights = {"fc.weight": np.zeros((1, 1, 5, 105)), "fc.bias": np.arange(5.0).reshape(stored)}
+
+    assert forward(small, weights, X)["fc"].tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_unaligned_weights_of_a_mapped_file():
+    small = net(InnerProduct.of("fc", "data", "fc", num_output=2, bias_term=False))
+    weight = np.arange(210, dtype="<f4").reshape(2, 105)
+    unaligned = np.frombuffer(b"\0" + weight.tobytes(), "<f4", offset=1).reshape(2, 105)
+
+    blobs = forward(small, {"fc.weight": unaligned}, X)
+
+    np.testing.assert_allclose(blobs["fc"], X.reshape(2, -1) @ weight.T, rtol=1e-5)
+
+
+CONV = net(Convolution.of("c", "data", "c", num_output=4, kernel_size=(3, 2)))
+WEIGHTS = Named(random_weights(CONV))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"c.weight": None},
+            r"layer 'c': weight is missing in ResNet.caffemodel, the net needs \(4, ",
+        ),
+        (
+            {"c.weight": np.zeros((4, 3, 2, 3))},
+            r"weight is \(4, 3, 2, 3\) in ResNet.caffemodel, the net needs \(4, 3, 3, 2\)",
+        ),
+        ({"c.bias": np.zeros(1)}, r"layer 'c': bias is \(1,\)"),
+    ],
+)
+def test_weights_that_do_not_fit(change, message):
+    weights = Named({k: v for k, v in {**WEIGHTS, **change}.items() if v is not None})
+    forward(CONV, WEIGHTS, X)
+
+    with pytest.raises(WeightsError, match=message):
+        forward(CONV, weights, X)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"inputs": X[:1]},
+            ShapeError,
+            r"'data' is \(1, 3, 7, 5\), the net needs \(2, 3, 7, 5\)",
+        ),
+        ({"inputs": {}}, NetError, "input 'data' is missing"),
+        ({"inputs": {"data": X, "dato": X}}, NetError, "no input 'dato'; did you mean data"),
+        ({"outputs": ["d"]}, NetError, "no blob 'd' to compute"),
+        ({"outputs": ["dat"]}, NetError, "no blob 'dat' to compute; did you mean data"),
+        ({"until": "cc"}, NetError, "no blob 'cc' to compute; did you mean c"),
+        ({"dtype": "float16"}, NetError, "dtype is float16; give float32 or float64"),
+    ],
+)
+def test_requests_that_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        forward(**{"net": CONV, "weights": WEIGHTS, "inputs": X, **arguments})
+
+
+def test_unknown_layers_are_named_and_can_be_left_out():
+    with_crop = Net("t", (*CONV.layers, make_layer("crop", "Crop9", ("c",), ("out",))))
+
+    assert list(forward(with_crop, WEIGHTS, X, until="c")) == ["data", "c"]
+
+    with pytest.raises(UnknownLayerError, match="layer 'crop' has type 'Crop9'"):
+        forward(with_crop, WEIGHTS, X)
+
+
+def test_empty_blobs_cannot_be_computed():
+    empty = net(ReLU.of("relu", "data", "relu"), shape=(0, 3))
+
+    with pytest.raises(ShapeError, match="blob 'data' is 0x3"):
+        forward(empty, {}, np.zeros((0, 3)))

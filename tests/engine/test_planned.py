@@ -1,0 +1,244 @@
+"""The fast way gives what the plain one gives."""
+
+import numpy as np
+import pytest
+from nets import net, normalised, random_input, random_weights, residual
+
+from resnet_proto.engine import plain
+from resnet_proto.engine.planned import Layout, Life, Plan
+from resnet_proto.errors import NetError, WeightsError
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    Eltwise,
+    InnerProduct,
+    Pooling,
+    ReLU,
+    Scale,
+    Softmax,
+    make_layer,
+)
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def distance(a, b):
+    """Relative L2."""
+    return np.linalg.norm(a - b) / (np.linalg.norm(b) or 1)
+
+
+def assert_equal_to_plain(some_net, outputs=None, until=None):
+    """In both dtypes, every blob asked for; and nothing that was handed out changes later."""
+    weights, inputs = random_weights(some_net), random_input(some_net)
+    other = {name: value + 1 for name, value in inputs.items()}
+    for dtype, tolerance in TOLERANCE.items():
+        plan = Plan(some_net, weights, dtype=dtype)
+        expected = plain.forward(
+            some_net, weights, inputs, dtype=dtype, outputs=outputs, until=until
+        )
+        blobs = plan.run(inputs, outputs, until)
+        kept = {name: blob.copy() for name, blob in blobs.items()}
+        plan.run(other, outputs, until)
+
+        assert list(blobs) == list(expected)
+        for name, blob in blobs.items():
+            assert blob.shape == expected[name].shape
+            assert blob.dtype == dtype
+            assert distance(blob, expected[name]) <= tolerance, name
+            np.testing.assert_array_equal(blob, kept[name])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("outputs", [None, ["prob"], ["b", "a2c", "conv1"], ["data", "fc"]])
+def test_residual_net(batch, outputs):
+    assert_equal_to_plain(residual((batch, 3, 19, 13)), outputs)
+
+
+@pytest.mark.parametrize("until", ["conv1", "a", "b2c"])
+def test_part_of_a_net(until):
+    assert_equal_to_plain(residual(), until=until)
+
+
+def test_small_blocks(monkeypatch):
+    """A row at a time, so that every loop over blocks runs more than once."""
+    monkeypatch.setattr("resnet_proto.engine.planned.BLOCK", 50)
+
+    assert_equal_to_plain(residual())
+
+
+NETS = {
+    "branch that reads the value before BatchNorm": [
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=(3, 2), pad=1),
+        Pooling.of("p", "c", "p", kernel_size=1),
+        BatchNorm.of("bn", "c", "c"),
+        Scale.of("s", "c", "c"),
+        Eltwise.of("e", ("p", "c"), "e"),
+    ],
+    "a blob that is read, overwritten and read": [
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=1),
+        Convolution.of("d", "c", "d", num_output=4, kernel_size=1),
+        ReLU.of("r", "c", "c"),
+        Eltwise.of("e", ("c", "d"), "e"),
+        ReLU.of("re", "e", "e"),
+    ],
+    "a sum that is read before its ReLU": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        Eltwise.of("e", ("data", "c"), "e"),
+        Pooling.of("p", "e", "p", pool="AVE", kernel_size=2),
+        ReLU.of("r", "e", "e"),
+    ],
+    "a blob added to itself": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        Eltwise.of("e", ("c", "c", "c"), "e"),
+    ],
+    "two sums after one another": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        Eltwise.of("e", ("c", "data"), "e"),
+        Eltwise.of("f", ("data", "e", "data"), "f"),
+        ReLU.of("r", "f", "f"),
+        BatchNorm.of("bn", "f", "f"),
+    ],
+    "sums with coefficients, products, maxima": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        Eltwise.of("e", ("c", "data"), "e", coeff=(0.5, -1.0)),
+        Eltwise.of("f", ("c", "e"), "f", operation="PROD"),
+        Eltwise.of("g", ("f", "e"), "g", operation="MAX"),
+        Eltwise.of("h", ("g", "e"), "h", coeff=(1.0, 1.0)),
+    ],
+    "leaky ReLU": [
+        *normalised("c", "data", "c", 4, relu=False, kernel_size=3),
+        ReLU.of("r", "c", "c", negative_slope=0.1),
+    ],
+    "pre-activation": [
+        BatchNorm.of("bn", "data", "bn", eps=0.001),
+        Scale.of("s", "bn", "s", bias_term=True),
+        ReLU.of("r", "s", "r"),
+        Convolution.of("c", "r", "c", num_output=3, kernel_size=(3, 2), pad=(1, 0)),
+        BatchNorm.of("bn2", "c", "bn2"),
+        Scale.of("s2", "bn2", "s2"),
+    ],
+    "batch statistics": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=2),
+        BatchNorm.of("bn", "c", "c", use_global_stats=False),
+        ReLU.of("r", "c", "c"),
+    ],
+    "groups, dilation, axis": [
+        Convolution.of("c", "data", "c", num_output=6, kernel_size=(3, 2), group=3, pad=2),
+        Convolution.of("d", "c", "d", num_output=4, kernel_size=(2, 3), dilation=(2, 1)),
+        Convolution.of("e", "d", "e", num_output=2, kernel_size=2, axis=-3, stride=(2, 1)),
+        Convolution.of("f", "d", "f", num_output=2, kernel_size=(2, 3, 1), axis=0),
+    ],
+    "a window that reaches past the padding": [
+        Pooling.of("p", "data", "p", kernel_h=6, kernel_w=4, pool="AVE"),
+        Convolution.of("c", "p", "c", num_output=4, kernel_size=3, stride=2),
+    ],
+    "a window that leaves rows unread": [
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=2, stride=(3, 2)),
+        Convolution.of("d", "data", "d", num_output=4, kernel_size=1, stride=(4, 3)),
+        Convolution.of("e", "data", "e", num_output=4, kernel_size=1, pad=(2, 1)),
+    ],
+    "pooling": [
+        Pooling.of(
+            "p", "data", "p", kernel_h=3, kernel_w=2, stride_h=2, stride_w=1, pad_h=1, pad_w=0
+        ),
+        Pooling.of("q", "data", "q", pool="AVE", kernel_size=3, stride=2, pad=2),
+        Pooling.of("r", "data", "r", pool="AVE", kernel_size=4, stride=3, round_mode="FLOOR"),
+        make_layer("m", "Pooling", ("data",), ("v", "mask"), {"pooling_param": {"kernel_size": 2}}),
+    ],
+    "other axes": [
+        Scale.of("s", "data", "s", axis=2, num_axes=2),
+        Scale.of("t", "s", "t", axis=-3, bias_term=True),
+        InnerProduct.of("f", "t", "f", num_output=4, axis=2),
+        ReLU.of("r", "f", "f"),
+        BatchNorm.of("b", "f", "b"),
+        Softmax.of("p", "b", "p", axis=2),
+    ],
+    "in place on the input": [
+        Scale.of("s", "data", "data", bias_term=True),
+        ReLU.of("r", "data", "data"),
+        Convolution.of("c", "data", "c", num_output=2, kernel_size=3),
+    ],
+}
+
+
+@pytest.mark.parametrize("layers", NETS.values(), ids=NETS)
+def test_equal_to_plain(layers):
+    """All blobs, and then only the last one, so that everything else may be joined."""
+    some_net = net(*layers)
+    assert_equal_to_plain(some_net)
+    assert_equal_to_plain(some_net, outputs=layers[-1].tops)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_nets(seed):
+    """Layers that keep the shape, on random blobs, in place or not."""
+    rng = np.random.default_rng(seed)
+    blobs, layers = ["data"], []
+    for i in range(12):
+        bottom = str(rng.choice(blobs))
+        new = f"x{i}"
+        top = bottom if rng.random() < 0.5 else new
+        kind = rng.integers(6)
+        if kind == 0:
+            layers.append(Convolution.of(f"l{i}", bottom, new, num_output=3, kernel_size=1))
+        elif kind == 1:
+            layers.append(Convolution.of(f"l{i}", bottom, new, num_output=3, kernel_size=3, pad=1))
+        elif kind == 2:
+            layers.append(BatchNorm.of(f"l{i}", bottom, top))
+        elif kind == 3:
+            layers.append(Scale.of(f"l{i}", bottom, top, bias_term=bool(rng.integers(2))))
+        elif kind == 4:
+            layers.append(ReLU.of(f"l{i}", bottom, top))
+        else:
+            layers.append(Eltwise.of(f"l{i}", (bottom, str(rng.choice(blobs))), new))
+        blobs = list(dict.fromkeys([*blobs, *layers[-1].tops]))
+    some_net = net(*layers)
+
+    assert_equal_to_plain(some_net)
+    assert_equal_to_plain(some_net, outputs=list(rng.choice(blobs, 2, replace=False)))
+
+
+def test_one_task_for_a_unit():
+    """Convolution, BatchNorm, Scale, sum and ReLU run together when only the end is wanted."""
+    program = Plan(residual(), random_weights(residual())).prepare(["prob"])
+
+    assert " ".join(task.layer.name for task in program.tasks) == (
+        "conv1 pool1 a2a a2b a2c a1 b2a b2b b2c pool5 fc prob"
+    )
+
+
+def test_request_changes():
+    """A plan can be asked for something else, and for the first thing again."""
+    deep = residual()
+    weights, inputs = random_weights(deep), random_input(deep)
+    plan = Plan(deep, weights)
+
+    first, _, again = plan.run(inputs, ["b"]), plan.run(inputs), plan.run(inputs, ["b"])
+
+    np.testing.assert_array_equal(first["b"], again["b"])
+    with pytest.raises(NetError, match="no blob 'x'"):
+        plan.run(inputs, ["x"])
+    with pytest.raises(WeightsError, match="layer 'conv1': weight is missing"):
+        Plan(deep, {}).run(inputs)
+
+
+def test_places_that_live_together_do_not_overlap():
+    """Against the definition, for random lives; and memory is used again."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 30, 60)
+    lives = [
+        Life(i, int(size), int(a), int(a + n))
+        for i, (size, a, n) in enumerate(
+            zip(rng.integers(1, 500, 60), first, rng.integers(0, 5, 60), strict=True)
+        )
+    ]
+
+    layout = Layout.of(lives, np.dtype("float32"))
+
+    for a in lives:
+        for b in lives[: a.name]:
+            if a.first <= b.last and b.first <= a.last:
+                start_a, start_b = layout.places[a.name][0], layout.places[b.name][0]
+                assert start_a + a.size <= start_b or start_b + b.size <= start_a
+    assert layout.size < sum(life.size for life in lives) / 2
+    assert all(array.ctypes.data % 64 == 0 for array in layout.allocate().values())

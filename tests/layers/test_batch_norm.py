@@ -1,0 +1,59 @@
+"""BatchNorm: stored statistics, batch statistics, and the factor between them."""
+
+import numpy as np
+import pytest
+
+from resnet_proto.errors import ShapeError
+from resnet_proto.layers import BatchNorm
+
+X = np.random.default_rng(0).normal(3, 2, (2, 3, 7, 5))
+
+
+def test_stored_statistics_are_divided_by_the_factor():
+    """Channel by channel, with the sums that Caffe stores."""
+    mean, variance, factor = np.array([1.0, -2.0, 3.0]), np.array([0.5, 4.0, 9.0]), 999.98
+    layer = BatchNorm.of("b", "x", "y", eps=0.25)
+
+    (y,) = layer.forward([X], [mean * factor, variance * factor, np.array([factor])])
+
+    for c in range(3):
+        np.testing.assert_allclose(y[:, c], (X[:, c] - mean[c]) / (variance[c] + 0.25) ** 0.5)
+
+
+def test_factor_zero_is_not_the_identity():
+    """Mean 0 and variance 0 leave x / sqrt(eps): 316.2 times x."""
+    layer = BatchNorm.of("b", "x", "y")
+
+    (y,) = layer.forward([X], [np.ones(3), np.ones(3), np.zeros(1)])
+
+    np.testing.assert_allclose(y, X * 316.22777, rtol=1e-6)
+
+
+def test_use_global_stats_false_takes_the_batch():
+    """Also at TEST; the variance is the biased one. The blobs do not count."""
+    layer = BatchNorm.of("b", "x", "y", use_global_stats=False, eps=0.0)
+
+    (y,) = layer.forward([X], [np.full(3, np.nan), np.full(3, np.nan), np.ones(1)])
+
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(np.square(y).sum(axis=(0, 2, 3)), 2 * 7 * 5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 7, 5), (2, 3, 2, 4, 5)])
+def test_channels_are_axis_1(shape):
+    layer = BatchNorm.of("b", "x", "y", eps=0.0)
+    x = np.ones(shape, np.float32)
+
+    (y,) = layer.forward(
+        [x], [np.zeros(3, np.float32), np.float32([1, 4, 16]), np.ones(1, np.float32)]
+    )
+
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(np.unique(np.moveaxis(y, 1, 0)[1]), [0.5])
+
+
+def test_needs_a_channel_axis():
+    assert BatchNorm.of("b", "x", "y").top_shapes([(2, 3)]) == [(2, 3)]
+
+    with pytest.raises(ShapeError, match="channel axis"):
+        BatchNorm.of("b", "x", "y").top_shapes([(2,)])

