@@ -19,9 +19,10 @@ from resnet_proto.layers import Layer, Shape, dims, make_layer
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import DTypeLike
 
     from resnet_proto.layers.base import Array
-    from resnet_proto.net import Net
+    from resnet_proto.net import Net, Step
 
 PART = 1 << 24
 """Bytes that are handled at a time, so that a blob may be larger than the memory."""
@@ -326,6 +327,38 @@ def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...
     return rows
 
 
+def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> list[Array]:
+    """The weight blobs of one layer, in ``dtype``, contiguous and aligned.
+
+    Old files store every blob with four axes: (1, 1, 1, N) is (N,). blob.cpp, ShapeEquals
+
+    Raises:
+        WeightsError: one is missing, or its shape is another.
+    """
+    import numpy as np
+
+    source = getattr(weights, "source", None) or "the weights"
+    arrays = []
+    for name, shape in step.blobs.items():
+        key = f"{step.label}.{name}"
+        if key not in weights:
+            raise WeightsError(
+                f"layer '{step.label}': {name} is missing in {source}, the net needs {shape}"
+            )
+        array = np.require(weights[key], dtype, ["C", "A"])
+        if without_ones(array.shape) != without_ones(shape):
+            raise WeightsError(
+                f"layer '{step.label}': {name} is {array.shape} in {source}, the net needs {shape}"
+            )
+        arrays.append(array.reshape(shape))
+    return arrays
+
+
+def without_ones(shape: Shape) -> Shape:
+    """The shape without the ones in front."""
+    return without_ones(shape[1:]) if shape[:1] == (1,) else shape
+
+
 def same_values(a: Blob, b: Blob) -> bool:
     """Whether two blobs hold the same values, to the bit, in bounded memory."""
     if a.dtype != b.dtype:
@@ -358,16 +391,20 @@ def random_weights(net: Net, seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     damped, n_sums = branch_ends(net)
     power: dict[str, float] = {}  # mean square of each blob
+    cut: dict[str, bool] = {}  # whether a ReLU has cut it, or a part of it, at 0
     layers = []
     for step in net.walk():
         layer = step.layer
         arrays: dict[str, Array] = {}
-        bottom = max((power[name] for name in layer.bottoms), default=IMAGE_POWER)
+        powers = [power[name] for name in layer.bottoms]
+        bottom_cut = any(cut[name] for name in layer.bottoms)
         damp = n_sums**-0.5 if step.label in damped else 1.0
         for name, shape in step.blobs.items():
+            bottom = max(powers, default=IMAGE_POWER)
             arrays[name] = random_blob(rng, layer.type, name, shape, bottom, damp)
         for name in layer.tops:
-            power[name] = top_power(layer, [power[name] for name in layer.bottoms], damp)
+            power[name] = top_power(layer, powers, bottom_cut, damp)
+            cut[name] = layer.type == "ReLU" or (bottom_cut and not step.blobs)
         blobs = (
             Blob(step.label, layer.name, layer.type, name, v.shape, v.dtype.name, v.nbytes, Held(v))
             for name, v in arrays.items()
@@ -399,17 +436,19 @@ def random_blob(
     return rng.standard_normal(shape, np.float32) * np.float32(damp * (2 / fan_in) ** 0.5)
 
 
-def top_power(layer: Layer, bottoms: list[float], damp: float) -> float:
+def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float) -> float:
     """Mean square of a layer's top, roughly."""
+    most = max(bottoms, default=0.0)
     return {
         "Input": IMAGE_POWER,
-        "Convolution": 2 * damp**2 * max(bottoms, default=0),
-        "InnerProduct": 2 * damp**2 * max(bottoms, default=0),
+        "Convolution": 2 * damp**2 * most,
+        "InnerProduct": 2 * damp**2 * most,
         "BatchNorm": 1.0,
-        "Scale": damp**2 * max(bottoms, default=0),
-        "ReLU": max(bottoms, default=0) / 2,
+        "Scale": damp**2 * most,
+        # A blob about 0 loses half; one that a ReLU has cut, plus a small branch, next to nothing.
+        "ReLU": most if bottom_cut else most / 2,
         "Eltwise": sum(bottoms),
-    }.get(layer.type, max(bottoms, default=0))
+    }.get(layer.type, most)
 
 
 def branch_ends(net: Net) -> tuple[set[str], int]:

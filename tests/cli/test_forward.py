@@ -44,7 +44,10 @@ def files(tmp_path):
 
 def call(folder, *arguments, weights="net.caffemodel"):
     """Run the command in-process; file names are below the folder."""
-    places = [folder / a if str(a).endswith((".npy", ".png", ".npz")) else a for a in arguments]
+    places = [
+        folder / a if a.endswith((".npy", ".png", ".npz")) and "=" not in a else a
+        for a in map(str, arguments)
+    ]
     return CliRunner().invoke(
         main, ["forward", f"{folder}/net.prototxt", "--weights", str(folder / weights)
                if weights != "random" else weights, *map(str, places)],

@@ -108,7 +108,7 @@ def test_up_to_an_unknown_layer():
     ("text", "message"),
     [
         ("layer { name: 'a' type: 'ReLU' bottom: 'x' top: 'a' }", "reads blob 'x'"),
-        ("layer { name: 'a'", "brace"),
+        ("layer { name: 'a'", "not closed"),
         ("layer { name: 'a' type: 'ReLU' kernel: 3 }", "kernel"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import resnet_proto.engine
-from resnet_proto import engine
+from resnet_proto import engine, random_weights, read_prototxt, save
 from resnet_proto.cli import main
 
 TEXT = """
@@ -41,9 +41,9 @@ def net_file(tmp_path):
     return str(path)
 
 
-def call(net_file, *arguments, against="float64"):
+def call(net_file, *arguments, against="float64", weights="random"):
     return CliRunner().invoke(
-        main, ["verify", net_file, "--weights", "random", "--against", against, *arguments]
+        main, ["verify", net_file, "--weights", weights, "--against", against, *arguments]
     )
 
 
@@ -150,10 +150,13 @@ def test_caffe_reads_what_we_write(net_file, caffe_python):
 
 def test_caffe_refuses_with_its_own_words(tmp_path, caffe_python):
     """What only Caffe sees: the file is its own to read."""
-    path = tmp_path / "net.prototxt"
+    path, weights = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
     path.write_text(TEXT + 'layer { name: "x" type: "Nonsense" bottom: "fc" top: "x" }')
+    net = read_prototxt(TEXT)
+    save(weights, random_weights(net), net)
+    engines = ("--engine", "caffe", "--caffe-python", caffe_python)
 
-    result = call(str(path), "--engine", "caffe", "--caffe-python", caffe_python, against="caffe")
+    result = call(str(path), *engines, against="caffe", weights=str(weights))
 
     assert result.exit_code == 1
     assert "Unknown layer type: Nonsense" in result.stderr
