@@ -28,8 +28,8 @@ generated: $(READY)  ## the checked-in nets, through the command line
 schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
 
-oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net
-	@$(ORACLES) released caffe
+oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, PyTorch
+	@$(ORACLES) released caffe torch
 
 clean:
 	rm -rf .venv .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -8,7 +8,7 @@ and nothing here holds an array.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,11 +38,13 @@ class Net:
         layers: in the order of the file, all phases.
         fields: every other field of Caffe's ``NetParameter`` that was set (``input``,
             ``input_dim``, ``input_shape``, ``state`` ...), by name.
+        source: where it was read, for messages; no part of what the net is.
     """
 
     name: str = ""
     layers: tuple[Layer, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
@@ -102,6 +104,20 @@ class Net:
                 kept.append(layer)
         return replace(self, layers=tuple(kept))
 
+    def until(self, names: Iterable[str]) -> Net:
+        """The net up to the last layer that writes one of these blobs.
+
+        Raises:
+            NetError: no layer writes a blob of that name.
+        """
+        last = {name: i for i, layer in enumerate(self.layers) for name in layer.tops}
+        end = 0
+        for name in names:
+            if name not in last:
+                raise NetError(f"no blob '{name}' to compute{nearest(name, last)}")
+            end = max(end, last[name] + 1)
+        return replace(self, layers=self.layers[:end])
+
     def walk(self, phase: str = "TEST") -> Iterator[Step]:
         """Each layer of ``phase`` in order, with its shapes.
 
@@ -111,12 +127,21 @@ class Net:
             UnknownLayerError: a layer type whose shapes are not known; the layers before
                 it have been handed out by then.
         """
+        try:
+            yield from self._steps(phase)
+        except NetError as error:
+            raise type(error)(f"{self.source}: {error}" if self.source else error) from None
+
+    def _steps(self, phase: str) -> Iterator[Step]:
         shapes: dict[str, Shape] = {}
         labels: dict[str, int] = {}
-        for layer in self.upgraded().filtered(phase).layers:
+        layers = self.upgraded().filtered(phase).layers
+        readers = count_readers(layers)
+        for i, layer in enumerate(layers):
             labels[layer.name] = labels.get(layer.name, 0) + 1
             nth = labels[layer.name]
             check_blobs(layer, shapes)
+            check_in_place(layer, readers[i])
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
                 check_counts(layer)
@@ -163,6 +188,26 @@ class Net:
         return rows
 
 
+def needed(steps: Sequence[Step], wanted: Iterable[str]) -> list[Step]:
+    """The steps without which the last values of these blobs cannot be computed."""
+    live, kept = set(wanted), []
+    for step in reversed(steps):
+        tops = set(step.layer.tops)
+        if tops & live:
+            kept.append(step)
+            live = (live - tops) | set(step.layer.bottoms)
+    return kept[::-1]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The names that may have been meant, as the end of a message."""
+    from difflib import get_close_matches  # two milliseconds that `gen` does not need
+
+    known = list(known)
+    near = get_close_matches(name, known, n=3) or known[-3:]
+    return f"; did you mean {', '.join(near)}?" if near else "; the net has none"
+
+
 def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ...]) -> bool:
     """Whether a state meets one rule: net.cpp, StateMeetsRule."""
     return (
@@ -189,6 +234,36 @@ def check_blobs(layer: Layer, made: Mapping[str, Shape]) -> None:
             )
         if name in layer.tops[:i]:
             raise NetError(f"layer '{layer.name}' ({layer.type}) names its top '{name}' twice")
+
+
+def count_readers(layers: Sequence[Layer]) -> list[list[int]]:
+    """For each bottom of each layer: how many bottoms read the same version of that blob."""
+    counts: list[int] = []  # of each version
+    current: dict[str, int] = {}
+    read = []
+    for layer in layers:
+        read.append([current.get(name, -1) for name in layer.bottoms])
+        for version in read[-1]:
+            if version >= 0:
+                counts[version] += 1
+        for name in layer.tops:
+            current[name] = len(counts)
+            counts.append(0)
+    return [[counts[version] if version >= 0 else 0 for version in row] for row in read]
+
+
+def check_in_place(layer: Layer, readers: Sequence[int]) -> None:
+    """Nobody else reads what a layer overwrites: insert_splits.cpp would copy it away.
+
+    Caffe ends with "produced by multiple sources": the layer then reads the copy.
+    """
+    for bottom, top, n in zip(layer.bottoms, layer.tops, readers, strict=False):
+        if bottom == top and n > 1:
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) overwrites blob '{bottom}' in place, which "
+                f"{n - 1} other bottom reads as it was before; Caffe takes this for two sources. "
+                "Give the top a name of its own"
+            )
 
 
 def check_counts(layer: Layer) -> None:

@@ -78,7 +78,7 @@ def parse_net(
         )
         for layer in tree.pop("layer", ())
     )
-    return Net(tree.pop("name", ""), layers, tree)
+    return Net(tree.pop("name", ""), layers, tree, source)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from resnet_proto.errors import UnknownLayerError, WeightsError
-from resnet_proto.layers import Layer, Shape, dims, make_layer
+from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PART = 1 << 24
 """Bytes that are handled at a time, so that a blob may be larger than the memory."""
+MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
 SCALE_FACTOR = 999.98
 """BatchNorm's third blob after some thousand iterations of training; 1 would hide its use."""
 IMAGE_POWER = 128**2 / 3
@@ -145,7 +146,11 @@ class Weights(Mapping[str, "Array"]):
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], source: str = "the weights") -> Weights:
-        """Weights that are in memory; ``Weights`` are handed back as they are."""
+        """Weights that are in memory; ``Weights`` are handed back as they are.
+
+        Raises:
+            WeightsError: an array of something else than numbers.
+        """
         if isinstance(arrays, Weights):
             return arrays
         import numpy as np
@@ -154,6 +159,8 @@ class Weights(Mapping[str, "Array"]):
         for key, value in arrays.items():
             layer, name = split(key)
             array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise WeightsError(f"'{key}' is {array.dtype}; expected an array of numbers")
             blob = Blob(
                 layer, layer, "", name, array.shape, array.dtype.name, array.nbytes, Held(array)
             )
@@ -193,9 +200,18 @@ class Weights(Mapping[str, "Array"]):
 
 
 def split(key: str) -> tuple[str, str]:
-    """Layer and blob of a key; a key without a dot is a layer."""
+    """Layer and blob of a key; a key without a dot, or with nothing behind it, is a layer."""
     layer, dot, name = key.rpartition(".")
-    return (layer, name) if dot else (key, "")
+    return (layer, name) if dot and name else (key, "")
+
+
+def possible(shape: Shape) -> bool:
+    """Whether there can be an array of this shape; numpy counts sizes of 0 as 1 for that."""
+    return (
+        len(shape) <= MAX_AXES
+        and all(size >= 0 for size in shape)
+        and count(tuple(size or 1 for size in shape)) < 1 << 60
+    )
 
 
 def labels(names: Iterable[str]) -> Iterator[str]:
@@ -278,6 +294,8 @@ def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], d
 
 def misfit(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> str:
     """Why Caffe does not copy these blobs into those; empty if it does."""
+    if wanted and not blobs:
+        return f"the weights have none for it, the net needs {shapes_text(wanted.values())}"
     if len(blobs) != len(wanted):
         return (
             f"{len(blobs)} blobs ({shapes_text(b.shape for b in blobs)}) in the weights, "

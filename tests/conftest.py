@@ -49,3 +49,13 @@ def caffe_python():
     if not python:
         missing("the real Caffe is not here: make oracles, or set CAFFE_PYTHON")
     return python
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        missing("torch is not here: make oracles says how to get it")
+    return torch

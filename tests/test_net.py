@@ -1,8 +1,10 @@
 """The walk: what is refused, each with a twin that is accepted."""
 
+import numpy as np
 import pytest
 
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
+from resnet_proto.engine.others import read_job, run_jobs, write_job
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, UnknownLayerError
 from resnet_proto.layers import Layer, ReLU, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt
@@ -34,6 +36,11 @@ REFUSED = {
         layer("a", "ReLU") + layer("s", "Eltwise", "data a", "a"),
         layer("a", "ReLU") + layer("s", "Eltwise", "a data", "a"),
         r"layer 's' \(Eltwise\) writes blob 'a'",
+    ),
+    "in place over a blob that another layer reads": (
+        layer("a", "ReLU") + layer("b", "ReLU", "data", "data"),
+        layer("b", "ReLU", "data", "data") + layer("a", "ReLU"),
+        r"layer 'b' \(ReLU\) overwrites blob 'data' in place, which 1 other bottom reads",
     ),
     "Eltwise of two shapes": (
         layer("c", "Convolution", rest=CONV.format(1)) + layer("s", "Eltwise", "data c"),
@@ -71,6 +78,35 @@ def test_refused(case):
 
     with pytest.raises(NetError, match=message):
         list(read_prototxt(HEADER + wrong).walk())
+
+
+def test_caffe_refuses_and_accepts_the_same(tmp_path, caffe_python):
+    folders = {}
+    for case, texts in REFUSED.items():
+        for kind, text in zip(("wrong", "right"), texts, strict=False):
+            folder = folders[case, kind] = tmp_path / f"{case} {kind}"
+            folder.mkdir()
+            (folder / "net.prototxt").write_text(HEADER + text)
+            write_job(folder, folder / "net.prototxt", None, {"data": np.zeros((2, 3, 7, 5))})
+
+    run_jobs(caffe_python, list(folders.values()))
+
+    for (case, kind), folder in folders.items():
+        if kind == "right":
+            read_job(folder)
+        else:
+            with pytest.raises(ResNetProtoError, match="Caffe refuses the net"):
+                read_job(folder)
+                pytest.fail(f"Caffe accepts: {case}")
+
+
+def test_errors_name_the_file(tmp_path):
+    path = tmp_path / "deploy.prototxt"
+    path.write_text(HEADER + layer("a", "ReLU", "conv"))
+
+    with pytest.raises(NetError, match=r"deploy\.prototxt: layer 'a'"):
+        list(read_prototxt(path).walk())
+    assert read_prototxt(path) == read_prototxt(path.read_text())
 
 
 @pytest.mark.parametrize(

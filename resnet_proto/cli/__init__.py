@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -73,5 +74,6 @@ def main() -> None:
     resnet-proto convert ResNet-152.caffemodel ResNet-152.safetensors
     resnet-proto verify deploy.prototxt --weights ResNet-152.caffemodel --against float64
     """
+    gc.set_threshold(100_000)  # a net is many small objects, and no cycles
     # A plain SIGTERM would end the process without removing half-written files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

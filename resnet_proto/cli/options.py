@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +62,9 @@ def read_weights(path: str) -> Weights:
 @contextmanager
 def spooled() -> Iterator[Path]:
     """What comes from stdin, as a file: weights are read here and there."""
+    import shutil
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
         path = Path(folder, "stdin")
         with path.open("wb") as file:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.engine.others import Job, caffe, opencv
-from resnet_proto.engine.plain import cut, forward
+from resnet_proto.engine.others import Job, caffe, onnxruntime, opencv, torch
+from resnet_proto.engine.plain import forward
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.layers import dims
 
@@ -39,6 +39,8 @@ ENGINES: dict[str, Callable[[Job], dict[str, Array]]] = {
     "float64": float64,
     "caffe": caffe,
     "opencv": opencv,
+    "onnxruntime": onnxruntime,
+    "torch": torch,
 }
 
 
@@ -57,7 +59,7 @@ def run(
         if name not in inputs:
             raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
     if job.until is not None:
-        cut(net.upgraded().filtered(), (job.until,))  # refuses a blob that is not there
+        net.upgraded().filtered().until((job.until,))  # refuses a blob that is not there
     blobs = ENGINES[engine](job)
     if job.outputs is None:
         return blobs

@@ -1,7 +1,8 @@
 """Net + weights + inputs -> every blob, computed by somebody else.
 
-Each engine reads the user's own prototxt and caffemodel where there are any, so that a
-misreading of ours shows as a difference. It is asked by a ``Job`` and gives what it can:
+caffe and opencv read the user's own prototxt and caffemodel where there are any, so that a
+misreading of ours shows as a difference. onnxruntime and torch are given our ``Net``: they
+check the arithmetic, not the reading. An engine is asked by a ``Job`` and gives what it can:
 a blob that a net writes several times (in-place) has its last value.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_proto.engine.plain import cut
+from resnet_proto.engine.plain import Schedule, check_inputs
 from resnet_proto.errors import ResNetProtoError
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def read_job(folder: Path) -> dict[str, Array]:
 
 def caffe_words(log: str, status: int) -> str:
     """Why Caffe gave up, without time stamps and stack traces."""
-    words = re.findall(r"^(?:[EF]\d{4} .*?|\[libprotobuf (?:ERROR|FATAL) .*?)\] (.*)$", log, re.M)
+    words = re.findall(r"^(?:[EF]\d{4,8} .*?|\[libprotobuf (?:ERROR|FATAL) .*?)\] (.*)$", log, re.M)
     if words:
         return "; ".join(dict.fromkeys(word.strip() for word in words))
     return last_line(log) if status > 0 else f"ended by {signal.Signals(-status).name}"
@@ -203,7 +204,7 @@ def opencv(job: Job) -> dict[str, Array]:
 
     shown = job.net.upgraded().filtered()
     if job.until is not None:
-        shown = cut(shown, (job.until,))
+        shown = shown.until((job.until,))
     writers = {top: layer.name for layer in shown.layers for top in layer.tops[:1]}
     try:
         with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
@@ -219,3 +220,57 @@ def opencv(job: Job) -> dict[str, Array]:
     except cv2.error as error:
         raise ResNetProtoError(f"OpenCV refuses the net: {error.err or error}") from None
     return {blob: np.array(value) for blob, value in zip(wanted, values, strict=True)}
+
+
+def onnxruntime(job: Job) -> dict[str, Array]:
+    """The net as ONNX in onnxruntime, on the CPU.
+
+    Raises:
+        ResNetProtoError: onnx or onnxruntime is not installed, or it refuses the net.
+        UnknownLayerError: a layer that cannot be written as ONNX.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ResNetProtoError(
+            "engine 'onnxruntime' needs onnx and onnxruntime: pip install 'resnet-proto[onnx]'"
+        ) from None
+    from resnet_proto.formats.onnx import to_onnx
+
+    schedule = Schedule.of(job.net, job.outputs, job.until)
+    inputs = check_inputs(job.net, schedule, job.inputs, "float32")
+    net = job.net.upgraded().filtered()
+    if job.until is not None:
+        net = net.until((job.until,))
+    model = to_onnx(net, job.weights, outputs=schedule.wanted)
+    options = onnxruntime.SessionOptions()
+    # Each node runs as it is written, none is joined with another.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        names = [value.name for value in session.get_inputs()]
+        values = session.run(list(schedule.wanted), dict(zip(names, inputs.values(), strict=True)))
+    except Exception as error:  # its errors have no class in common
+        raise ResNetProtoError(f"onnxruntime refuses the net: {error}") from None
+    return dict(zip(schedule.wanted, values, strict=True))
+
+
+def torch(job: Job) -> dict[str, Array]:
+    """PyTorch's functions, on the CPU.
+
+    Raises:
+        ResNetProtoError: torch is not installed.
+        UnknownLayerError: a layer that torch cannot compute.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise ResNetProtoError(
+            "engine 'torch' needs PyTorch: pip install 'resnet-proto[torch]'"
+        ) from None
+    from resnet_proto.engine.torch_forward import forward
+
+    return forward(job)

@@ -6,18 +6,17 @@ A reference, not a race: every step is the layer's own definition, written once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_proto.errors import NetError, ShapeError, WeightsError
+from resnet_proto.errors import NetError, ShapeError
 from resnet_proto.layers import dims
+from resnet_proto.net import nearest, needed
+from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import DTypeLike
 
     from resnet_proto.layers import Shape
@@ -62,7 +61,7 @@ def forward(
         for i, step in enumerate(schedule.steps):
             if step.layer.type != "Input":
                 bottoms = [blobs[name] for name in step.layer.bottoms]
-                tops = step.layer.forward(bottoms, layer_blobs(step, weights, dtype))
+                tops = step.layer.forward(bottoms, step_blobs(step, weights, dtype))
                 blobs.update(zip(step.layer.tops, tops, strict=True))
             for name in schedule.freed[i]:
                 del blobs[name]
@@ -93,23 +92,23 @@ class Schedule:
         outputs = None if outputs is None else tuple(outputs)
         net = net.upgraded().filtered()
         if until is not None:
-            net = cut(net, (until,))
+            net = net.until((until,))
         if outputs is not None:
-            net = cut(net, outputs)
+            net = net.until(outputs)
         steps = list(net.walk())
         made = dict.fromkeys(name for step in steps for name in step.layer.tops)
         wanted = tuple(made) if outputs is None else tuple(n for n in made if n in outputs)
 
-        live, kept, freed = set(wanted), [], []
+        if outputs is not None:
+            steps = needed(steps, wanted)
+
+        live, freed = set(wanted), []
         for step in reversed(steps):
-            tops, bottoms = set(step.layer.tops), set(step.layer.bottoms)
-            if outputs is None or tops & live:
-                check_filled(step)
-                kept.append(step)
-                names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
-                freed.append(tuple(name for name in names if name not in live))
-                live = (live - tops) | bottoms
-        return cls(tuple(reversed(kept)), wanted, tuple(reversed(freed)))
+            check_filled(step)
+            names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
+            freed.append(tuple(name for name in names if name not in live))
+            live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
+        return cls(tuple(steps), wanted, tuple(reversed(freed)))
 
     @property
     def inputs(self) -> dict[str, Shape]:
@@ -122,19 +121,6 @@ class Schedule:
         }
 
 
-def cut(net: Net, names: Sequence[str]) -> Net:
-    """The net up to the last layer that writes one of these blobs.
-
-    Raises:
-        NetError: no layer writes a blob of that name.
-    """
-    last = {name: i for i, layer in enumerate(net.layers) for name in layer.tops}
-    for name in names:
-        if name not in last:
-            raise NetError(f"no blob '{name}' to compute{nearest(name, last)}")
-    return replace(net, layers=net.layers[: max((last[n] for n in names), default=-1) + 1])
-
-
 def check_filled(step: Step) -> None:
     """A blob without values can be part of a net, but not of a run: blob.cpp, cpu_data."""
     names = (*step.layer.bottoms, *step.layer.tops)
@@ -144,13 +130,6 @@ def check_filled(step: Step) -> None:
                 f"layer '{step.label}' ({step.layer.type}): blob '{name}' is {dims(shape)}; "
                 "nothing can be computed with an empty blob"
             )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The names that may have been meant, as the end of a message."""
-    known = list(known)
-    near = get_close_matches(name, known, n=3) or known[-3:]
-    return f"; did you mean {', '.join(near)}?" if near else "; the net has none"
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:
@@ -191,33 +170,3 @@ def check_inputs(
         if arrays[name].shape != shape:
             raise ShapeError(f"input '{name}' is {arrays[name].shape}, the net needs {shape}")
     return arrays
-
-
-def layer_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> list[Array]:
-    """The weight blobs of one layer, in ``dtype``, contiguous and aligned.
-
-    Old files store every blob with four axes: (1, 1, 1, N) is (N,). blob.cpp, ShapeEquals
-
-    Raises:
-        WeightsError: one is missing, or its shape is another.
-    """
-    source = getattr(weights, "source", None) or "the weights"
-    arrays = []
-    for name, shape in step.blobs.items():
-        key = f"{step.label}.{name}"
-        if key not in weights:
-            raise WeightsError(
-                f"layer '{step.label}': {name} is missing in {source}, the net needs {shape}"
-            )
-        array = np.require(weights[key], dtype, ["C", "A"])
-        if without_ones(array.shape) != without_ones(shape):
-            raise WeightsError(
-                f"layer '{step.label}': {name} is {array.shape} in {source}, the net needs {shape}"
-            )
-        arrays.append(array.reshape(shape))
-    return arrays
-
-
-def without_ones(shape: Shape) -> Shape:
-    """The shape without the ones in front."""
-    return without_ones(shape[1:]) if shape[:1] == (1,) else shape

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_proto.engine.plain import Schedule, check_inputs, float_type, layer_blobs
+from resnet_proto.engine.plain import Schedule, check_inputs, float_type
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -35,6 +35,8 @@ from resnet_proto.layers import (
     Shape,
     count,
 )
+from resnet_proto.layers.batch_norm import statistics
+from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -331,7 +333,7 @@ def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) 
         pool = Pool.of(first, dtype)
         task.compute, task.scratch = pool, pool.scratch
     else:
-        task.blobs = layer_blobs(first, weights, dtype)
+        task.blobs = step_blobs(first, weights, dtype)
     return task
 
 
@@ -352,15 +354,14 @@ def fold(
     offset: list[Array]
     for step in steps:
         if isinstance(step.layer, Convolution):
-            weight, *offset = layer_blobs(step, weights, dtype)
+            weight, *offset = step_blobs(step, weights, dtype)
             factor = np.ones((), np.float64)
         elif isinstance(step.layer, BatchNorm):
-            mean, variance, total = layer_blobs(step, weights, np.float64)
-            scale = 1 / total if total[0] else np.zeros(1)
-            factor = 1 / np.sqrt(variance * scale + step.layer.eps)
-            offset = [-mean * scale * factor]
+            mean, variance = statistics(step_blobs(step, weights, np.float64))
+            factor = 1 / np.sqrt(variance + step.layer.eps)
+            offset = [-mean * factor]
         else:
-            factor, *offset = layer_blobs(step, weights, np.float64)
+            factor, *offset = step_blobs(step, weights, np.float64)
         gain, bias = gain * factor, bias * factor + (offset[0] if offset else 0)
     return weight, gain.astype(dtype), bias.astype(dtype) if bias.ndim else None
 
@@ -540,11 +541,8 @@ class Pool:
         assert isinstance(step.layer, Pooling)
         kernel, stride, pad = step.layer.windows(step.bottoms[0])
         (n, c, _, width), out_h = step.bottoms[0], step.tops[0][2]
-        divisor = None
-        spans = step.layer.spans(step.bottoms[0])
-        if step.layer.pool == "AVE":
-            rows, columns = (end - start for start, end in spans)
-            divisor = np.outer(rows, columns)[:, :, None].astype(dtype)
+        divisors = step.layer.divisors(step.bottoms[0])[:, :, None].astype(dtype)
+        divisor = divisors if step.layer.pool == "AVE" else None
         join, fill = (np.fmax, LOWEST) if divisor is None else (np.add, 0.0)
         return cls(join, fill, kernel, stride, pad, divisor, n * out_h * width * c)
 

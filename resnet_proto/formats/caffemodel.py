@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats.sniff import HEAD, refuse
@@ -29,6 +29,8 @@ from resnet_proto.weights import (
     Weights,
     blob_names,
     fitted,
+    labels,
+    possible,
     slices,
 )
 
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 WIRE_NAMES = {VARINT: "a varint", FIXED64: "8 bytes", BYTES: "a length", FIXED32: "4 bytes"}
-MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
 MAX_PIECES = 4096
 """A blob in more pieces than this was made to do harm; protobuf writes one."""
 SMALL = 1 << 20
@@ -56,8 +57,7 @@ V1_TYPES = ("", *V1_NAMES.split())
 """V1LayerParameter.LayerType by number, in the words of today."""
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
+class Numbers(NamedTuple):
     """Field numbers of one generation of layer messages."""
 
     name: int
@@ -70,8 +70,7 @@ LAYERS = {100: Numbers(name=1, type=2, bottom=3, blobs=7), 2: Numbers(4, 5, 2, 6
 """NetParameter.layer (LayerParameter) and .layers (V1LayerParameter)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Values in the file from ``start`` to ``stop``; ``tagged`` ones each follow a one-byte tag."""
 
     start: int
@@ -79,8 +78,7 @@ class Piece:
     tagged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
+class Pieces(NamedTuple):
     """The values of a blob: pieces of a buffer, in order."""
 
     buffer: memoryview
@@ -174,6 +172,7 @@ class Walk:
     source: str
     where: str = ""
     seen: dict[str, int] = field(default_factory=dict)
+    shapes: dict[bytes, Shape] = field(default_factory=dict)
 
     def error(self, offset: int, message: str) -> FormatError:
         """What is wrong at an offset."""
@@ -184,15 +183,16 @@ class Walk:
 
     def varint(self, at: int, stop: int) -> tuple[int, int]:
         """An unsigned number of up to ten bytes, and where it ends."""
-        value = 0
-        for i in range(10):
-            if at + i >= stop:
-                raise self.error(at, f"expected a varint, the data ends at {stop:,}")
-            byte = self.buffer[at + i]
-            value |= (byte & 0x7F) << 7 * i
+        value = shift = 0
+        for i in range(at, min(at + 10, stop)):
+            byte = self.buffer[i]
+            value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return value & 0xFFFFFFFFFFFFFFFF, at + i + 1
-        raise self.error(at, "expected a varint of at most 10 bytes, it goes on")
+                return value & 0xFFFFFFFFFFFFFFFF, i + 1
+            shift += 7
+        if shift == 70:
+            raise self.error(at, "expected a varint of at most 10 bytes, it goes on")
+        raise self.error(at, f"expected a varint, the data ends at {stop:,}")
 
     def field(self, at: int, stop: int) -> tuple[int, int, int, int]:
         """One field: number, wire type, where its content starts and ends.
@@ -204,28 +204,29 @@ class Walk:
         if tag > 0x7F:
             tag, start = self.varint(at, stop)
         number, wire = tag >> 3, tag & 7
-        if number == 0 or number >= 1 << 29:
+        if not 0 < number < 1 << 29:
             raise self.error(at, f"expected a field, found the number {number}")
-        if wire == VARINT:
-            return number, wire, *self.varint(start, stop)
-        if wire == BYTES:
-            if start < stop and buffer[start] < 0x80:  # most are short
-                size, start = buffer[start], start + 1
+        if wire in (BYTES, VARINT):
+            if start < stop and (size := buffer[start]) < 0x80:
+                start += 1
             else:
                 size, start = self.varint(start, stop)
+            if wire == VARINT:
+                return number, wire, size, start
+            end = start + size
         elif wire == FIXED32:
-            size = 4
+            end = start + 4
         elif wire == FIXED64:
-            size = 8
+            end = start + 8
         else:
             raise self.error(at, f"field {number} has wire type {wire}, which Caffe never writes")
-        if size > stop - start:
+        if end > stop:
             raise self.error(
                 at,
-                f"field {number} needs {size:,} bytes, {stop - start:,} are left; "
+                f"field {number} needs {end - start:,} bytes, {stop - start:,} are left; "
                 "the file ends early or a length is wrong",
             )
-        return number, wire, start, start + size
+        return number, wire, start, end
 
     def expect(self, what: str, wanted: int, wire: int, at: int) -> None:
         """Refuse a known field of another wire type."""
@@ -262,20 +263,21 @@ class Walk:
 
     def layer(self, at: int, stop: int, numbers: Numbers) -> StoredLayer:
         """One layer: name and type first, so that messages can say them, then its blobs."""
+        name_number, type_number, bottom_number, blobs_number = numbers
         name = type = ""
         n_bottoms = 0
         blobs: list[tuple[int, int]] = []
         while at < stop:
             number, wire, start, end = self.field(at, stop)
-            if number == numbers.blobs:
+            if number == blobs_number:
                 self.expect("a blob", BYTES, wire, at)
                 blobs.append((start, end))
-            elif number == numbers.name:
+            elif number == name_number:
                 self.expect("the layer's name", BYTES, wire, at)
                 name = self.text(start, end)
-            elif number == numbers.bottom:
+            elif number == bottom_number:
                 n_bottoms += 1
-            elif number == numbers.type:
+            elif number == type_number:
                 if numbers is LAYERS[2]:
                     self.expect("the layer's type", VARINT, wire, at)
                     type = V1_TYPES[start] if start < len(V1_TYPES) else str(start)
@@ -303,32 +305,34 @@ class Walk:
 
     def text(self, start: int, stop: int) -> str:
         """A string; bytes that are no UTF-8 are kept."""
-        return bytes(self.buffer[start:stop]).decode("utf-8", "surrogateescape")
+        return str(self.buffer[start:stop], "utf-8", "surrogateescape")
 
     def blob(self, at: int, stop: int, names: tuple[str, str, str, str]) -> Blob:
         """One BlobProto: its shape, and where its values are."""
         begin = at
-        shape: list[int] | None = None
+        shape: Shape | None = None
         legacy: dict[int, int] = {}
-        data: dict[str, list[Piece]] = {"float32": [], "float64": []}
+        floats: list[Piece] = []
+        doubles: list[Piece] = []
         raw_type, raw = 0, None
         while at < stop:
             number, wire, start, end = self.field(at, stop)
             if number in (5, 8):  # data, double_data
-                dtype = "float32" if number == 5 else "float64"
+                pieces, size = (floats, 4) if number == 5 else (doubles, 8)
                 tagged = wire != BYTES
                 if tagged:
                     self.expect("a value", FIXED32 if number == 5 else FIXED64, wire, at)
-                    start, end = at, self.run(at, stop, end - at)
-                elif (end - start) % ITEM_SIZES[dtype]:
-                    raise self.error(at, f"{end - start:,} bytes are no whole number of {dtype}")
+                    tagged = start == at + 1  # else the tag is longer than it need be
+                    start, end = (at, self.run(at, stop, end - at)) if tagged else (start, end)
+                elif (end - start) % size:
+                    raise self.error(at, f"{end - start:,} bytes are no whole number of values")
                 if end > start:
-                    data[dtype].append(Piece(start, end, tagged))
-                if len(data[dtype]) > MAX_PIECES:
+                    pieces.append(Piece(start, end, tagged))
+                if len(pieces) > MAX_PIECES:
                     raise self.error(at, f"a blob in more than {MAX_PIECES:,} pieces")
             elif number == 7:
                 self.expect("a shape", BYTES, wire, at)
-                shape = self.shape(start, end, shape or [])
+                shape = (shape or ()) + self.shape(start, end)
             elif number <= 4:  # num, channels, height, width
                 self.expect("a dimension", VARINT, wire, at)
                 legacy[number] = signed(start)
@@ -340,36 +344,34 @@ class Walk:
                 raw = Piece(start, end)
             at = end
         # blob.cpp, FromProto: double_data goes first, and the old dimensions before the shape.
-        dtype = "float64" if data["float64"] else "float32"
-        pieces = data[dtype]
+        dtype, pieces = ("float64", doubles) if doubles else ("float32", floats)
         if raw and not pieces:
             dtype, pieces = RAW_TYPES.get(raw_type, ""), [raw]
             if not dtype or (raw.stop - raw.start) % ITEM_SIZES[dtype]:
                 raise self.error(raw.start, f"raw_data of type {raw_type} cannot be read")
-        n_values = sum(
-            (piece.stop - piece.start) // (ITEM_SIZES[dtype] + piece.tagged) for piece in pieces
-        )
+        size = ITEM_SIZES[dtype]
+        n_values = 0
+        for piece in pieces:
+            n_values += (piece.stop - piece.start) // (size + piece.tagged)
         dimensions: Shape = (n_values,) if n_values != 1 else ()
         if legacy:
             dimensions = tuple(legacy.get(number, 0) for number in (1, 2, 3, 4))
         elif shape is not None:
-            dimensions = tuple(shape)
-        if min(dimensions, default=0) < 0:
-            raise self.error(begin, f"{names[-1]} is {dims(dimensions)}; no size may be negative")
-        if count(dimensions) != n_values:
+            dimensions = shape
+        if count(dimensions) != n_values or not possible(dimensions):
             raise self.error(
                 begin,
-                f"{names[-1]} is {dims(dimensions)}, which needs {count(dimensions):,} values, "
-                f"and has {n_values:,}",
+                f"{names[-1]} is {dims(dimensions)[:200]} and has {n_values:,} values, "
+                "which do not make such an array",
             )
         return Blob(
             *names,
-            shape=dimensions,
-            dtype=dtype,
-            nbytes=n_values * ITEM_SIZES[dtype],
-            data=Pieces(self.buffer, tuple(pieces), dtype),
-            legacy=bool(legacy),
-            shapeless=not legacy and shape is None,
+            dimensions,
+            dtype,
+            n_values * size,
+            Pieces(self.buffer, tuple(pieces), dtype),
+            bool(legacy),
+            not legacy and shape is None,
         )
 
     def run(self, at: int, stop: int, record: int) -> int:
@@ -387,8 +389,12 @@ class Walk:
             block = min(2 * block, 1 << 20)
         return at
 
-    def shape(self, at: int, stop: int, sizes: list[int]) -> list[int]:
-        """BlobShape.dim, packed or not, after those already found."""
+    def shape(self, at: int, stop: int) -> Shape:
+        """BlobShape.dim, packed or not; a net has few different ones."""
+        message = bytes(self.buffer[at:stop])
+        if message in self.shapes:
+            return self.shapes[message]
+        sizes: list[int] = []
         while at < stop:
             number, wire, start, end = self.field(at, stop)
             if number == 1 and wire == VARINT:
@@ -398,12 +404,8 @@ class Walk:
                 while start < end:
                     size, start = self.varint(start, end)
                     sizes.append(signed(size))
-                    if len(sizes) > MAX_AXES:
-                        break
-            if len(sizes) > MAX_AXES:
-                raise self.error(at, f"a shape of more than {MAX_AXES} axes")
             at = end
-        return sizes
+        return self.shapes.setdefault(message, tuple(sizes))
 
 
 def signed(value: int) -> int:
@@ -422,7 +424,7 @@ def write(
     Layers that only the weights have come last, with name, type and blobs. Caffe ignores them.
 
     Raises:
-        WeightsError: the weights do not fit the net, or are no floats.
+        WeightsError: the weights do not fit the net, are no floats, or would lose their names.
     """
     from resnet_proto.schema import encode
 
@@ -441,13 +443,23 @@ def write(
             "top": layer.tops,
             "phase": "TEST",  # net.cpp, Init: every layer gets the net's phase
             **layer.fields,
+            "blobs": (),  # a prototxt may hold values, over which Caffe copies those of the weights
         }
         write_layer(file, encode("LayerParameter", tree), blobs, progress)
-    written = {label for _, label, _ in rows}
-    for stored in weights.layers:
-        if stored.blobs and stored.label not in written:
-            head = encode("LayerParameter", {"name": stored.name, "type": stored.type})
-            write_layer(file, head, stored.blobs, progress)
+    done = {label for _, label, _ in rows}
+    alone = [stored for stored in weights.layers if stored.blobs and stored.label not in done]
+    names = (*(layer.name for layer, _, _ in rows), *(stored.name for stored in alone))
+    for stored, label in zip(alone, [*labels(names)][len(rows) :], strict=True):
+        given = tuple(blob.name for blob in stored.blobs)
+        # Scale's blobs are called by the number of its bottoms; Caffe does not look at them here.
+        found = [n for n in (0, 2) if blob_names(stored.type, n, len(given)) == given]
+        if label != stored.label or not found:
+            raise WeightsError(
+                f"layer '{stored.label}' is not in the net, and a caffemodel would not keep the "
+                f"names of its blobs ({', '.join(given)}); leave it out"
+            )
+        tree = {"name": stored.name, "type": stored.type, "bottom": ("",) * found[0]}
+        write_layer(file, encode("LayerParameter", tree), stored.blobs, progress)
 
 
 def write_layer(

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from resnet_proto.errors import FormatError
+from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.formats.sniff import HEAD, refuse
 from resnet_proto.layers import Shape, count
-from resnet_proto.weights import PART, Blob, Held, Weights, split
+from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 METADATA = "metadata.json"
 MAX_METADATA = 1 << 28
 """Bytes; the prototxt of a net of a million layers has as many."""
-DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError,
+    TypeError, SyntaxError, TokenError,
+)  # fmt: skip
 """What zipfile and numpy raise for a damaged or encrypted archive."""
 
 
@@ -58,9 +62,10 @@ class Entry:
         import numpy as np
 
         with self.values() as file:
-            flat = np.frombuffer(file.read(), self.dtype)
-        if self.fortran:
-            flat = flat.reshape(self.shape, order="F").reshape(-1)
+            array = np.frombuffer(file.read(), self.dtype).reshape(
+                self.shape, order="F" if self.fortran else "C"
+            )
+        flat = array.reshape(-1)
         return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
     def parts(self) -> Iterator[memoryview]:
@@ -70,9 +75,13 @@ class Entry:
         if self.fortran:
             yield from Held(self.array()).parts()
             return
+        left = count(self.shape) * np.dtype(self.dtype).itemsize
         with self.values() as file:
             while part := file.read(PART):
+                left -= len(part)
                 yield from Held(np.frombuffer(part, self.dtype)).parts()
+            if left:
+                raise EOFError(f"its values end {left:,} bytes early")
 
     @contextmanager
     def values(self) -> Iterator[IO[bytes]]:
@@ -127,7 +136,11 @@ def read(path: str | os.PathLike[str]) -> Weights:
 def read_metadata(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> dict[str, str]:
     """The metadata; none if it is not ours."""
     with damage(source, METADATA), archive.open(info) as file:
-        values = json.loads(file.read(MAX_METADATA)) if info.file_size <= MAX_METADATA else {}
+        text = file.read(MAX_METADATA)
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
     return {k: v for k, v in values.items() if isinstance(v, str)} if type(values) is dict else {}
 
 
@@ -145,6 +158,8 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> 
         start = file.tell()
         if dtype.kind not in "fiub":
             raise ValueError(f"its values are {dtype}, expected numbers; pickles are not read")
+        if not possible(shape):
+            raise ValueError(f"there is no array of shape {shape}")
         if count(shape) * dtype.itemsize != info.file_size - start:
             raise ValueError(
                 f"{shape} of {dtype} needs {count(shape) * dtype.itemsize:,} bytes, "
@@ -157,13 +172,20 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> 
 
 
 def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress) -> None:
-    """Write an archive; errors as in ``metadata.pack``."""
+    """Write an archive; errors as in ``metadata.pack``.
+
+    Raises:
+        WeightsError: a name that a zip archive cannot hold.
+    """
     import numpy as np
 
     metadata = pack(weights, net)
     with zipfile.ZipFile(file, "w") as archive:
         for key, blob in weights.blobs.items():
-            with archive.open(stored(f"{key}.npy"), "w", force_zip64=True) as entry:
+            name = f"{key}.npy"
+            if "\0" in name or len(name.encode()) >= 1 << 16:
+                raise WeightsError(f"{key[:80]!r}: an npz archive cannot hold such a name")
+            with archive.open(stored(name), "w", force_zip64=True) as entry:
                 dtype = np.dtype(blob.dtype).newbyteorder("<")
                 header = {"descr": dtype.str, "fortran_order": False, "shape": blob.shape}
                 np.lib.format.write_array_header_1_0(entry, header)

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.formats.sniff import HEAD, refuse
-from resnet_proto.layers import Shape, count
-from resnet_proto.weights import PART, Blob, Held, Weights, split
+from resnet_proto.layers import Shape, count, dims
+from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
+METADATA = "__metadata__"
 DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -64,7 +65,8 @@ class Tensor:
         rows = max(1, self.shape[0] * PART // self.nbytes)
         view = self.file.get_slice(self.key)
         for start in range(0, self.shape[0], rows):
-            yield from Held(view[start : start + rows]).parts()
+            stop = min(start + rows, self.shape[0])
+            yield from Held(view[start:stop]).parts()
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
@@ -99,6 +101,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
                 f"save it as {', '.join(list(DTYPES)[:3])}"
             )
         shape = tuple(view.get_shape())
+        if not possible(shape):
+            raise FormatError(f"{source}: '{key}' is {dims(shape)}; there is no such array")
         nbytes = count(shape) * item_size(dtype)
         data = Tensor(opened, key, shape, nbytes)
         blobs.append(Blob(layer, layer, "", name, shape, dtype, nbytes, data))
@@ -132,10 +136,12 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
     """Write header and values; errors as in ``metadata.pack``.
 
     Raises:
-        WeightsError: a type that the format lacks.
+        WeightsError: a type or a name that the format lacks.
     """
     needed()  # so that what is written can be read back
-    header: dict[str, Mapping[str, Any]] = {"__metadata__": pack(weights, net)}
+    if METADATA in weights:
+        raise WeightsError(f"'{METADATA}' is what safetensors calls its metadata; rename the array")
+    header: dict[str, Mapping[str, Any]] = {METADATA: pack(weights, net)}
     end = 0
     for key, blob in weights.blobs.items():
         if blob.dtype not in NAMES:

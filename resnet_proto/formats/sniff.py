@@ -24,6 +24,7 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (
 HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 PROTOTXT = re.compile(rb"(\s|#[^\n]*\n)*(name\s*:|layers?\s*\{|input|state\s*\{|force_backward)")
 SAFETENSORS = re.compile(rb"\{\s*\"")
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 HEAD = 512
 """How many bytes are looked at."""
@@ -36,12 +37,16 @@ def kind(head: bytes) -> tuple[str, str] | None:
     for magic, what, advice in KINDS:
         if head.startswith(magic):
             return what, advice
-    if HTML.match(head):
-        return "a web page (HTML)", f"{AGAIN}, not the page that links to it"
     if SAFETENSORS.match(head, 8):
         return "a safetensors file", "give it the suffix .safetensors"
-    if PROTOTXT.match(head) and not CONTROL.search(head):
+    if CONTROL.search(head):
+        return None
+    if HTML.match(head):
+        return "a web page (HTML)", f"{AGAIN}, not the page that links to it"
+    if PROTOTXT.match(head):
         return "a prototxt (text)", "the weights are in another file; give this one as the net"
+    if TEXT.fullmatch(head):
+        return "a text file", AGAIN
     return None
 
 

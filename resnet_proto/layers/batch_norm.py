@@ -50,9 +50,18 @@ class BatchNorm(Layer):
             mean = x.mean(axis=others, keepdims=True)
             variance = np.square(x - mean).mean(axis=others, keepdims=True)
         else:
-            stored_mean, stored_variance, factor = blobs
-            scale = 1 / factor[0] if factor[0] else 0
             per_channel = (-1, *(1 for _ in x.shape[2:]))
-            mean = (stored_mean * scale).reshape(per_channel)
-            variance = (stored_variance * scale).reshape(per_channel)
-        return [(x - mean) / np.sqrt(variance + self.eps)]
+            mean, variance = (value.reshape(per_channel) for value in statistics(blobs))
+        y = x - mean
+        y /= np.sqrt(variance + self.eps)
+        return [y]
+
+
+def statistics(blobs: Sequence[Array]) -> tuple[Array, Array]:
+    """Mean and variance, each (C,), from the three blobs."""
+    import numpy as np
+
+    mean, variance, factor = blobs
+    with np.errstate(all="ignore"):  # a tiny factor gives infinities, in Caffe too
+        scale = 1 / factor[0] if factor[0] else 0
+        return mean * scale, variance * scale

@@ -148,21 +148,31 @@ class Convolution(Layer):
         for x, shape in zip(bottoms, self.top_shapes([x.shape for x in bottoms]), strict=True):
             channel = axis_index(self.axis, x.shape)
             images = count(shape[:channel])
-            columns = self.columns(x.reshape(images, *x.shape[channel:]), shape[channel + 1 :])
+            columns = self.columns(x.reshape(images, *x.shape[channel:]))
             columns = columns.reshape(images, self.group, -1, count(shape[channel + 1 :]))
             rows = weight.reshape(self.group, self.num_output // self.group, -1)
             y = (rows @ columns).reshape(images, self.num_output, -1)
             if bias:
-                y = y + bias[0][:, None]
+                y += bias[0][:, None]
             tops.append(y.reshape(shape))
         return tops
 
-    def columns(self, x: Array, out: Shape) -> Array:
+    def end_pad(self, spatial: Shape) -> Shape:
+        """Zeros behind the bottom along each spatial axis: the pad, or as far as windows reach.
+
+        Truncation gives a kernel that is larger than the padded bottom one window; it reaches on.
+        """
+        windows = self.windows(len(spatial))
+        return tuple(
+            max(p, (conv_size(size, k, s, p, d) - 1) * s + d * (k - 1) + 1 - size - p)
+            for size, k, s, p, d in zip(spatial, *windows, strict=True)
+        )
+
+    def columns(self, x: Array) -> Array:
         """What each output position sees. im2col.cpp
 
         Args:
             x: (N, C, size ...), any number of spatial axes.
-            out: output size along each of them.
 
         Returns:
             (N, C, kernel ..., out ...)
@@ -171,15 +181,11 @@ class Convolution(Layer):
 
         kernel, stride, pad, dilation = self.windows(x.ndim - 2)
         spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        # The last window may reach past the padding where the size was truncated: zeros there too.
-        after = [
-            max(p, (o - 1) * s + span - size - p)
-            for p, o, s, span, size in zip(pad, out, stride, spans, x.shape[2:], strict=True)
-        ]
-        padded = np.pad(x, ((0, 0), (0, 0), *zip(pad, after, strict=True)))
+        around = ((0, 0), (0, 0), *zip(pad, self.end_pad(x.shape[2:]), strict=True))
+        padded = np.pad(x, around)
         axes = tuple(range(2, x.ndim))
         seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
-        starts = (slice(0, (o - 1) * s + 1, s) for o, s in zip(out, stride, strict=True))
+        starts = (slice(None, None, s) for s in stride)
         taps = (slice(None, None, d) for d in dilation)
         seen = seen[:, :, *starts, *taps]
         return np.moveaxis(seen, axes, tuple(range(-len(axes), 0)))

@@ -39,6 +39,18 @@ class Eltwise(Layer):
             )
         return [bottoms[0]]
 
+    def check_in_place(self) -> None:
+        """Refuse what can be part of a net, but not of a run.
+
+        Raises:
+            NetError: in place, where Caffe clears the first bottom before it reads it.
+        """
+        if self.in_place and self.operation != "PROD":
+            raise NetError(
+                f"layer '{self.name}' (Eltwise): {self.operation} cannot work in place, Caffe "
+                f"loses '{self.bottoms[0]}'; give the top a name of its own"
+            )
+
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
         """The joined bottoms.
 
@@ -47,18 +59,11 @@ class Eltwise(Layer):
         """
         import numpy as np
 
-        if self.in_place and self.operation != "PROD":
-            raise NetError(
-                f"layer '{self.name}' (Eltwise): {self.operation} cannot work in place, Caffe "
-                f"loses '{self.bottoms[0]}'; give the top a name of its own"
-            )
+        self.check_in_place()
         if self.operation == "SUM":
-            coeff = self.coeff or (1.0,) * len(bottoms)
-            return [
-                sum(
-                    (c * x for c, x in zip(coeff, bottoms, strict=True)),
-                    start=np.zeros_like(bottoms[0]),
-                )
-            ]
+            y = np.zeros_like(bottoms[0])
+            for c, x in zip(self.coeff or (1.0,) * len(bottoms), bottoms, strict=True):
+                y += x if c == 1 else c * x
+            return [y]
         join = np.multiply if self.operation == "PROD" else np.maximum
         return [reduce(join, bottoms)]

@@ -104,31 +104,36 @@ class Pooling(Layer):
         """
         import numpy as np
 
-        if self.pool == "STOCHASTIC":
-            raise UnknownLayerError(f"layer '{self.name}': STOCHASTIC pooling cannot be computed")
+        self.check_pool()
         x = bottoms[0]
-        kernel = self.windows(x.shape)[0]
-        out = self.top_shapes([x.shape])[0][2:]
-        spans = self.spans(x.shape)
         if self.pool == "AVE":
-            rows, columns = (end - start for start, end in spans)
-            seen = self.seen(x, out, fill=0.0)
-            return [seen.sum(axis=(4, 5)) / np.outer(rows, columns).astype(x.dtype)]
+            seen = self.seen(x, fill=0.0)
+            return [seen.sum(axis=(4, 5)) / self.divisors(x.shape).astype(x.dtype)]
         lowest = -float(np.finfo(np.float32).max)  # also in float64; NaN and -inf never win
-        seen = self.seen(np.fmax(x, lowest), out, fill=lowest)
+        seen = self.seen(np.fmax(x, lowest), fill=lowest)
         tops = [seen.max(axis=(4, 5))]
         if len(self.tops) == 2:
             first = seen.reshape(*seen.shape[:4], -1).argmax(axis=-1)
-            row = spans[0][0][:, None] + first // kernel[1]
-            column = spans[1][0] + first % kernel[1]
+            (rows, _), (columns, _) = self.spans(x.shape)
+            row = rows[:, None] + first // seen.shape[5]
+            column = columns + first % seen.shape[5]
             mask = np.where(tops[0] > lowest, row * x.shape[3] + column, -1)
             tops.append(mask.astype(x.dtype))
         return tops
 
+    def check_pool(self) -> None:
+        """Refuse what can be part of a net, but not of a run.
+
+        Raises:
+            UnknownLayerError: STOCHASTIC, which Caffe has on the GPU only.
+        """
+        if self.pool == "STOCHASTIC":
+            raise UnknownLayerError(f"layer '{self.name}': STOCHASTIC pooling cannot be computed")
+
     def spans(self, bottom: Shape) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Where windows start and end, along the rows and along the columns.
 
-        They count padding, but no further than size + pad: the divisor of an average.
+        They count padding, but no further than size + pad.
 
         Raises:
             ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
@@ -149,19 +154,41 @@ class Pooling(Layer):
             spans.append((start, np.minimum(start + k, size + p)))
         return spans
 
-    def seen(self, x: Array, out: Shape, fill: float) -> Array:
+    def end_pad(self, bottom: Shape) -> Pair:
+        """How many rows and columns the last windows reach past the end of the bottom.
+
+        With ``pad`` before the bottom and this behind it, windows fit in without rounding.
+
+        Raises:
+            ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
+        """
+        kernel = self.windows(bottom)[0]
+        reach_h, reach_w = (
+            max(0, int(start[-1]) + k - size)
+            for (start, _), k, size in zip(self.spans(bottom), kernel, bottom[2:], strict=True)
+        )
+        return reach_h, reach_w
+
+    def divisors(self, bottom: Shape) -> NDArray[np.intp]:
+        """(out_h, out_w): what the sum of each window is divided by for its average.
+
+        Raises:
+            ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
+        """
+        import numpy as np
+
+        rows, columns = (end - start for start, end in self.spans(bottom))
+        return np.outer(rows, columns)
+
+    def seen(self, x: Array, fill: float) -> Array:
         """(N, C, out_h, out_w, kernel_h, kernel_w): each window, ``fill`` outside the image."""
         import numpy as np
 
-        kernel, stride, pad = self.windows(x.shape)
-        after = [
-            max(0, (o - 1) * s + k - size - p)
-            for o, s, k, size, p in zip(out, stride, kernel, x.shape[2:], pad, strict=True)
-        ]
-        around = ((0, 0), (0, 0), *zip(pad, after, strict=True))
+        kernel, (stride_h, stride_w), pad = self.windows(x.shape)
+        around = ((0, 0), (0, 0), *zip(pad, self.end_pad(x.shape), strict=True))
         padded = np.pad(x, around, constant_values=fill)
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
-        return windows[:, :, :: stride[0], :: stride[1]][:, :, : out[0], : out[1]]
+        return windows[:, :, ::stride_h, ::stride_w]
 
 
 def pool_size(size: int, kernel: int, stride: int, pad: int, *, floor: bool, clip: bool) -> int:

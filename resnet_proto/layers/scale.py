@@ -45,6 +45,12 @@ class Scale(Layer):
             )
         return bottoms[0][axis:] if self.num_axes == -1 else bottoms[0][axis : axis + self.num_axes]
 
+    def spread(self, bottoms: Sequence[Shape]) -> Shape:
+        """``factor_shape`` with ones behind it, so that it lies where it belongs when broadcast."""
+        shape = self.factor_shape(bottoms)
+        axis = axis_index(self.axis, bottoms[0]) if shape else 0
+        return shape + (1,) * (len(bottoms[0]) - axis - len(shape))
+
     def blob_names(self, count: int) -> tuple[str, ...]:
         return ("bias",)[:count] if len(self.bottoms) == 2 else ("weight", "bias")[:count]
 
@@ -63,7 +69,8 @@ class Scale(Layer):
         """The first bottom times gamma (a blob or the second bottom), plus beta if there is one."""
         x = bottoms[0]
         gamma, *beta = blobs if len(bottoms) == 1 else (bottoms[1], *blobs)
-        axis = axis_index(self.axis, x.shape) if gamma.ndim else 0
-        spread = gamma.shape + (1,) * (x.ndim - axis - gamma.ndim)
+        spread = self.spread([bottom.shape for bottom in bottoms])
         y = x * gamma.reshape(spread)
-        return [y + beta[0].reshape(spread)] if beta else [y]
+        if beta:
+            y += beta[0].reshape(spread)
+        return [y]

@@ -101,7 +101,7 @@ def test_up_to_an_unknown_layer():
         ["b", "Pythagoras", "?", "?", "?", "?"],
         ["c", "ReLU", "?", "?", "?", "?"],
     ]
-    assert lines[-1].startswith("Incomplete: layer 'b' has type 'Pythagoras'")
+    assert lines[-1].startswith("Incomplete: stdin: layer 'b' has type 'Pythagoras'")
 
 
 @pytest.mark.parametrize(

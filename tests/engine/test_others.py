@@ -1,18 +1,42 @@
-"""The engines that are not ours, when they go wrong."""
+"""The engines that are not ours: what they give, and when they go wrong."""
 
 import os
 import stat
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import pytest
+from nets import net, random_input, random_weights, residual
 
-from resnet_proto.engine import run
+from resnet_proto.build import deploy_net
+from resnet_proto.engine import ENGINES, random_inputs, run
+from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import caffe_words, read_job, run_jobs, write_job
-from resnet_proto.errors import ResNetProtoError
-from resnet_proto.layers import Input, ReLU
+from resnet_proto.errors import (
+    NetError,
+    ResNetProtoError,
+    ShapeError,
+    UnknownLayerError,
+    WeightsError,
+)
+from resnet_proto.layers import (
+    REGISTRY,
+    BatchNorm,
+    Convolution,
+    Eltwise,
+    InnerProduct,
+    Input,
+    Pooling,
+    ReLU,
+    Scale,
+    Softmax,
+    make_layer,
+)
 from resnet_proto.net import Net
+from resnet_proto.spec import ResNetSpec
+from resnet_proto.weights import random_weights as even_weights
 
 NET = Net(
     "tiny",
@@ -206,3 +230,389 @@ def test_caffe_words_of_a_net_that_cannot_be_parsed():
 
 def test_a_crash_without_a_word():
     assert caffe_words("", -11) == "ended by SIGSEGV"
+
+
+# onnxruntime and torch: the same arithmetic in other hands.
+
+
+@pytest.fixture(params=["onnxruntime", "torch"])
+def engine(request):
+    if request.param == "torch":
+        request.getfixturevalue("torch")
+    return request.param
+
+
+def both(some_net, engine, weights=None, **options):
+    """Our definition in float64 and the engine's answer: the same names in the same order."""
+    weights = random_weights(some_net) if weights is None else weights
+    inputs = random_input(some_net)
+    ours = run("float64", some_net, weights, inputs, **options)
+    theirs = run(engine, some_net, weights, inputs, **options)
+    assert list(ours) == list(theirs)
+    assert {str(value.dtype) for value in theirs.values()} == {"float32"}
+    return ours, theirs
+
+
+def assert_equal(ours, theirs):
+    for row in compare(ours, theirs):
+        assert row.shape == row.reference, row
+        assert row.within(TOLERANCE), row
+
+
+def two(type, bottoms=("data", "other"), **values):
+    """A layer of two bottoms and one top, and an Input for the second."""
+    message = REGISTRY[type].message
+    return make_layer("two", type, bottoms, ("two",), {message: values} if values else {})
+
+
+def other(*shape):
+    return Input.of("other", (), "other", shape=({"dim": shape},))
+
+
+def conv(name, bottom, **values):
+    return Convolution.of(name, bottom, name, **{"num_output": 4, "kernel_size": 3, **values})
+
+
+ODD = {
+    "residual": residual(),
+    "strides, pads, dilations, groups": net(
+        conv("a", "data", kernel_size=(3, 2), stride=(2, 1), pad=(1, 0), bias_term=False),
+        conv("b", "data", num_output=6, kernel_size=(2, 3), dilation=(3, 1), group=3, pad=(0, 2)),
+        Convolution.of(
+            "c", "b", "c", num_output=6, kernel_h=1, kernel_w=2, stride_h=1, stride_w=2, group=6
+        ),
+    ),
+    "a kernel larger than the padded bottom": net(  # trunc(-1 / 2) + 1 is one window
+        conv("a", "data", stride=2),
+        conv("b", "data", stride=(2, 1), pad=(0, 1)),
+        shape=(2, 3, 2, 5),
+    ),
+    "one convolution for two bottoms": net(
+        other(2, 3, 7, 5),
+        make_layer(
+            "two",
+            "Convolution",
+            ("data", "other"),
+            ("x", "y"),
+            {"convolution_param": {"num_output": 4, "kernel_size": (3,)}},
+        ),
+    ),
+    "convolution along one axis": net(conv("a", "data", stride=2), shape=(2, 3, 7)),
+    "convolution along three axes": net(
+        conv("a", "data", kernel_size=(3, 2, 1), stride=(2, 1, 1), pad=(1, 0, 2)),
+        shape=(2, 3, 7, 5, 4),
+    ),
+    "convolution without spatial axes": net(conv("a", "data"), shape=(2, 3)),
+    "convolution from another axis on": net(
+        conv("a", "data", axis=2, kernel_size=2),
+        conv("b", "data", axis=0, kernel_size=(2, 3, 1)),
+        conv("c", "data", axis=-1, group=5, num_output=10),
+    ),
+    "BatchNorm": net(
+        BatchNorm.of("a", "data", "a", eps=0.01),
+        BatchNorm.of("b", "data", "b", use_global_stats=False),
+        BatchNorm.of("c", "data", "c", use_global_stats=True),
+    ),
+    "BatchNorm of a matrix": net(
+        BatchNorm.of("a", "data", "a"),
+        BatchNorm.of("b", "data", "b", use_global_stats=False),
+        shape=(7, 3),
+    ),
+    "BatchNorm of one value for each channel": net(  # it is its own mean
+        BatchNorm.of("b", "data", "b", use_global_stats=False), shape=(1, 3, 1, 1)
+    ),
+    "Scale": net(
+        Scale.of("a", "data", "a"),
+        Scale.of("b", "data", "b", axis=-2, num_axes=2, bias_term=True),
+        Scale.of("c", "data", "c", axis=1, num_axes=-1, bias_term=True),
+        Scale.of("d", "data", "d", axis=2, num_axes=0, bias_term=True),
+        Scale.of("e", "data", "e", axis=0, bias_term=True),
+    ),
+    "Scale by a blob": net(other(3, 7), two("Scale", axis=1, bias_term=True)),
+    "Scale by a scalar": net(other(), two("Scale")),
+    "Scale by itself": net(two("Scale", ("data", "data"), axis=0)),
+    "ReLU": net(
+        ReLU.of("a", "data", "a"),
+        ReLU.of("b", "data", "b", negative_slope=0.1),
+        ReLU.of("c", "data", "c", negative_slope=-2.0),
+    ),
+    "Eltwise": net(
+        other(2, 3, 7, 5),
+        Eltwise.of("a", ("data", "other", "data"), "a", coeff=(0.5, -1.0, 1.0)),
+        Eltwise.of("b", ("data", "other", "a"), "b", operation="PROD"),
+        Eltwise.of("c", ("data", "other", "a"), "c", operation="MAX"),
+        Eltwise.of("d", ("data", "other"), "d", operation="MAX", coeff=(-2.0, 3.0)),  # not used
+        Eltwise.of("e", ("data", "data"), "e"),
+        Eltwise.of("f", ("a", "b"), "f", operation="PROD"),
+    ),
+    "InnerProduct": net(
+        InnerProduct.of("a", "data", "a", num_output=4),
+        InnerProduct.of("b", "data", "b", num_output=4, axis=-1, transpose=True),
+        InnerProduct.of("c", "data", "c", num_output=4, axis=2, bias_term=False),
+        InnerProduct.of("d", "data", "d", num_output=4, axis=0, transpose=True),
+        InnerProduct.of("e", "a", "e", num_output=3, bias_term=False),
+    ),
+    "Softmax": net(
+        Softmax.of("a", "data", "a"),
+        Softmax.of("b", "data", "b", axis=0),
+        Softmax.of("c", "data", "c", axis=-1),
+    ),
+    "an input that is overwritten, then read": net(
+        BatchNorm.of("bn", "data", "data"),
+        ReLU.of("relu", "data", "data", negative_slope=0.5),
+        Softmax.of("after", "data", "after"),
+    ),
+    "two layers of one name": net(
+        conv("a", "data"), Convolution.of("a", "a", "b", num_output=5, kernel_size=1)
+    ),
+    "blobs with the names of weights": net(
+        ReLU.of("relu", "data", "a.weight"), conv("a", "a.weight"), Scale.of("a/Mul", "a", "a")
+    ),
+    "a scalar": net(ReLU.of("relu", "data", "relu"), shape=()),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_equal_to_the_definition(engine, name):
+    assert_equal(*both(ODD[name], engine))
+
+
+@pytest.mark.parametrize("name", ["residual", "an input that is overwritten, then read"])
+def test_equal_to_the_fast_way(engine, name):
+    weights, inputs = random_weights(ODD[name]), random_input(ODD[name])
+
+    assert_equal(*(run(each, ODD[name], weights, inputs) for each in ("numpy", engine)))
+
+
+@pytest.mark.parametrize("unit", ["basic", "bottleneck"])
+def test_every_blob_of_a_generated_net(engine, unit):
+    """With the weights of ``--weights random`` and an image's range, as `verify` does it."""
+    some_net = deploy_net(ResNetSpec("small", (1, 2), unit, width=8, stem_width=6, classes=10))
+    weights, inputs = even_weights(some_net), random_inputs(some_net)
+
+    assert_equal(*(run(each, some_net, weights, inputs) for each in ("numpy", engine)))
+
+
+@pytest.mark.parametrize("factor", [0, 1, 999.98])
+def test_scale_factor(engine, factor):
+    """0 gives mean 0 and variance 0, so the bottom times 316.2."""
+    some_net = net(BatchNorm.of("bn", "data", "bn"))
+    weights = {**random_weights(some_net), "bn.scale_factor": np.array([factor], np.float32)}
+
+    ours, theirs = both(some_net, engine, weights)
+
+    assert_equal(ours, theirs)
+    if factor == 0:
+        np.testing.assert_allclose(theirs["bn"], theirs["data"] / 1e-5**0.5, rtol=1e-6)
+
+
+def poolings(pool, round_mode):
+    """Every pooling of some kernels, strides and pads that Caffe gives a sensible value."""
+    kernels = [(1, 1), (2, 1), (3, 2), (2, 3), (4, 5)]
+    for kernel, stride, pad in product(
+        kernels, [(1, 1), (2, 1), (3, 2), (4, 3)], [(0, 0), (1, 0), (0, 1), (2, 1), (3, 4)]
+    ):
+        fields = zip(("kernel", "stride", "pad"), (kernel, stride, pad), strict=True)
+        sides = {
+            f"{field}_{s}": v for field, pair in fields for s, v in zip("hw", pair, strict=True)
+        }
+        name = f"{kernel} {stride} {pad}"
+        layer = Pooling.of(name, "data", name, pool=pool, round_mode=round_mode, **sides)
+        try:
+            yield layer, layer.end_pad((2, 3, 9, 7)), layer.divisors((2, 3, 9, 7))
+        except ShapeError:
+            continue  # a pad of the kernel's size, or a window outside the image
+
+
+@pytest.mark.parametrize("round_mode", ["CEIL", "FLOOR"])
+@pytest.mark.parametrize("pool", ["MAX", "AVE"])
+def test_sweep_of_poolings(engine, pool, round_mode):
+    rows = list(poolings(pool, round_mode))
+    assert len(rows) > 40
+    assert any(max(end) > max(layer.pad_h, layer.pad_w) for layer, end, _ in rows) == (
+        round_mode == "CEIL"
+    )
+    assert any(len(set(divisors.flat)) > 1 for _, _, divisors in rows) == (round_mode == "CEIL")
+
+    assert_equal(*both(net(*(layer for layer, _, _ in rows), shape=(2, 3, 9, 7)), engine))
+
+
+@pytest.mark.parametrize(("until", "names"), [
+    ("conv1", "data conv1"), ("pool1", "data conv1 pool1"), ("a1", "data conv1 pool1 a1"),
+])  # fmt: skip
+def test_until(engine, until, names):
+    """A blob is complete after its ReLU; what comes behind is not computed."""
+    ours, theirs = both(residual(), engine, until=until)
+
+    assert " ".join(theirs) == names
+    assert_equal(ours, theirs)
+
+
+def test_outputs_only_what_they_need(engine):
+    """'a2a' needs neither the other branch nor its weights."""
+    weights = random_weights(residual())
+    few = {k: v for k, v in weights.items() if k.split(".")[0].split("_")[-1] in ("conv1", "a2a")}
+
+    ours, theirs = both(residual(), engine, few, outputs=["a2a", "pool1"])
+
+    assert list(theirs) == ["a2a", "pool1"]
+    assert_equal(ours, theirs)
+
+
+def test_what_is_handed_in_stays_as_it_is(engine):
+    """Arrays of a mapped file can only be read; nothing warns about them."""
+    some_net = net(ReLU.of("relu", "data", "data"), conv("a", "data"))
+    weights, inputs = random_weights(some_net), random_input(some_net)
+    for value in (*weights.values(), *inputs.values()):
+        value.flags.writeable = False
+
+    blobs = run(engine, some_net, weights, inputs)
+
+    blobs["data"] += 1
+    assert not np.shares_memory(blobs["data"], inputs["data"])
+
+
+MASKED = make_layer(
+    "p",
+    "Pooling",
+    ("data",),
+    ("y", "mask"),
+    {"pooling_param": {"kernel_h": 3, "kernel_w": 2, "stride": 2, "pad": 1}},
+)
+
+
+def test_mask_in_torch(torch):
+    """The place of the first maximum in the bottom, not in what is padded around it."""
+    some_net = net(MASKED)
+    inputs = {"data": np.round(random_input(some_net)["data"])}  # many values are equal
+
+    ours, theirs = (run(each, some_net, {}, inputs) for each in ("float64", "torch"))
+
+    np.testing.assert_array_equal(ours["mask"], theirs["mask"])
+
+
+# What is refused, by which engine, and a twin that is accepted.
+REFUSED = {
+    "a mask": (
+        ["onnxruntime"],
+        net(MASKED),
+        net(Pooling.of("p", "data", "y", kernel_h=3, kernel_w=2, stride=2, pad=1)),
+        UnknownLayerError,
+        r"layer 'p' \(Pooling\): its mask 'mask' cannot be written as ONNX",
+    ),
+    "STOCHASTIC": (
+        ["onnxruntime", "torch"],
+        net(Pooling.of("p", "data", "y", kernel_size=3, pool="STOCHASTIC")),
+        net(Pooling.of("p", "data", "y", kernel_size=3, pool="AVE")),
+        UnknownLayerError,
+        "layer 'p': STOCHASTIC pooling cannot be computed",
+    ),
+    "a window outside the image": (
+        ["onnxruntime", "torch"],
+        net(Pooling.of("p", "data", "y", kernel_size=1, stride=2), shape=(2, 3, 7, 6)),
+        net(Pooling.of("p", "data", "y", kernel_size=1, stride=2), shape=(2, 3, 7, 5)),
+        ShapeError,
+        "the last of 4 windows starts at 6, outside 6 rows or columns",
+    ),
+    "a sum in place": (
+        ["onnxruntime", "torch"],
+        net(other(2, 3, 7, 5), Eltwise.of("e", ("data", "other"), "data")),
+        net(other(2, 3, 7, 5), Eltwise.of("e", ("data", "other"), "data", operation="PROD")),
+        NetError,
+        r"layer 'e' \(Eltwise\): SUM cannot work in place",
+    ),
+    "four spatial axes": (
+        ["torch"],
+        net(conv("c", "data", kernel_size=2), shape=(2, 3, 4, 5, 3, 2)),
+        net(conv("c", "data", kernel_size=2), shape=(2, 3, 4, 5, 3)),
+        UnknownLayerError,
+        r"layer 'c' \(Convolution\): torch knows 3 spatial axes, not 4",
+    ),
+    "an empty blob": (
+        ["onnxruntime", "torch"],
+        net(ReLU.of("relu", "data", "relu"), shape=(0, 3)),
+        net(ReLU.of("relu", "data", "relu"), shape=(1, 3)),
+        ShapeError,
+        "blob 'data' is 0x3",
+    ),
+    "a type that nobody knows": (
+        ["onnxruntime", "torch"],
+        net(make_layer("crop", "Crop9", ("data",), ("out",))),
+        net(ReLU.of("crop", "data", "out")),
+        UnknownLayerError,
+        "layer 'crop' has type 'Crop9'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_and_accepted(engine, name):
+    by, refused, accepted, error, message = REFUSED[name]
+    assert_equal(*both(accepted, engine))
+
+    if engine in by:
+        weights = random_weights(refused) if name == "four spatial axes" else {}
+        with pytest.raises(error, match=message):
+            run(engine, refused, weights, random_input(refused))
+    else:
+        assert_equal(*both(refused, engine))
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"weights": {}}, WeightsError, "layer 'a': weight is missing in the weights"),
+    ({"inputs": {"data": X[:1]}}, ShapeError, "'data' is"),
+    ({"outputs": ["aa"]}, NetError, "no blob 'aa' to compute; did you mean data, a"),
+    ({"until": "aa"}, NetError, "no blob 'aa' to compute; did you mean data, a"),
+])  # fmt: skip
+def test_requests_that_are_refused(engine, change, error, message):
+    some_net = net(conv("a", "data"))
+    request = {"net": some_net, "weights": random_weights(some_net), "inputs": {"data": X}}
+    run(engine, **request)
+
+    with pytest.raises(error, match=message):
+        run(engine, **{**request, **change})
+
+
+def test_a_type_that_only_we_know(engine, monkeypatch):
+    table = {
+        "onnxruntime": "resnet_proto.formats.onnx.WRITERS",
+        "torch": "resnet_proto.engine.torch_forward.FUNCTIONS",
+    }[engine]
+    run(engine, NET, {}, {"data": X})
+    monkeypatch.setattr(table, {})
+
+    with pytest.raises(UnknownLayerError, match="layer 'relu' has type 'ReLU', which"):
+        run(engine, NET, {}, {"data": X})
+
+
+def test_torch_knows_every_type(torch):
+    from resnet_proto.engine.torch_forward import FUNCTIONS
+
+    assert {*FUNCTIONS, "Input"} == REGISTRY.keys()
+
+
+def test_onnxruntime_refuses_with_its_own_words(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no kernel for Relu(13)")
+
+    run("onnxruntime", NET, {}, {"data": X})
+    monkeypatch.setattr("onnxruntime.InferenceSession", refuse)
+
+    with pytest.raises(ResNetProtoError, match=r"onnxruntime refuses the net: no kernel for Relu"):
+        run("onnxruntime", NET, {}, {"data": X})
+
+
+@pytest.mark.parametrize(("engine", "package", "extra"), [
+    ("onnxruntime", "onnxruntime", "onnx"),
+    ("onnxruntime", "onnx", "onnx"),
+    ("torch", "torch", "torch"),
+])  # fmt: skip
+def test_a_package_is_not_there(monkeypatch, engine, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(ResNetProtoError, match=rf"pip install 'resnet-proto\[{extra}\]'"):
+        run(engine, NET, {}, {"data": X})
+
+
+def test_names_and_order():
+    assert " ".join(ENGINES) == "numpy float64 caffe opencv onnxruntime torch"

@@ -6,7 +6,7 @@ from nets import net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine.plain import Schedule, forward
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, WeightsError
-from resnet_proto.layers import Convolution, InnerProduct, Pooling, ReLU, make_layer
+from resnet_proto.layers import Convolution, InnerProduct, ReLU, make_layer
 from resnet_proto.net import Net
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
@@ -80,20 +80,6 @@ def test_until_stops_after_the_last_writer():
 
     assert list(blobs) == ["data", "conv1"]
     assert blobs["conv1"].min() == 0
-
-
-def test_a_reader_before_the_overwriting_layer_sees_the_old_value():
-    small = net(
-        Pooling.of("before", "data", "before", kernel_size=1),
-        ReLU.of("relu", "data", "data"),
-        Pooling.of("after", "data", "after", kernel_size=1),
-    )
-
-    blobs = forward(small, {}, X)
-
-    np.testing.assert_array_equal(blobs["before"], X)
-    np.testing.assert_array_equal(blobs["after"], np.maximum(X, 0))
-    np.testing.assert_array_equal(blobs["data"], np.maximum(X, 0))
 
 
 def test_a_blob_is_freed_after_its_last_reader():

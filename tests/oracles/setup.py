@@ -1,9 +1,11 @@
-"""Fetch what the tests compare with, into ``.oracles/``: ``setup.py released caffe``.
+"""Fetch what the tests compare with: ``setup.py released caffe torch``, into ``.oracles/``.
 
     released   wheels that carry a half-width ResNet-50 trained in Caffe by others, and two
                ONNX conversions of it; unpacked only, so that what they depend on stays away
     caffe      a virtual environment of an older Python with the real Caffe (its wheels are for
                Python 3.6 to 3.9); CAFFE_PYTHON names that Python, or one that has Caffe
+    torch      PyTorch, in the environment that runs this; only with
+               RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes
 
 What is there already is kept. What cannot be had is said, and the tests that need it are
 skipped; with RESNET_PROTO_REQUIRE_ORACLES=1 the exit status is 1.
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2] / ".oracles"
@@ -31,6 +34,8 @@ CAFFE = (
     "scipy<1.12",
 )
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
+TORCH = "torch==2.13.0"
+REQUIRED = os.environ.get("RESNET_PROTO_REQUIRE_ORACLES") == "1"
 
 
 class MissingError(Exception):
@@ -106,16 +111,25 @@ def old_pythons() -> Iterator[Path]:
             yield Path(python)
 
 
+def torch() -> None:
+    """Install PyTorch where this runs."""
+    if find_spec("torch"):
+        return
+    if not REQUIRED:
+        raise MissingError(f"it may be gigabytes: {sys.executable} -m pip install {TORCH}")
+    run(sys.executable, "-m", "pip", "install", "-qq", TORCH)
+
+
 def main(wanted: list[str]) -> int:
     """Fetch each; the exit status is 1 where one is required and missing."""
     status = 0
     HERE.mkdir(exist_ok=True)
     for name in wanted:
         try:
-            {"released": released, "caffe": caffe}[name]()
+            {"released": released, "caffe": caffe, "torch": torch}[name]()
         except (MissingError, OSError) as reason:
             print(f"oracle '{name}' is missing: {reason}", file=sys.stderr)
-            status = int(os.environ.get("RESNET_PROTO_REQUIRE_ORACLES", "") == "1")
+            status = int(REQUIRED)
     return status
 
 

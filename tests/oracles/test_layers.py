@@ -1,13 +1,13 @@
 """Random configurations of each layer type: our definition against the real Caffe's.
 
 Both must accept the same ones, with the same shapes and values. Every fourth configuration
-or so is one that Caffe refuses.
+or so is one that Caffe refuses. onnxruntime and torch get the ones that we accept.
 """
 
 import numpy as np
 import pytest
 
-from resnet_proto.engine import forward
+from resnet_proto.engine import forward, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError
@@ -244,6 +244,29 @@ def test_equal_to_caffe(type, caffe_python, tmp_path):
                 assert row.shape == row.reference, text
                 assert row.within(TOLERANCE), f"{row}\n{text}"
     assert refused < N_CONFIGURATIONS / 2
+
+
+@pytest.mark.parametrize("type", sorted(REGISTRY))
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_equal_to_other_engines(engine, type, request):
+    """Of what they refuse (tests/engine/test_others.py) only the mask, in ONNX, is met here."""
+    if engine == "torch":
+        request.getfixturevalue("torch")
+    rng = np.random.default_rng(sum(map(ord, type)))
+    compared = 0
+    for _ in range(N_CONFIGURATIONS):
+        net = one_layer_net(type, rng)
+        inputs, weights, blobs = ours(net, rng)
+        masked = type == "Pooling" and len(net.layers[-1].tops) > 1
+        if isinstance(blobs, NetError) or (engine == "onnxruntime" and masked):
+            continue
+        theirs = run(engine, net, weights, inputs)
+        assert list(theirs) == list(blobs)
+        for row in compare(theirs, blobs):
+            assert row.shape == row.reference, to_prototxt(net)
+            assert row.within(TOLERANCE), f"{row}\n{to_prototxt(net)}"
+        compared += 1
+    assert compared > N_CONFIGURATIONS / 3
 
 
 def test_every_type_has_configurations():

@@ -1,0 +1,194 @@
+"""Net + weights + inputs -> activations, in PyTorch: each layer's meaning in other hands.
+
+float32 on the CPU, by torch's own functions. Shapes come out of the computation, not out of
+the net, so that a wrong size shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  # torch's own short name
+
+from resnet_proto.engine.plain import Schedule, check_inputs
+from resnet_proto.errors import UnknownLayerError
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    Eltwise,
+    InnerProduct,
+    Pooling,
+    ReLU,
+    Scale,
+    Softmax,
+    axis_index,
+)
+from resnet_proto.weights import step_blobs
+
+if TYPE_CHECKING:
+    from resnet_proto.engine.others import Job
+    from resnet_proto.layers.base import Array
+
+
+def forward(job: Job) -> dict[str, Array]:
+    """The blobs of a job.
+
+    Raises:
+        UnknownLayerError: a layer that torch cannot compute.
+    """
+    schedule = Schedule.of(job.net, job.outputs, job.until)
+    inputs = check_inputs(job.net, schedule, job.inputs, "float32")
+    blobs = {name: torch.tensor(value) for name, value in inputs.items()}
+    with torch.inference_mode():
+        for step, freed in zip(schedule.steps, schedule.freed, strict=True):
+            layer = step.layer
+            if layer.type != "Input":
+                if layer.type not in FUNCTIONS:
+                    raise UnknownLayerError(
+                        f"layer '{layer.name}' has type '{layer.type}', which engine 'torch' "
+                        f"cannot compute; known: {', '.join(sorted(FUNCTIONS))}"
+                    )
+                bottoms = [blobs[name] for name in layer.bottoms]
+                weights = [torch.tensor(w) for w in step_blobs(step, job.weights, "float32")]
+                tops = FUNCTIONS[layer.type](layer, bottoms, weights)
+                blobs.update(zip(layer.tops, tops, strict=True))
+            for name in freed:
+                del blobs[name]
+    return {name: blobs[name].numpy() for name in schedule.wanted}
+
+
+def padded(x: Tensor, begin: Sequence[int], end: Sequence[int], fill: float = 0.0) -> Tensor:
+    """``x`` with its last axes made longer; F.pad takes the last axis first."""
+    sides = zip(reversed(begin), reversed(end), strict=True)
+    return F.pad(x, [side for pair in sides for side in pair], value=fill)
+
+
+def convolution(layer: Convolution, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Each bottom by itself, as a batch of the axes before the channels.
+
+    Raises:
+        UnknownLayerError: more than three spatial axes.
+    """
+    channel = axis_index(layer.axis, tuple(bottoms[0].shape))
+    spatial = tuple(bottoms[0].shape[channel + 1 :])
+    if len(spatial) > 3:
+        raise UnknownLayerError(
+            f"layer '{layer.name}' (Convolution): torch knows 3 spatial axes, not {len(spatial)}"
+        )
+    _, stride, pad, dilation = layer.windows(len(spatial))
+    weight, *bias = weights
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+    tops = []
+    for x in bottoms:
+        images = padded(x.reshape(-1, *x.shape[channel:]), pad, layer.end_pad(spatial))
+        if spatial:
+            y = convolve[len(spatial)](
+                images, weight, *bias, stride=stride, dilation=dilation, groups=layer.group
+            )
+        else:
+            y = F.conv1d(images[..., None], weight[..., None], *bias, groups=layer.group)[..., 0]
+        tops.append(y.reshape(*x.shape[:channel], *y.shape[1:]))
+    return tops
+
+
+def batch_norm(layer: BatchNorm, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """With the stored statistics, or with the batch's and its biased variance."""
+    (x,) = bottoms
+    if layer.use_global_stats is False:
+        others = (0, *range(2, x.ndim))
+        variance, mean = torch.var_mean(x, others, correction=0)
+    else:
+        mean, variance, factor = weights
+        factor = torch.where(factor == 0, factor, factor.reciprocal())
+        mean, variance = mean * factor, variance * factor
+    # Folded into a factor and an offset, as torch does it, a large mean would cost digits.
+    centred = x - mean.reshape(-1, *(1 for _ in x.shape[2:]))
+    return [F.batch_norm(centred, torch.zeros_like(mean), variance, eps=layer.eps)]
+
+
+def scale(layer: Scale, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Times gamma, plus beta, from their axis on."""
+    x, *factors = [*bottoms, *weights]
+    axis = layer.axis % x.ndim if factors[0].ndim else x.ndim
+    behind = (1,) * (x.ndim - axis - factors[0].ndim)
+    gamma, *beta = (factor.reshape((*factor.shape, *behind)) for factor in factors)
+    return [torch.addcmul(beta[0], x, gamma) if beta else x * gamma]
+
+
+def relu(layer: ReLU, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Leaky by a slope that may be 0."""
+    return [F.leaky_relu(bottoms[0], layer.negative_slope)]
+
+
+def pooling(layer: Pooling, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """On a bottom that is padded as far as windows reach.
+
+    Raises:
+        UnknownLayerError: STOCHASTIC.
+    """
+    layer.check_pool()
+    (x,) = bottoms
+    kernel, stride, pad = layer.windows(tuple(x.shape))
+    end = layer.end_pad(tuple(x.shape))
+    if layer.pool == "AVE":
+        # Caffe divides by what a window counts: image and padding, not what lies behind both.
+        counted = padded(torch.ones(1, 1, *x.shape[2:]), pad, pad, 1.0)
+        counted = padded(counted, (0, 0), [e - p for e, p in zip(end, pad, strict=True)])
+        total, divisor = (
+            F.avg_pool2d(values, kernel, stride, divisor_override=1)
+            for values in (padded(x, pad, end), counted)
+        )
+        return [total / divisor]
+    y, place = F.max_pool2d(padded(x, pad, end, -torch.inf), kernel, stride, return_indices=True)
+    if len(layer.tops) == 1:
+        return [y]
+    (pad_h, pad_w), width = pad, x.shape[3]
+    padded_width = pad_w + width + end[1]
+    row, column = place // padded_width - pad_h, place % padded_width - pad_w
+    return [y, (row * width + column).to(x.dtype)]
+
+
+def eltwise(layer: Eltwise, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Along a new axis on which the bottoms lie side by side.
+
+    Raises:
+        NetError: in place, where Caffe loses a bottom.
+    """
+    layer.check_in_place()
+    together = torch.stack(bottoms, -1)
+    if layer.operation == "PROD":
+        return [together.prod(-1)]
+    if layer.operation == "MAX":
+        return [together.amax(-1)]
+    return [together @ torch.tensor(layer.coeff or (1.0,) * len(bottoms))]
+
+
+def inner_product(
+    layer: InnerProduct, bottoms: list[Tensor], weights: list[Tensor]
+) -> list[Tensor]:
+    """The axes before ``axis`` stay."""
+    weight, *bias = weights
+    return [
+        F.linear(bottoms[0].flatten(layer.axis), weight.T if layer.transpose else weight, *bias)
+    ]
+
+
+def softmax(layer: Softmax, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Along its axis."""
+    return [F.softmax(bottoms[0], layer.axis)]
+
+
+FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] = {
+    "BatchNorm": batch_norm,
+    "Convolution": convolution,
+    "Eltwise": eltwise,
+    "InnerProduct": inner_product,
+    "Pooling": pooling,
+    "ReLU": relu,
+    "Scale": scale,
+    "Softmax": softmax,
+}
+"""How the tops of each layer type are computed: layer, bottoms, weights -> tops."""

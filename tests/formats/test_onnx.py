@@ -1,0 +1,293 @@
+"""ONNX models: well formed, named after the net, and right in a runtime that is not ours."""
+
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from resnet_proto.build import deploy_net
+from resnet_proto.engine import forward
+from resnet_proto.engine.compare import TOLERANCE, relative_l2
+from resnet_proto.engine.others import read_job, run_jobs, write_job
+from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, WeightsError
+from resnet_proto.formats.onnx import WRITERS, to_onnx
+from resnet_proto.layers import (
+    REGISTRY,
+    BatchNorm,
+    Convolution,
+    InnerProduct,
+    Input,
+    Pooling,
+    ReLU,
+    Scale,
+    make_layer,
+)
+from resnet_proto.net import Net
+from resnet_proto.prototxt import to_prototxt
+from resnet_proto.spec import ResNetSpec
+from resnet_proto.weights import random_weights
+
+X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
+
+
+def net(*layers, shape=(2, 3, 7, 5)):
+    return Net("t", (Input.of("in", (), "data", shape=({"dim": shape},)), *layers))
+
+
+def small(unit="bottleneck"):
+    return deploy_net(ResNetSpec("small", (1, 2), unit, width=8, stem_width=6, classes=10))
+
+
+IN_PLACE = net(
+    Convolution.of("conv1", "data", "conv1", num_output=4, kernel_size=(3, 2), pad=(1, 0)),
+    BatchNorm.of("bn1", "conv1", "conv1"),
+    Scale.of("scale1", "conv1", "conv1", bias_term=True),
+    ReLU.of("relu1", "conv1", "conv1"),
+    InnerProduct.of("fc", "conv1", "fc", num_output=6),
+)
+
+
+def names(values):
+    return [value.name for value in values]
+
+
+def sizes(value):
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def nodes(model):
+    """Type, name and output of each node."""
+    return [(node.op_type, node.name, *node.output) for node in model.graph.node]
+
+
+def attributes(node):
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def initializers(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def run_onnx(model, *inputs):
+    """Every output by name."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    feeds = dict(zip(names(session.get_inputs()), inputs, strict=True))
+    return dict(zip(names(model.graph.output), session.run(None, feeds), strict=True))
+
+
+@pytest.mark.parametrize("outputs", [None, ["prob"]])
+@pytest.mark.parametrize("unit", ["basic", "bottleneck"])
+def test_checker(unit, outputs):
+    """The checker of the package onnx finds nothing, with shape inference too."""
+    model = to_onnx(small(unit), random_weights(small(unit)), outputs=outputs)
+
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, model.opset_import[0].version) == (7, 13)
+
+
+def test_same_bytes():
+    first, second = (to_onnx(small(), random_weights(small())) for _ in range(2))
+
+    assert first.SerializeToString() == second.SerializeToString()
+
+
+def test_names():
+    """A blob's last version has its name; initializers and nodes have their layer's."""
+    model = to_onnx(IN_PLACE, random_weights(IN_PLACE))
+
+    assert model.graph.name == "t"
+    assert nodes(model) == [
+        ("Conv", "conv1", "conv1@conv1"),
+        ("BatchNormalization", "bn1", "conv1@bn1"),
+        ("Mul", "scale1/Mul", "scale1/Mul"),
+        ("Add", "scale1", "conv1@scale1"),
+        ("Relu", "relu1", "conv1"),
+        ("Flatten", "fc/Flatten", "fc/Flatten"),
+        ("Gemm", "fc", "fc"),
+    ]
+    assert " ".join(names(model.graph.initializer)) == (
+        "conv1.weight conv1.bias bn1.weight bn1.bias bn1.mean bn1.variance "
+        "scale1.weight scale1.bias fc.weight fc.bias"
+    )
+    assert [(value.name, sizes(value)) for value in model.graph.input] == [("data", (2, 3, 7, 5))]
+    assert [(value.name, sizes(value)) for value in model.graph.output] == [
+        ("data", (2, 3, 7, 5)), ("conv1", (2, 4, 7, 4)), ("fc", (2, 6)),
+    ]  # fmt: skip
+
+
+def test_a_name_that_a_blob_has_is_not_taken():
+    some_net = net(
+        ReLU.of("relu", "data", "a.weight"),
+        Convolution.of("a", "a.weight", "a", num_output=4, kernel_size=1),
+    )
+
+    model = to_onnx(some_net, random_weights(some_net))
+
+    assert names(model.graph.output) == ["data", "a.weight", "a"]
+    assert names(model.graph.initializer) == ["a.weight_2", "a.bias"]
+
+
+def test_an_input_that_is_overwritten():
+    model = to_onnx(net(ReLU.of("relu", "data", "data")), {})
+
+    assert names(model.graph.input) == ["data@in"]
+    assert names(model.graph.output) == ["data"]
+
+
+def test_outputs_only_what_they_need():
+    """In the order of the net; weights of other layers are not looked at."""
+    some_net = net(
+        ReLU.of("a", "data", "a"),
+        Convolution.of("b", "data", "b", num_output=4, kernel_size=1),
+        ReLU.of("d", "a", "a"),
+        ReLU.of("c", "a", "c"),
+    )
+
+    model = to_onnx(some_net, {}, outputs=["c", "data"])
+
+    assert names(model.graph.output) == ["data", "c"]
+    assert nodes(model) == [("Relu", "a", "a@a"), ("Relu", "d", "a"), ("Relu", "c", "c")]
+    with pytest.raises(WeightsError, match="layer 'b': weight is missing"):
+        to_onnx(some_net, {}, outputs=["b"])
+    with pytest.raises(NetError, match="no blob 'x' to compute"):
+        to_onnx(some_net, {}, outputs=["x"])
+
+
+@pytest.mark.parametrize(("factor", "mean"), [(4, [0.5, 1.0, 1.5]), (0, [0.0, 0.0, 0.0])])
+def test_statistics_are_divided_by_their_factor(factor, mean):
+    """4 makes of a stored mean of 2, 4, 6 the halves; 0 makes zeros."""
+    blobs = {"mean": [2, 4, 6], "variance": [4, 8, 12], "scale_factor": [factor]}
+    weights = {f"bn.{name}": np.array(value, np.float32) for name, value in blobs.items()}
+
+    stored = initializers(to_onnx(net(BatchNorm.of("bn", "data", "bn", eps=0.25)), weights))
+
+    assert stored["bn.mean"].tolist() == mean
+    assert stored["bn.variance"].tolist() == [2 * value for value in mean]
+    assert stored["bn.weight"].tolist() == [1, 1, 1]
+    assert stored["bn.bias"].tolist() == [0, 0, 0]
+
+
+def test_pool1_of_the_released_nets():
+    """112 pixels, kernel 3, stride 2 make 56 windows; the last reaches one pixel further."""
+    layer = Pooling.of("pool1", "data", "pool1", kernel_size=3, stride=2)
+
+    model = to_onnx(net(layer, shape=(1, 2, 112, 113)), {})
+
+    (node,) = model.graph.node
+    assert attributes(node) == {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 0]}
+    assert sizes(model.graph.output[-1]) == (1, 2, 56, 56)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ops"),
+    [
+        ({"kernel_size": 3}, ["AveragePool"]),
+        ({"global_pooling": True}, ["AveragePool"]),
+        ({"kernel_size": 3, "pad": 1}, ["Pad", "AveragePool"]),  # padding counts
+        ({"kernel_size": 2, "stride": 2}, ["Pad", "AveragePool", "Mul"]),  # what is behind does not
+        ({"kernel_size": 2, "stride": 2, "round_mode": "FLOOR"}, ["AveragePool"]),
+    ],
+)
+def test_average_needs_no_more_than(fields, ops):
+    """Neither ceil_mode nor pads, about which runtimes differ; a Mul where a divisor is clipped."""
+    model = to_onnx(net(Pooling.of("p", "data", "p", pool="AVE", **fields)), {})
+
+    assert [node.op_type for node in model.graph.node] == ops
+    pool = model.graph.node[ops.index("AveragePool")]
+    assert attributes(pool).keys() == {"kernel_shape", "strides"}
+
+
+POOLINGS = net(
+    *(
+        Pooling.of(name := f"{pool} {kernel} {stride} {pad} {mode}", "data", name, pool=pool,
+                   kernel_h=kernel[0], kernel_w=kernel[1], stride_h=stride[0], stride_w=stride[1],
+                   pad_h=pad[0], pad_w=pad[1], round_mode=mode)
+        for pool in ("MAX", "AVE")
+        for kernel, stride, pad in [
+            ((3, 2), (2, 1), (0, 0)), ((3, 3), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)),
+            ((3, 4), (3, 2), (2, 1)), ((2, 5), (2, 3), (1, 3)), ((2, 3), (3, 4), (1, 2)),
+            ((5, 2), (3, 2), (0, 1)), ((7, 5), (1, 1), (0, 0)), ((4, 4), (3, 3), (3, 3)),
+        ]
+        for mode in ("CEIL", "FLOOR")
+    )
+)  # fmt: skip
+
+
+def test_poolings_are_the_definition():
+    theirs = run_onnx(to_onnx(POOLINGS, {}), X)
+
+    for name, value in forward(POOLINGS, {}, X, dtype="float64").items():
+        assert theirs[name].shape == value.shape, name
+        assert relative_l2(theirs[name], value) <= TOLERANCE, name
+
+
+def test_poolings_are_caffes(caffe_python, tmp_path):
+    (tmp_path / "net.prototxt").write_text(to_prototxt(POOLINGS))
+    write_job(tmp_path, tmp_path / "net.prototxt", None, {"data": X})
+    run_jobs(caffe_python, [tmp_path])
+
+    theirs = run_onnx(to_onnx(POOLINGS, {}), X)
+
+    caffes = read_job(tmp_path)
+    assert theirs.keys() == caffes.keys()
+    for name, value in caffes.items():
+        assert theirs[name].shape == value.shape, name
+        assert relative_l2(theirs[name], value) <= TOLERANCE, name
+
+
+def test_whole_net_runs_optimised():
+    """A runtime may join nodes: the answer stays."""
+    weights = random_weights(small())
+    (shape,) = small().inputs().values()
+    x = np.random.default_rng(1).uniform(-128, 128, shape).astype(np.float32)
+
+    theirs = run_onnx(to_onnx(small(), weights, outputs=["fc10", "prob"]), x)
+
+    ours = forward(small(), weights, x, dtype="float64", outputs=["fc10", "prob"])
+    for name, value in ours.items():
+        assert relative_l2(theirs[name], value) <= TOLERANCE, name
+
+
+def test_every_type_is_known():
+    assert {*WRITERS, "Input"} == REGISTRY.keys()
+
+
+@pytest.mark.parametrize(
+    ("refused", "accepted", "message"),
+    [
+        (
+            make_layer(
+                "p", "Pooling", ("data",), ("y", "m"), {"pooling_param": {"kernel_size": 2}}
+            ),
+            make_layer("p", "Pooling", ("data",), ("y",), {"pooling_param": {"kernel_size": 2}}),
+            "its mask 'm' cannot be written as ONNX; leave the second top out",
+        ),
+        (
+            Pooling.of("p", "data", "y", kernel_size=2, pool="STOCHASTIC"),
+            Pooling.of("p", "data", "y", kernel_size=2, pool="MAX"),
+            "layer 'p': STOCHASTIC",
+        ),
+        (
+            make_layer("p", "Crop9", ("data",), ("y",)),
+            make_layer("p", "Softmax", ("data",), ("y",)),
+            "layer 'p' has type 'Crop9'",
+        ),
+    ],
+)
+def test_refused_and_accepted(refused, accepted, message):
+    to_onnx(net(accepted), {})
+
+    with pytest.raises(UnknownLayerError, match=message):
+        to_onnx(net(refused), {})
+
+
+def test_onnx_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+
+    with pytest.raises(ResNetProtoError, match=r"pip install 'resnet-proto\[onnx\]'"):
+        to_onnx(IN_PLACE, random_weights(IN_PLACE))
