@@ -182,7 +182,7 @@ class Convolution(Layer):
         kernel, stride, pad, dilation = self.windows(x.ndim - 2)
         spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
         around = ((0, 0), (0, 0), *zip(pad, self.end_pad(x.shape[2:]), strict=True))
-        padded = np.pad(x, around)
+        padded = np.pad(x, around) if np.any(around) else x
         axes = tuple(range(2, x.ndim))
         seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
         starts = (slice(None, None, s) for s in stride)
