@@ -3,7 +3,7 @@
     spec -> Net -> prototxt         deploy_net, to_prototxt
     prototxt -> Net                 read_prototxt
     weight file <-> Weights         load, save, convert
-    Net + Weights + inputs -> blobs forward
+    Net + Weights + inputs -> blobs forward; Plan, to run a net many times
 
 Everything is imported when it is first used.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnet_proto.build import deploy_net
     from resnet_proto.engine import forward
+    from resnet_proto.engine.planned import Plan
     from resnet_proto.errors import ResNetProtoError
     from resnet_proto.formats import convert, load, save
     from resnet_proto.layers import Layer
@@ -29,6 +30,7 @@ __all__ = [
     "PRESETS",
     "Layer",
     "Net",
+    "Plan",
     "ResNetProtoError",
     "ResNetSpec",
     "Weights",
@@ -47,6 +49,7 @@ HOMES = {
     "PRESETS": "spec",
     "Layer": "layers",
     "Net": "net",
+    "Plan": "engine.planned",
     "ResNetProtoError": "errors",
     "ResNetSpec": "spec",
     "Weights": "weights",
