@@ -1,6 +1,7 @@
 """Where the tests find what is not in the project; ``tests/oracles/setup.py`` fetches it."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,31 @@ def caffe_python():
     return python
 
 
+def module(name, advice):
+    """A package of other people, imported."""
+    try:
+        return import_module(name)
+    except ImportError:
+        missing(f"{name} is not here: {advice}")
+
+
 @pytest.fixture(scope="session")
 def torch():
-    """PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        missing("torch is not here: make oracles says how to get it")
-    return torch
+    return module("torch", "make oracles says how to get it")
+
+
+@pytest.fixture(scope="session")
+def cv2():
+    """OpenCV 4, the last with a Caffe importer."""
+    return module("cv2", "pip install 'opencv-python-headless<5'")
+
+
+@pytest.fixture(scope="session")
+def onnxruntime():
+    return module("onnxruntime", "pip install onnxruntime")
+
+
+@pytest.fixture(scope="session")
+def protoc():
+    """The C++ parser that Caffe uses, among others."""
+    return module("grpc_tools.protoc", "pip install grpcio-tools")

@@ -1,7 +1,6 @@
 """The schema is compiled, agrees with the layer classes, and its binary form is protobuf's."""
 
 import math
-from importlib.util import find_spec
 
 import pytest
 
@@ -11,11 +10,8 @@ from resnet_proto.layers import REGISTRY, normal
 from resnet_proto.words import Word
 
 
-def test_descriptor_set_is_up_to_date(tmp_path):
-    if not find_spec("grpc_tools"):
-        pytest.skip("grpcio-tools is not installed, so there is no protoc")
+def test_descriptor_set_is_up_to_date(tmp_path, protoc):
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
-    from grpc_tools import protoc
 
     fresh, folder = tmp_path / "caffe.binpb", schema.COMPILED.parent
     protoc.main(["protoc", f"-I{folder}", f"--descriptor_set_out={fresh}", "caffe.proto"])

@@ -311,8 +311,7 @@ def ask(python, *arguments):
     return answers[: len(TAKEN)], answers[len(TAKEN) :]
 
 
-def test_protoc_agrees():
-    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed: no protoc")
+def test_protoc_agrees(protoc):
     folder = str(schema.COMPILED.parent)
 
     taken, refused = ask(

@@ -131,10 +131,9 @@ def test_until(net_file):
     assert [row["blob"] for row in json.loads(result.stdout)["blobs"]] == BLOBS[:2]
 
 
+@pytest.mark.usefixtures("cv2")
 def test_opencv_reads_what_we_write(net_file):
     """Random weights have no file: prototxt and caffemodel are written for it."""
-    pytest.importorskip("cv2")
-
     result = call(net_file, against="opencv")
 
     assert result.exit_code == 0, result.output

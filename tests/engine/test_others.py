@@ -183,8 +183,7 @@ def test_caffe_needs_a_python_of_its_own(monkeypatch):
         run("caffe", NET, {}, {"data": X})
 
 
-def test_opencv_5_has_no_importer(monkeypatch):
-    cv2 = pytest.importorskip("cv2")
+def test_opencv_5_has_no_importer(monkeypatch, cv2):
     monkeypatch.delattr(cv2.dnn, "readNetFromCaffe")
 
     with pytest.raises(ResNetProtoError, match=r"no Caffe importer .*opencv-python-headless<5"):

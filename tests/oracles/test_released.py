@@ -78,6 +78,7 @@ def test_every_blob_equals_caffes(released, engine, kind):
 
 
 @pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.usefixtures("cv2")
 def test_equal_to_opencv(released, kind):
     """Every blob, the last one too; OpenCV gives the input of the net no name."""
     inputs = released.inputs[kind]
@@ -90,9 +91,8 @@ def test_equal_to_opencv(released, kind):
 
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("model", ONNX)
-def test_equal_to_other_peoples_onnx(released, wheels_dir, model, kind):
+def test_equal_to_other_peoples_onnx(released, wheels_dir, onnxruntime, model, kind):
     """They give the softmax of two classes only; its log odds are the logits' difference."""
-    onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(wheels_dir / model, providers=["CPUExecutionProvider"])
     inputs = released.inputs[kind]
     (source,) = session.get_inputs()
