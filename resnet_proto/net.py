@@ -204,8 +204,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # two milliseconds that `gen` does not need
 
     known = list(known)
-    near = get_close_matches(name, known, n=3) or known[-3:]
-    return f"; did you mean {', '.join(near)}?" if near else "; the net has none"
+    if not known:
+        return "; the net has none"
+    near = get_close_matches(name, known, n=3)
+    return f"; did you mean {', '.join(near)}?" if near else f"; the last is '{known[-1]}'"
 
 
 def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ...]) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHANNELS = ("BGR", "RGB", "GRAY")
 Size = tuple[int, int]
+MAX_PIXELS = 1 << 27
+"""Of a resized image; Pillow refuses to decode much more, too."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ def resize(image: Image.Image, crop: int | Size | None, size: Size) -> Image.Ima
         raise ResNetProtoError(
             f"crop: an image of {rows}x{columns} is smaller than the net's input "
             f"{dims(size)}; give a larger --crop"
+        )
+    if rows * columns > MAX_PIXELS:
+        raise ResNetProtoError(
+            f"crop: an image of {rows}x{columns} has more than {MAX_PIXELS:,} pixels; "
+            "give a smaller --crop"
         )
     return image.resize((columns, rows), Image.Resampling.BILINEAR)
 

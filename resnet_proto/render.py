@@ -47,7 +47,9 @@ def render(template: str, *, templates: str | os.PathLike[str] | None = None, **
     try:
         found = environment(None if templates is None else str(templates)).get_template(template)
         return found.render(**values)
-    except TemplateError as error:
+    except Exception as error:  # a user's template may do anything
+        if not isinstance(error, TemplateError) and templates is None:
+            raise
         where = f"{getattr(error, 'name', None) or template}:{getattr(error, 'lineno', '')}"
         raise ResNetProtoError(f"template {where.rstrip(':')}: {error}") from None
 

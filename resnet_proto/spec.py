@@ -19,6 +19,10 @@ EXPANSION = {"basic": 1, "bottleneck": 4}
 """Channels that leave a unit, as a multiple of the width within it."""
 
 
+MAX_UNITS = 10_000
+"""Ten times the deepest net that was trained; a net's text then has some 10 MB."""
+
+
 @dataclass(frozen=True)
 class ResNetSpec:
     """A residual net for ImageNet: paper, table 1 and figure 5.
@@ -51,6 +55,10 @@ class ResNetSpec:
         if not self.stages or min(self.stages) < 1:
             raise ResNetProtoError(
                 f"stages are {self.stages}; each needs at least one unit, as in 3,4,6,3"
+            )
+        if sum(self.stages) > MAX_UNITS:
+            raise ResNetProtoError(
+                f"the stages have {sum(self.stages):,} units; {MAX_UNITS:,} are the most"
             )
         if self.unit not in CONVOLUTIONS:
             raise ResNetProtoError(f"unit is '{self.unit}'; known: {', '.join(CONVOLUTIONS)}")

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
 
-PART = 1 << 24
-"""Bytes that are handled at a time, so that a blob may be larger than the memory."""
+PART = 1 << 20
+"""Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
+stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
 MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
 SCALE_FACTOR = 999.98
 """BatchNorm's third blob after some thousand iterations of training; 1 would hide its use."""
@@ -205,6 +206,7 @@ def split(key: str) -> tuple[str, str]:
     return (layer, name) if dot and name else (key, "")
 
 
+@lru_cache(maxsize=1024)
 def possible(shape: Shape) -> bool:
     """Whether there can be an array of this shape; numpy counts sizes of 0 as 1 for that."""
     return (
@@ -263,7 +265,7 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
             continue
         if not (layer.blobs or wanted[target]):
             continue
-        reason = misfit(layer.blobs, wanted[target])
+        reason = misfit(in_order(layer.blobs, wanted[target]), wanted[target])
         if reason:
             verdicts.append(Verdict(layer.label, "refused", reason))
         else:
@@ -290,6 +292,12 @@ def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], d
         for layer in net.upgraded().filtered().layers[len(wanted) :]:
             unknown[layer.name] = str(error)
     return wanted, first, unknown
+
+
+def in_order(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> tuple[Blob, ...]:
+    """The blobs as Caffe numbers them; files of named arrays may have another order."""
+    order = {name: i for i, name in enumerate(wanted)}
+    return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
 
 
 def misfit(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> str:
@@ -328,14 +336,11 @@ def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...
     for layer, label in zip(layers, labels(layer.name for layer in layers), strict=True):
         blobs = stored.get(label, ())
         if label in wanted:
-            order = tuple(wanted[label])
-            blobs = tuple(
-                sorted(blobs, key=lambda b: order.index(b.name) if b.name in order else len(order))
-            )
+            blobs = in_order(blobs, wanted[label])
             reason = misfit(blobs, wanted[label])
-            if not reason and [b.name for b in blobs] != list(order):
-                names = ", ".join(b.name for b in blobs)
-                reason = f"its blobs are {names} in the weights, {', '.join(order)} in the net"
+            if not reason and [b.name for b in blobs] != list(wanted[label]):
+                names = (", ".join(b.name for b in blobs), ", ".join(wanted[label]))
+                reason = f"its blobs are {names[0]} in the weights, {names[1]} in the net"
             if reason:
                 raise WeightsError(
                     f"{weights.source} does not fit the net: layer '{label}': {reason}; "
@@ -361,12 +366,13 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
         key = f"{step.label}.{name}"
         if key not in weights:
             raise WeightsError(
-                f"layer '{step.label}': {name} is missing in {source}, the net needs {shape}"
+                f"layer '{step.label}': {name} is missing in {source}, the net needs {dims(shape)}"
             )
         array = np.require(weights[key], dtype, ["C", "A"])
         if without_ones(array.shape) != without_ones(shape):
             raise WeightsError(
-                f"layer '{step.label}': {name} is {array.shape} in {source}, the net needs {shape}"
+                f"layer '{step.label}': {name} is {dims(array.shape)} in {source}, "
+                f"the net needs {dims(shape)}"
             )
         arrays.append(array.reshape(shape))
     return arrays
@@ -380,7 +386,10 @@ def without_ones(shape: Shape) -> Shape:
 def same_values(a: Blob, b: Blob) -> bool:
     """Whether two blobs hold the same values, to the bit, in bounded memory."""
     if a.dtype != b.dtype:
-        return a.array().astype(b.dtype).tobytes() == b.array().tobytes()
+        import numpy as np
+
+        wider = np.promote_types(a.dtype, b.dtype)
+        return a.array().astype(wider).tobytes() == b.array().astype(wider).tobytes()
     ours, theirs = a.data.parts(), b.data.parts()
     x = y = memoryview(b"")
     while True:

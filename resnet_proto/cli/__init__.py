@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -44,11 +46,22 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the library refuses ends with its message and status 1."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except ResNetProtoError as error:
             raise click.ClickException(str(error)) from None
         except MemoryError as error:
             raise click.ClickException(f"out of memory: {error}") from None
+        except BrokenPipeError:
+            raise  # the reader has had enough: click ends quietly
+        except OSError as error:
+            with suppress(OSError):  # or the interpreter tries to flush stdout once more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.ClickException(f"{error.filename or 'stdout'}: {error.strerror}") from None
+        except KeyboardInterrupt:
+            click.echo("Aborted!", err=True)
+            sys.exit(130)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

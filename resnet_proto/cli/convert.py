@@ -11,7 +11,14 @@ from pathlib import Path
 
 import click
 
-from resnet_proto.cli.options import lenient_option, net_option, read_net, read_weights
+from resnet_proto.cli.options import (
+    echo_json,
+    json_option,
+    lenient_option,
+    net_option,
+    read_net,
+    read_weights,
+)
 from resnet_proto.formats import FORMATS
 
 LONG = 1 << 26
@@ -25,8 +32,15 @@ LONG = 1 << 26
 @click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
 @lenient_option
+@json_option
 def command(
-    source: str, target: str, net: str | None, to: str | None, no_verify: bool, lenient: bool
+    source: str,
+    target: str,
+    net: str | None,
+    to: str | None,
+    no_verify: bool,
+    lenient: bool,
+    as_json: bool,
 ) -> None:
     """Convert weights between formats, chosen by the file suffix.
 
@@ -42,10 +56,22 @@ def command(
 
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
+    if target == "-" and as_json:
+        raise click.UsageError("OUT is -: leave --json out")
     the_net = None if net is None else read_net(net, lenient=lenient)
     weights = read_weights(source)
     with written(target) as path, progress(weights.nbytes) as done:
         save(path, weights, the_net, to=to, verify=not no_verify, progress=done)
+    if as_json:
+        echo_json(
+            {
+                "file": target,
+                "blobs": len(weights),
+                "bytes": weights.nbytes,
+                "verified": not no_verify,
+            }
+        )
+        return
     click.echo(
         f"wrote {'stdout' if target == '-' else target}: {len(weights)} blobs, "
         f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",

@@ -21,7 +21,11 @@ weights_option = click.option(
     help="Weights of any format (- is stdin), or 'random' (of sensible scale, see --seed).",
 )  # fmt: skip
 seed_option = click.option(
-    "--seed", default=0, show_default=True, help="For random weights and inputs."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="For whatever is random.",
 )
 caffe_python_option = click.option(
     "--caffe-python", metavar="PYTHON", envvar="CAFFE_PYTHON", show_envvar=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from resnet_proto.preprocess import ImageOptions
 
 TOP = 5
+"""Classes that are shown of each image."""
+IMAGES = 16
+"""A larger batch is shown by its range only."""
 
 
 @click.command("forward")
@@ -70,10 +74,18 @@ def command(
     """
     from resnet_proto.engine import run
     from resnet_proto.files import atomic
+    from resnet_proto.layers import dims
 
     the_net = read_net(net, lenient=lenient)
+    if out == "-" and as_json:
+        raise click.UsageError("--out - prints the blobs themselves; leave --json out")
+    if out not in (None, "-") and Path(out).suffix != ".npz":
+        raise click.UsageError(f"--out {out}: blobs are written as .npz")
     arrays = read_inputs(the_net, inputs, image)
-    wanted = [name for text in outputs for name in text.split(",")]
+    for name, shape in the_net.inputs().items():
+        if name not in arrays:
+            raise click.UsageError(f"input '{name}' ({dims(shape)}) is missing; give --input FILE")
+    wanted = [name.strip() for text in outputs for name in text.split(",")]
     blobs = run(
         engine,
         the_net,
@@ -119,28 +131,36 @@ def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
 
 
 def describe(value: Array) -> dict[str, Any]:
-    """Shape and range of a blob, and its largest values where it has one for each class."""
+    """Shape and range of a blob; of one value for each class, the largest of each image."""
     row: dict[str, Any] = {"shape": list(value.shape), "dtype": str(value.dtype)}
     if value.size:
         row |= {key: number(getattr(value, key)()) for key in ("min", "max", "mean")}
-    if value.size == max(value.shape, default=0):
-        flat = value.ravel()
-        row["top"] = [
-            {"index": int(i), "value": number(flat[i])}
-            for i in (-flat).argsort(kind="stable")[:TOP]
-        ]
+        images = value.reshape(value.shape[0] if value.ndim > 1 else 1, -1)
+        if images.shape[1] == max(value.shape[1:], default=value.size) and len(images) <= IMAGES:
+            row["top"] = [
+                [{"index": int(i), "value": number(image[i])} for i in best(image)]
+                for image in images
+            ]
     return row
+
+
+def best(image: Array) -> list[int]:
+    """The indices of the largest values."""
+    return (-image).argsort(kind="stable")[:TOP].tolist()  # type: ignore[no-any-return]
 
 
 def lines(name: str, value: Array) -> list[str]:
     """A blob for people."""
     row = describe(value)
     shape = "x".join(map(str, row["shape"]))
-    if "top" in row:
-        best = [f"  {one['index']:>5}  {text(one['value'])}" for one in row["top"]]
-        return [f"{name}  {shape}", *best]
-    parts = [f"{key} {text(row[key])}" for key in ("min", "max", "mean") if key in row]
-    return ["  ".join([name, shape, *parts])]
+    if "top" not in row:
+        parts = [f"{key} {text(row[key])}" for key in ("min", "max", "mean") if key in row]
+        return ["  ".join([name, shape, *parts])]
+    shown = [f"{name}  {shape}"]
+    for i, image in enumerate(row["top"]):
+        shown += [f"  image {i}"] * (len(row["top"]) > 1)
+        shown += [f"  {one['index']:>5}  {text(one['value'])}" for one in image]
+    return shown
 
 
 def text(value: float | None) -> str:

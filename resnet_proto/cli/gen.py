@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resnet_proto.cli.options import echo_json, json_option
 from resnet_proto.spec import CONVOLUTIONS, PRESETS, ResNetSpec, UnitType, depth
+
+if TYPE_CHECKING:
+    from resnet_proto.report.summary import Summary
 
 DEPTHS = {spec.depth: spec for spec in PRESETS.values()}
 
@@ -30,7 +33,11 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     "--stages", callback=counts, metavar="N,N,...", help="Units of each stage: any other net."
 )
 @click.option("--unit", type=click.Choice(list(CONVOLUTIONS)), help="With --stages.")
-@click.option("--width", type=click.IntRange(1), help="Channels of the first stage's 3x3.  [64]")
+@click.option(
+    "--width",
+    type=click.IntRange(1),
+    help="Channels of the first stage's 3x3; the stem keeps 64.  [64]",
+)
 @click.option("--classes", type=click.IntRange(1), help="Classes of the classifier.  [1000]")
 @click.option("--name", help="Name of the net.  [ResNet-N]")
 @click.option(
@@ -72,32 +79,35 @@ def command(
     resnet-proto gen --depth 18 --classes 37 --name pets --out nets/pets
     resnet-proto gen --stages 3,4,6,3 --unit bottleneck --width 32 --name half --out -
     """
+    from resnet_proto.build import deploy_net
     from resnet_proto.generate import FILES, generate, write_files
+    from resnet_proto.report.summary import summarize
 
-    spec = choose(layers, stages, unit, name)
+    spec = choose(layers, stages, unit)
     changes: dict[str, Any] = {"name": name, "width": width, "classes": classes}
     spec = replace(spec, **{key: value for key, value in changes.items() if value is not None})
     spec = replace(spec, project_first_stage=spec.project_first_stage or project_first_stage)
+    if out is None and set(spec.name) & set("/\\\0\n") | {spec.name} & {"", ".", ".."}:
+        raise click.UsageError(f"--name {name!r} cannot be the name of a folder; give --out DIR")
+    summary = summarize(deploy_net(spec))  # refuses a net that no Caffe could hold
     texts = generate(spec, templates=templates)
     if only:
         texts = {FILES[only]: texts[FILES[only]]}
     if out == "-":
+        if as_json:
+            raise click.UsageError("--out - prints the net itself; leave --json out")
         if len(texts) > 1:
             raise click.UsageError("--out - writes one file; choose it with --only")
         click.echo("".join(texts.values()), nl=False)
         return
     folder = Path("generated", spec.name.lower()) if out is None else Path(out)
-    report(spec, write_files(texts, folder, force=force), as_json)
+    report(spec, summary, write_files(texts, folder, force=force), as_json)
 
 
-def choose(
-    layers: int | None, stages: tuple[int, ...] | None, unit: UnitType | None, name: str | None
-) -> ResNetSpec:
+def choose(layers: int | None, stages: tuple[int, ...] | None, unit: UnitType | None) -> ResNetSpec:
     """The preset of a depth, or a net from its stages."""
     if (layers is None) == (stages is None):
-        raise click.UsageError("give --depth N, or --stages N,N,... with --unit")
-    if name is not None and (not name or name.strip(".") == "" or set(name) & set("/\\\0\n")):
-        raise click.UsageError(f"--name {name!r} cannot be the name of a folder")
+        raise click.UsageError("give either --depth N, or --stages N,N,... with --unit")
     if layers is not None:
         if unit is not None:
             raise click.UsageError("--unit goes with --stages; --depth has its own")
@@ -113,12 +123,8 @@ def choose(
     return ResNetSpec(f"ResNet-{depth(stages, unit)}", stages, unit)
 
 
-def report(spec: ResNetSpec, done: dict[Path, str], as_json: bool) -> None:
+def report(spec: ResNetSpec, summary: Summary, done: dict[Path, str], as_json: bool) -> None:
     """Say what was written, with the net's figures."""
-    from resnet_proto.build import deploy_net
-    from resnet_proto.report.summary import summarize
-
-    summary = summarize(deploy_net(spec))
     if as_json:
         echo_json(
             {

@@ -104,12 +104,14 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
     for text in given:
         name, _, path = text.partition("=")
         if name not in shapes or not path:
-            if len(shapes) != 1:
+            if len(shapes) != 1 or (path and not Path(text).exists()):
                 raise click.UsageError(
                     f"--input {text}: the net has the inputs {', '.join(shapes) or 'none'}; "
                     "write --input NAME=FILE"
                 )
             (name,), path = shapes, text
+        if name in arrays:
+            raise click.UsageError(f"--input {text}: input '{name}' is given twice")
         arrays[name] = read_input(Path(path), name, shapes[name], image)
     return arrays
 
@@ -122,7 +124,7 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
     from resnet_proto.layers import dims
     from resnet_proto.preprocess import load_image
 
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         return np.repeat(load_image(path, shape, image), shape[0], axis=0)
     try:
         array: Array = np.load(path, allow_pickle=False)
@@ -134,4 +136,5 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
         raise ResNetProtoError(
             f"{path}: {dims(array.shape)} {array.dtype}, input '{name}' needs {dims(shape)} numbers"
         )
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

@@ -27,8 +27,8 @@ def command(file: str, net: str | None, stats: bool, lenient: bool, as_json: boo
 
     FILE is a .caffemodel, .npz or .safetensors, or - for stdin. Values are read for --stats
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
-    lacks it), left at its filler (the file lacks it), or refused, which ends Caffe; the exit
-    status is then 1.
+    lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
+    status is 1 if one is refused or none is copied.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel
@@ -43,5 +43,5 @@ def command(file: str, net: str | None, stats: bool, lenient: bool, as_json: boo
         echo_json(to_json(inspection))
     else:
         click.echo("\n".join(table(inspection)))
-    if inspection.refused:
+    if not inspection.fits:
         sys.exit(1)

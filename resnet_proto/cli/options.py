@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_proto.errors import ResNetProtoError
+
 if TYPE_CHECKING:
     from resnet_proto.net import Net
     from resnet_proto.weights import Weights
@@ -39,6 +41,7 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
 
     warnings: list[str] = []
     if path == "-":
+        claim_stdin()
         text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         net = parse_net(text, source="stdin", lenient=lenient, warnings=warnings)
     else:
@@ -53,10 +56,30 @@ def read_weights(path: str) -> Weights:
     from resnet_proto.formats import load
 
     context = click.get_current_context()
-    weights = load(context.with_resource(spooled()) if path == "-" else path)
-    weights.source = "stdin" if path == "-" else path
+    if path != "-":
+        weights = load(path)
+    else:
+        claim_stdin()
+        file = context.with_resource(spooled())
+        try:
+            weights = load(file)
+        except ResNetProtoError as error:
+            raise type(error)(str(error).replace(str(file), "stdin")) from None
+        weights.source = "stdin"
     context.call_on_close(weights.close)
     return weights
+
+
+def claim_stdin() -> None:
+    """Refuse a second ``-`` for reading.
+
+    Raises:
+        click.UsageError: stdin has been read.
+    """
+    meta = click.get_current_context().meta
+    if "stdin" in meta:
+        raise click.UsageError("two files are -, and stdin can be read only once")
+    meta["stdin"] = True
 
 
 @contextmanager

@@ -165,8 +165,10 @@ def check_inputs(
     arrays = {}
     for name, shape in wanted.items():
         if name not in inputs:
-            raise NetError(f"input '{name}' is missing; the net needs {shape}")
+            raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
         arrays[name] = np.array(inputs[name], dtype, order="C")
         if arrays[name].shape != shape:
-            raise ShapeError(f"input '{name}' is {arrays[name].shape}, the net needs {shape}")
+            raise ShapeError(
+                f"input '{name}' is {dims(arrays[name].shape)}, the net needs {dims(shape)}"
+            )
     return arrays

@@ -38,6 +38,8 @@ def load(path: str | os.PathLike[str]) -> Weights:
     Raises:
         FormatError: the file cannot be read, is damaged, or is something else.
     """
+    if not Path(path).exists():
+        raise FormatError(f"{path}: no such file")
     return _module(_format_to_read(Path(path))).read(path)  # type: ignore[no-any-return]
 
 
@@ -138,12 +140,14 @@ def _format_to_read(path: Path) -> str:
 
 
 def _format_to_write(path: Path, to: str | None) -> str:
-    name = path.suffix.lower()[1:] if to is None else to
+    suffix = path.suffix.lower()[1:]
+    name = suffix if to is None else to
     if name not in FORMATS:
         raise FormatError(
-            f"{path}: no format is called '{name}'; "
-            f"known: {', '.join(FORMATS)} (by suffix, or --to)"
+            f"{path}: no format is called '{name}'; known: {', '.join(FORMATS)}, by the suffix"
         )
+    if suffix in FORMATS and suffix != name:
+        raise FormatError(f"{path}: its suffix is that of another format than {name}; change one")
     return name
 
 

@@ -115,7 +115,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise FormatError(f"{source}: cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, ValueError) as error:
+    except DAMAGED as error:
         raise FormatError(f"{source}: no npz file, or cut off: {error}; get it again") from None
     try:
         blobs = []

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Stats:
-    """Of the finite values; None if there is none."""
+    """Of the finite values; None if there is none, or for a mean whose sum is infinite."""
 
     min: float | None
     max: float | None
@@ -57,9 +57,10 @@ class Inspection:
     verdicts: list[Verdict] | None = None
 
     @property
-    def refused(self) -> bool:
-        """Whether Caffe would end."""
-        return any(v.verdict == "refused" for v in self.verdicts or ())
+    def fits(self) -> bool:
+        """Whether Caffe would go on, with something copied; True without a net."""
+        verdicts = {v.verdict for v in self.verdicts or ()}
+        return "refused" not in verdicts and ("copied" in verdicts or not verdicts)
 
 
 def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:
@@ -89,16 +90,24 @@ def measure(blob: Blob) -> Stats:
         if finite.size:
             least.append(float(finite.min()))
             most.append(float(finite.max()))
-            total += float(finite.sum())
+            with np.errstate(over="ignore"):
+                total += float(finite.sum())
             n_finite += finite.size
     if not n_finite:
         return Stats(None, None, None, len(values))
-    return Stats(min(least), max(most), total / n_finite, len(values) - n_finite)
+    mean = total / n_finite if np.isfinite(total) else None
+    return Stats(min(least), max(most), mean, len(values) - n_finite)
 
 
 def table(inspection: Inspection) -> Iterator[str]:
     """The rows as lines of text; with verdicts, those stand at the first blob of their layer."""
-    verdicts = {v.layer: v for v in inspection.verdicts or ()}
+    # A layer of the file and one of the net may have one label: Caffe goes by other rules.
+    of_file, of_net = {}, []
+    for verdict in inspection.verdicts or ():
+        if verdict.verdict == "left at its filler":
+            of_net.append(verdict)
+        else:
+            of_file[verdict.layer] = verdict
     with_stats = any(row.stats for row in inspection.rows)
     head: tuple[str, ...] = ("layer", "type", "blob", "shape", "dtype", "bytes")
     cells = [head + (("min", "max", "mean", "not finite") if with_stats else ())]
@@ -106,15 +115,15 @@ def table(inspection: Inspection) -> Iterator[str]:
     for row in inspection.rows:
         line = (row.layer, row.type, row.blob, dims(row.shape), row.dtype, f"{row.bytes:,}")
         cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
-        ends.append(words(verdicts.pop(row.layer, None)))
-    for verdict in verdicts.values():
+        ends.append(words(of_file.pop(row.layer, None)))
+    for verdict in (*of_file.values(), *of_net):
         cells.append((verdict.layer, *[""] * (len(cells[0]) - 1)))
         ends.append(words(verdict))
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for i, (cell_row, end) in enumerate(zip(cells, ends, strict=True)):
         left = (f"{cell:<{width}}" for cell, width in zip(cell_row[:5], widths, strict=False))
         right = (f"{cell:>{width}}" for cell, width in zip(cell_row[5:], widths[5:], strict=True))
-        yield "  ".join([*left, *right, end]).rstrip()
+        yield printable("  ".join([*left, *right, end]).rstrip())
         if i == 0:
             yield "  ".join("-" * width for width in widths)
     yield (
@@ -126,6 +135,13 @@ def table(inspection: Inspection) -> Iterator[str]:
         yield "Caffe: " + (
             ", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing to do"
         )
+
+
+def printable(line: str) -> str:
+    """The line with escapes for what a terminal would obey or could not show."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def stats_cells(stats: Stats) -> tuple[str, ...]:

@@ -63,7 +63,12 @@ def test_the_outputs_are_shown(files):
     result = call(files, "--input", "x.npy")
 
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("prob  2x6  min ")
+    head, first, *rest = result.stdout.splitlines()
+    assert (head, first) == ("prob  2x6", "  image 0")
+    assert rest.index("  image 1") == 5
+    best = expected(files, "prob")["prob"].argsort(axis=1)[:, ::-1]
+    shown = [[int(line.split()[0]) for line in rest[i : i + 5]] for i in (0, 6)]
+    np.testing.assert_array_equal(shown, best[:, :5])
 
 
 def test_saved_blobs_are_forwards(files):
@@ -99,7 +104,7 @@ def test_top_values(tmp_path):
     result = call(tmp_path, "--input", "x.npy", "--json", weights="random")
 
     assert result.exit_code == 0, result.output
-    top = json.loads(result.stdout)["prob"]["top"]
+    (top,) = json.loads(result.stdout)["prob"]["top"]
     values = [one["value"] for one in top]
     assert len(top) == 5
     assert values == sorted(values, reverse=True)
@@ -141,18 +146,19 @@ def test_options_go_before_the_preset(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "input 'data' is missing"),
         (["--input", "none.npy"], "none.npy: no such file"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
         (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3 float32, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
         (["--input", "x.npy", "--until", "pool5"], "'pool5'"),
         (["--input", "text.png"], "text.png: not an image"),
+        (["--input", "photo.png", "--crop", "99999"], "has more than 134,217,728 pixels"),
     ],
 )
 def test_refused(files, arguments, message):
     (files / "net.npy").write_text(TEXT)
     (files / "text.png").write_text(TEXT)
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
     np.save(files / "nhwc.npy", np.load(files / "x.npy").transpose(0, 2, 3, 1))
 
     result = call(files, *arguments)
@@ -160,6 +166,34 @@ def test_refused(files, arguments, message):
     assert result.exit_code == 1
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "input 'data' (2x3x7x5) is missing; give --input FILE"),
+        (["--input", "x.npy", "--input", "x.npy"], "input 'data' is given twice"),
+        (["--input", "x.npy", "--out", "o.npy"], "blobs are written as .npz"),
+        (["--input", "x.npy", "--out", "-", "--json"], "leave --json out"),
+        (["--input", "dato=x.npy"], "the net has the inputs data"),
+    ],
+)
+def test_usage(files, arguments, message):
+    result = call(files, *arguments)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_stdin_is_read_once(files):
+    arguments = ["forward", "-", "--weights", "-", "--input", str(files / "x.npy")]
+
+    result = CliRunner().invoke(main, arguments, input=TEXT)
+
+    assert result.exit_code == 2
+    assert "stdin can be read only once" in result.stderr
+    arguments[3] = str(files / "net.caffemodel")
+    assert CliRunner().invoke(main, arguments, input=TEXT).exit_code == 0
 
 
 @pytest.mark.parametrize(

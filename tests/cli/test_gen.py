@@ -92,11 +92,39 @@ def test_other_content_is_kept_without_force(folder):
     assert "unchanged" in run("--depth", "50").stdout
 
 
+def test_a_net_that_caffe_cannot_hold_is_refused_before_anything_is_written(folder):
+    small = ("--stages", "1,1", "--unit", "basic", "--out", "nets", "--width")
+    assert run(*small, "5").exit_code == 0
+    before = (folder / "nets/deploy.prototxt").read_bytes()
+
+    for out in ("nets", "-"):
+        result = run(*small, str(10**9), "--force", "--out", out)
+        assert result.exit_code == 1
+        assert "layer 'res2a_branch1'" in result.stderr
+        assert result.stdout == ""
+    assert (folder / "nets/deploy.prototxt").read_bytes() == before
+
+
+def test_more_units_than_anybody_needs():
+    result = run("--stages", f"{10**20}", "--unit", "basic")
+
+    assert result.exit_code == 1
+    assert "units; 10,000 are the most" in result.stderr
+
+
+def test_a_name_that_is_no_folder_needs_one():
+    """Caffe takes any name."""
+    result = run("--depth", "18", "--name", "a/b", "--out", "-")
+
+    assert read_prototxt(result.stdout).name == "a/b"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --depth N, or --stages"),
-        (["--depth", "50", "--stages", "1"], "give --depth N, or --stages"),
+        (["--depth", "18", "--out", "-", "--json"], "leave --json out"),
+        ([], "give either --depth N, or --stages"),
+        (["--depth", "50", "--stages", "1"], "give either --depth N, or --stages"),
         (["--depth", "51"], "no preset has depth 51; known: 18, 34, 50, 101, 152"),
         (["--depth", "50", "--unit", "basic"], "--unit goes with --stages"),
         (["--stages", "1,2"], "--stages needs --unit"),

@@ -1,0 +1,232 @@
+"""The command ``convert``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from resnet_proto import load, random_weights, read_prototxt, save
+from resnet_proto.cli import main
+
+TEXT = """
+name: "tiny"
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer {
+  name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 4 }
+}
+"""
+SAID = "2 blobs, 64 bytes of values"
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(main, ["convert", *map(str, arguments)], input=stdin)
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A caffemodel in a folder of its own."""
+    path = tmp_path / "in" / "net.caffemodel"
+    save(path, random_weights(read_prototxt(TEXT)), read_prototxt(TEXT))
+    return path
+
+
+def test_there_and_back(tmp_path, model, net):
+    """The net goes along, so the way back needs none."""
+    there, back = tmp_path / "a.safetensors", tmp_path / "b.caffemodel"
+
+    first = run(model, there, "--net", net)
+    second = run(there, back)
+
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
+    assert first.stdout == second.stdout == ""
+    assert first.stderr == f"wrote {there}: {SAID}, read back equal\n"
+    assert back.read_bytes() == model.read_bytes()
+
+
+def test_no_verify_does_not_claim_it(tmp_path, model):
+    result = run(model, tmp_path / "a.npz", "--no-verify")
+
+    assert result.stderr == f"wrote {tmp_path / 'a.npz'}: {SAID}\n"
+    assert load(tmp_path / "a.npz")["fc.bias"].tolist() == load(model)["fc.bias"].tolist()
+
+
+def test_to(tmp_path, model):
+    """Any name, and the format by --to, but not another format's suffix."""
+    assert run(model, tmp_path / "weights.bin", "--to", "npz").exit_code == 0
+    assert zipfile.is_zipfile(tmp_path / "weights.bin")
+
+    refused = run(model, tmp_path / "weights.safetensors", "--to", "npz")
+
+    assert refused.exit_code == 1
+    assert "weights.safetensors: its suffix is that of another format than npz" in refused.stderr
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_json(tmp_path, model):
+    result = run(model, tmp_path / "x.npz", "--json")
+
+    shown = json.loads(result.stdout)
+    assert shown.keys() == {"file", "blobs", "bytes", "verified"}
+    assert shown["blobs"] == len(np.load(tmp_path / "x.npz").files) - 1  # metadata.json
+    assert shown["verified"] is True
+
+
+def test_stdin_and_stdout(tmp_path, model, net):
+    """All the bytes on one side, all the talk on the other."""
+    run(model, tmp_path / "a.npz", "--net", net)
+
+    result = run("-", "-", "--to", "npz", "--net", net, stdin=model.read_bytes())
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes == (tmp_path / "a.npz").read_bytes()
+    assert result.stderr == f"wrote stdout: {SAID}, read back equal\n"
+    back = run("-", "-", "--to", "caffemodel", stdin=result.stdout_bytes)
+    assert back.stdout_bytes == model.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["IN"], "Missing argument 'OUT'"),
+        (["IN", "-"], "OUT is -: name its format with --to"),
+        (["IN", "x.npz", "--to", "onyx"], "'onyx' is not one of"),
+        (["IN", "x.npz", "--too", "npz"], "No such option"),
+        (["IN", "."], "is a directory"),
+    ],
+)
+def test_usage(model, arguments, message):
+    result = run(*(model if a == "IN" else a for a in arguments))
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_library_errors(tmp_path, model, net):
+    """One line, which says what to do; the target is not touched."""
+    target = tmp_path / "out" / "x.caffemodel"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    other = tmp_path / "other.prototxt"
+    other.write_text(TEXT.replace("4", "5"))
+    broken = tmp_path / "broken.caffemodel"
+    broken.write_bytes(model.read_bytes()[:-1])
+    run(model, tmp_path / "plain.npz")
+
+    for arguments, message in (
+        (
+            [model, target, "--net", other],
+            "layer 'fc': weight is 4x3 in the weights, the net needs",
+        ),
+        ([tmp_path / "plain.npz", target], "has no prototxt with it"),
+        ([broken, target, "--net", net], "broken.caffemodel: offset"),
+        ([tmp_path / "none.npz", target, "--net", net], "none.npz: no such file"),
+        ([model, target, "--net", tmp_path / "none.prototxt"], "none.prototxt"),
+        ([model, tmp_path / "out" / "x.bin"], "no format is called 'bin'; known: caffemodel"),
+        ([model, model / "x.npz"], "x.npz: cannot be written"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1, arguments
+        assert result.stderr.startswith("Error: ")
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert [p.name for p in target.parent.iterdir()] == ["x.caffemodel"]
+        assert target.read_bytes() == b"old"
+
+    assert run(model, target, "--net", net).exit_code == 0
+    assert target.read_bytes() == model.read_bytes()
+
+
+def test_existing_target_is_replaced_at_once(tmp_path, model):
+    """Who has the old file open keeps it whole."""
+    target = tmp_path / "x.npz"
+    target.write_bytes(b"old and longer than nothing")
+    with target.open("rb") as reader:
+        assert run(model, target).exit_code == 0
+        assert reader.read() == b"old and longer than nothing"
+    assert list(load(target)) == ["fc.weight", "fc.bias"]
+
+
+def test_whole_numbers_stay_out_of_a_caffemodel(tmp_path, net):
+    np.savez(tmp_path / "x.npz", **{"fc.weight": np.ones((4, 3)), "fc.bias": np.ones(4, np.int32)})
+
+    result = run(tmp_path / "x.npz", tmp_path / "x.caffemodel", "--net", net)
+
+    assert result.exit_code == 1
+    assert "'fc.bias' is int32; a caffemodel holds float32" in result.stderr
+    assert not (tmp_path / "x.caffemodel").exists()
+
+
+# The command in a process of its own, stopped after its first part is written: it says so on
+# stderr, then waits until somebody writes to its stdin, which nobody does.
+STOPPED = """
+import sys
+import resnet_proto.formats.npz as module
+right = module.write
+def write(file, weights, net, progress):
+    def stop(size):
+        file.flush()
+        print("writing", file.name, file=sys.stderr, flush=True)
+        sys.stdin.read()
+    right(file, weights, net, stop)
+module.write = write
+from resnet_proto.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_a_signal_leaves_nothing_behind(tmp_path, model, number, source):
+    """Not the half-written file, nor a copy of stdin. SIGKILL, the twin, cannot be cleaned up."""
+    folder, temporary = tmp_path / "out", tmp_path / "tmp"
+    folder.mkdir()
+    temporary.mkdir()
+    target = folder / "x.npz"
+    target.write_bytes(b"old")
+    reader, writer = os.pipe()
+    os.write(writer, model.read_bytes())
+    given = str(model)
+    code = STOPPED
+    if source == "stdin":
+        given = "-"
+        code = code.replace("sys.stdin.read()", "import signal; signal.pause()")
+        os.close(writer)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "convert", given, str(target)],
+        stdin=reader,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as child:
+        assert child.stderr.readline().startswith("writing ")
+        assert len(list(folder.iterdir())) == 2
+        child.send_signal(number)
+        talk = child.stderr.read()
+        status = child.wait(timeout=20)
+    os.close(reader)
+    if source == "file":
+        os.close(writer)
+
+    assert target.read_bytes() == b"old"
+    left = [*temporary.iterdir(), *(p for p in folder.iterdir() if p != target)]
+    if number == signal.SIGKILL:
+        assert (status, bool(left)) == (-9, True)
+        return
+    assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "Traceback" not in talk
+    assert left == []

@@ -1,0 +1,235 @@
+"""The command ``inspect``."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from wire import field, layer, legacy, packed, shape
+
+from resnet_proto.cli import main
+from resnet_proto.formats import save
+
+NET = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer {
+  name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+  inner_product_param { num_output: 4 bias_term: false }
+}
+layer {
+  name: "more" type: "InnerProduct" bottom: "fc" top: "more"
+  inner_product_param { num_output: 5 }
+}
+"""
+FC = layer("fc", "InnerProduct", legacy(1, 1, 4, 3) + packed(5, *range(12)))
+OLD = layer("old", "LSTM", shape(2) + packed(8, 0.1, -1e300), shape(0) + packed(5))
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(main, ["inspect", *map(str, arguments)], input=stdin)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(layer("data", "Data") + FC + OLD)
+    return path
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(NET)
+    return path
+
+
+def test_table(model):
+    result = run(model)
+
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["layer", "type", "blob", "shape", "dtype", "bytes"],
+        ["-" * n for n in (5, 12, 6, 7, 7, 5)],
+        ["fc", "InnerProduct", "weight", "1x1x4x3", "float32", "48"],
+        ["old", "LSTM", "0", "2", "float64", "16"],
+        ["old", "LSTM", "1", "0", "float32", "0"],
+        [f"{model}:", *["3", "layers,", "3", "blobs,", "14", "values,", "64", "bytes"]],
+    ]
+
+
+def test_json(model):
+    shown = json.loads(run(model, "--json").stdout)
+
+    assert {k: v for k, v in shown.items() if k != "rows"} == {
+        "source": str(model), "layers": 3, "values": 14, "bytes": 64, "verdicts": None,
+    }  # fmt: skip
+    assert shown["rows"][1] == {
+        "layer": "old", "type": "LSTM", "blob": "0", "shape": [2], "dtype": "float64",
+        "bytes": 16, "stats": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "caffemodel"])
+def test_every_format_shows_the_same(model, net, tmp_path, suffix):
+    """A net that carries no type of its own is told by the metadata."""
+    pytest.importorskip("safetensors")
+    net.write_text(NET.partition('layer {\n  name: "more"')[0])
+    path = tmp_path / f"copy.{suffix}"
+    assert (
+        CliRunner().invoke(main, ["convert", str(model), str(path), "--net", str(net)]).exit_code
+        == 0
+    )
+
+    rows = run(path, "--stats").stdout.splitlines()[:-1]
+
+    assert rows == run(model, "--stats").stdout.splitlines()[:-1]
+
+
+def stats(tmp_path, *values, dtype=np.float32):
+    save(tmp_path / "x.npz", {"x.0": np.array(values, dtype)})
+    text = run(tmp_path / "x.npz", "--stats", "--json").stdout
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    return json.loads(text)["rows"][0]["stats"]
+
+
+def test_stats(tmp_path):
+    """Of the finite values; the others are counted."""
+    nan, inf = np.nan, np.inf
+
+    assert stats(tmp_path, 1, nan, -2.5, inf, 7, -inf) == {
+        "min": -2.5, "max": 7, "mean": pytest.approx(5.5 / 3), "not_finite": 3,
+    }  # fmt: skip
+    assert stats(tmp_path, nan, inf) == {"min": None, "max": None, "mean": None, "not_finite": 2}
+    assert stats(tmp_path) == {"min": None, "max": None, "mean": None, "not_finite": 0}
+    assert stats(tmp_path, 1, -3, dtype=np.int64)["mean"] == -1
+    assert stats(tmp_path, True, False, dtype=bool)["mean"] == 0.5
+
+
+def test_stats_of_huge_values(tmp_path):
+    """Their sum is beyond float64."""
+    shown = stats(tmp_path, 1.7e308, 1.7e308, 1.7e308, dtype=np.float64)
+
+    assert (shown["min"], shown["mean"], shown["not_finite"]) == (1.7e308, None, 0)
+
+
+def test_stats_go_by_pieces(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).normal(size=1001).astype(np.float32)
+    monkeypatch.setattr("resnet_proto.report.inspect.CHUNK", 64)
+
+    shown = stats(tmp_path, *values)
+
+    assert (shown["min"], shown["max"]) == (values.min(), values.max())
+    assert shown["mean"] == pytest.approx(values.mean(dtype=np.float64), rel=1e-12)
+
+
+def test_stats_in_the_table(model):
+    lines = run(model, "--stats").stdout.splitlines()
+
+    assert lines[0].split()[6:] == ["min", "max", "mean", "not", "finite"]
+    assert lines[2].split()[6:] == ["0", "11", "5.5", "0"]
+    assert lines[4].split()[6:] == ["-", "-", "-", "0"]
+
+
+def test_verdicts(model, net):
+    """Refused is said and is the exit status; ignored and left are not."""
+    result = run(model, "--net", net)
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[2].endswith("  copied")
+    assert lines[3].endswith("  ignored: the net has no such layer")
+    assert lines[4].endswith("  0")
+    assert lines[5].split() == ["more", "left", "at", "its", "filler"]
+    assert lines[-1] == "Caffe: 1 copied, 1 ignored, 1 left at its filler"
+
+    model.write_bytes(layer("fc", "InnerProduct", shape(3, 4) + packed(5, *range(12))))
+    result = run(model, "--net", net)
+
+    assert result.exit_code == 1
+    assert result.stderr == ""
+    assert "refused: weight is 3x4 in the weights, the net needs 4x3" in result.stdout
+    assert result.stdout.splitlines()[-1] == "Caffe: 1 refused, 1 left at its filler"
+    shown = json.loads(run(model, "--net", net, "--json").stdout)
+    assert [v["verdict"] for v in shown["verdicts"]] == ["refused", "left at its filler"]
+
+
+def test_one_label_for_two(net, tmp_path):
+    """The second 'fc' of the file goes to the net's first; the net's second gets nothing."""
+    net.write_text(NET.replace('"more" t', '"fc" t'))
+    model = tmp_path / "x.caffemodel"
+    model.write_bytes(FC + layer("fc", "InnerProduct", shape(2) + packed(5, 1, 2)))
+
+    lines = run(model, "--net", net).stdout.splitlines()
+
+    assert "fc#2" in lines[3]
+    assert "refused" in lines[3]
+    assert lines[4].split()[:2] == ["fc#2", "left"]
+
+
+def test_stdin(model, net):
+    from_stdin = run("-", "--net", net, stdin=model.read_bytes())
+
+    assert from_stdin.exit_code == 0
+    assert from_stdin.stdout == run(model, "--net", net).stdout.replace(str(model), "stdin")
+    assert (
+        run(model, "--net", "-", stdin=net.read_bytes()).stdout == run(model, "--net", net).stdout
+    )
+
+
+def test_names_that_cannot_be_shown(tmp_path):
+    """No UTF-8, a line feed, and a code that would paint the terminal red."""
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(
+        layer(b"\xff\n", "InnerProduct", packed(5, 1)) + layer("\x1b[31mé", "Crop\t", packed(5, 1))
+    )
+
+    lines = run(path).stdout.splitlines()
+
+    assert lines[2].startswith(r"\udcff\n ")
+    assert lines[3].startswith(r"\x1b[31mé ")
+    assert r" Crop\t " in lines[3]
+    assert json.loads(run(path, "--json").stdout)["rows"][0]["layer"] == "\udcff\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (FC[:-1], "offset 0: field 100 needs"),
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (field(1, b"net"), "no layer"),
+    ],
+)
+def test_refused_without_a_traceback(model, data, message):
+    model.write_bytes(data)
+
+    result = run(model)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {model}")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_missing_and_wrong_arguments(tmp_path):
+    missing = run(tmp_path / "no.caffemodel")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "no.caffemodel: no such file" in missing.stderr
+
+    assert run().exit_code == 2
+    assert run(tmp_path).exit_code == 2
+    assert run("x", "--nett", "y").exit_code == 2
+
+
+def test_a_released_net(half_width):
+    net, model = half_width
+
+    result = run(model, "--net", net, "--json")
+
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)
+    assert {v["verdict"] for v in shown["verdicts"]} == {"copied"}
+    assert shown["bytes"] == sum(row["bytes"] for row in shown["rows"])
+    assert 0.99 < shown["bytes"] / Path(model).stat().st_size < 1
