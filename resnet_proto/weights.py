@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from resnet_proto.errors import UnknownLayerError, WeightsError
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
@@ -68,8 +68,7 @@ def slices(data: memoryview) -> Iterator[memoryview]:
     return (data[i : i + PART] for i in range(0, len(data), PART))
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """One blob as it is stored.
 
     Args:
@@ -110,8 +109,7 @@ class Blob:
         return shape == (() if self.shapeless else self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLayer:
+class StoredLayer(NamedTuple):
     """One layer of a weight file, with as many blobs as it has there (often none)."""
 
     label: str

@@ -194,12 +194,15 @@ class Walk:
 
     def varint(self, at: int, stop: int) -> tuple[int, int]:
         """An unsigned number of up to ten bytes, and where it ends."""
+        buffer = self.buffer
         value = shift = 0
-        for i in range(at, min(at + 10, stop)):
-            byte = self.buffer[i]
-            value |= (byte & 0x7F) << shift
+        i = at
+        while i < stop and shift < 70:
+            byte = buffer[i]
+            i += 1
             if byte < 0x80:
-                return value & 0xFFFFFFFFFFFFFFFF, i + 1
+                return (value | byte << shift) & 0xFFFFFFFFFFFFFFFF, i
+            value |= (byte & 0x7F) << shift
             shift += 7
         if shift == 70:
             raise self.error(at, "expected a varint of at most 10 bytes, it goes on")
@@ -217,7 +220,7 @@ class Walk:
         number, wire = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise self.error(at, f"expected a field, found the number {number}")
-        if wire in (BYTES, VARINT):
+        if not wire & 5:  # VARINT or BYTES
             if start < stop and (size := buffer[start]) < 0x80:
                 start += 1
             else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import WeightsError
@@ -65,8 +64,7 @@ def unpack(
     for blob in blobs:
         row = about.get(blob.layer, {})
         layers.setdefault(blob.layer, []).append(
-            replace(
-                blob,
+            blob._replace(
                 layer_name=row.get("name", blob.layer),
                 type=row.get("type", ""),
                 legacy=blob.name in row.get("legacy", ()) and len(blob.shape) == 4,
