@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from resnet_proto.preprocess import PRESETS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = [ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -69,3 +71,15 @@ def test_python(folder, capsys):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_preset_is_in_the_table():
+    """Names, means and scales of docs/images.md are those of the code."""
+    page = (ROOT / "docs/images.md").read_text()
+    _, *rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \| ([^|]+) \|", page, re.M)
+
+    assert [name for name, *_ in rows] == list(PRESETS)
+    for name, *figures in rows:
+        mean, scale = (tuple(map(float, text.split(","))) for text in figures)
+        assert mean == pytest.approx(PRESETS[name].mean, abs=1e-9)
+        assert scale == pytest.approx(PRESETS[name].scale, rel=5e-3)
