@@ -230,3 +230,19 @@ def test_a_signal_leaves_nothing_behind(tmp_path, model, number, source):
     assert status == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert "Traceback" not in talk
     assert left == []
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path, model):
+    code = "from resnet_proto.cli import convert, main; convert.LONG = 0; main()"
+    command = [sys.executable, "-c", code, "convert", str(model), str(tmp_path / "x.npz")]
+    leader, terminal = os.openpty()
+    subprocess.run(command, stderr=terminal, check=True, timeout=60)
+    os.close(terminal)
+    shown = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+
+    assert "writing" in shown
+    assert "100%" in shown
+    piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert piped.stderr.startswith("wrote ")
+    assert piped.stdout == ""
