@@ -17,13 +17,30 @@ def missing(reason):
     pytest.skip(reason)
 
 
+RELEASED = ROOT.parent / "shared" / "released"
+
+
 @pytest.fixture(scope="session")
 def released_dir():
-    """The folder of the three released deploy nets, beside the checkout."""
-    folder = ROOT.parent / "shared" / "released"
-    if not folder.is_dir():
-        missing("the released deploy nets are not beside the checkout (../shared/released)")
-    return folder
+    """The folder of the authors' deploy nets, where it lies beside the checkout.
+
+    It is no part of the project and cannot be fetched; without it the digests in
+    ``tests/build/test_deploy.py`` stand for the files.
+    """
+    if not RELEASED.is_dir():
+        pytest.skip("the authors' deploy nets are not beside the checkout (../shared/released)")
+    return RELEASED
+
+
+@pytest.fixture(scope="session")
+def deploy_file():
+    """Depth -> the authors' deploy net, or ours, which is the same net."""
+
+    def find(depth):
+        theirs = RELEASED / f"ResNet-{depth}-deploy.prototxt"
+        return theirs if theirs.exists() else ROOT / f"generated/resnet-{depth}/deploy.prototxt"
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -158,9 +158,9 @@ def test_until_stops_everywhere_at_the_same_blob(released, engine):
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_deploy_nets_with_random_weights(released_dir, caffe_python, depth):
+def test_deploy_nets_with_random_weights(deploy_file, caffe_python, depth):
     """The three nets of the paper's authors; their weights are not at hand."""
-    file = released_dir / f"ResNet-{depth}-deploy.prototxt"
+    file = deploy_file(depth)
     net = read_prototxt(file)
     weights = random_weights(net, seed=depth)
     inputs = random_inputs(net, seed=depth)
