@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
 
 
@@ -64,31 +64,36 @@ class Net:
         shapes = [tuple(s.get("dim", ())) for s in self.fields.get("input_shape", ())]
         flat = self.fields.get("input_dim", ())
         rest = {k: v for k, v in self.fields.items() if not k.startswith("input")}
-        if shapes and flat:
-            raise NetError("the net has both input_shape and input_dim; keep one of them")
-        if flat:
-            if len(flat) != 4 * len(names):
+        if not shapes:
+            shapes = [flat[i : i + 4] for i in range(0, len(flat), 4)]
+            if len(flat) < 4 * len(names) and flat:
                 raise NetError(
                     f"the net has {len(flat)} input_dim for {len(names)} input: "
                     "four for each are needed"
                 )
-            shapes = [flat[i : i + 4] for i in range(0, len(flat), 4)]
-        if not shapes:
-            return replace(self, fields=rest)
-        if len(shapes) != len(names):
+        if not (names and shapes):
+            return replace(self, fields=rest)  # Caffe strips what it does not need
+        if len(shapes) < len(names):
             raise NetError(
                 f"the net has {len(shapes)} input_shape for {len(names)} input: "
                 "one for each is needed"
             )
-        shape_fields = tuple({"dim": shape} for shape in shapes)
+        shape_fields = tuple({"dim": shape} for shape in shapes[: len(names)])
         data = make_layer("input", "Input", (), names, {"input_param": {"shape": shape_fields}})
         return replace(self, layers=(data, *self.layers), fields=rest)
 
     def filtered(self, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()) -> Net:
         """Only the layers whose include and exclude rules admit this state.
 
-        Source: net.cpp, FilterNet and StateMeetsRule.
+        Stages that the net's own ``state`` names count too. Source: net.cpp, FilterNet and
+        StateMeetsRule.
+
+        Raises:
+            NetError: no phase is called so, or a layer has both kinds of rules.
         """
+        if phase not in ("TEST", "TRAIN"):
+            raise NetError(f"phase is '{phase}'; known: TEST, TRAIN")
+        stages = (*self.fields.get("state", {}).get("stage", ()), *stages)
         kept = []
         for layer in self.layers:
             include = layer.fields.get("include", ())
@@ -134,14 +139,14 @@ class Net:
 
     def _steps(self, phase: str) -> Iterator[Step]:
         shapes: dict[str, Shape] = {}
-        labels: dict[str, int] = {}
+        owners: dict[str, str] = {}
         layers = self.upgraded().filtered(phase).layers
         readers = count_readers(layers)
-        for i, layer in enumerate(layers):
-            labels[layer.name] = labels.get(layer.name, 0) + 1
-            nth = labels[layer.name]
+        names = list(labels(layer.name for layer in layers))
+        for layer, label, n_readers in zip(layers, names, readers, strict=True):
             check_blobs(layer, shapes)
-            check_in_place(layer, readers[i])
+            check_in_place(layer, n_readers)
+            check_shared(layer, label, owners)
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
                 check_counts(layer)
@@ -151,20 +156,17 @@ class Net:
                 blobs = layer.blob_shapes(bottoms)
                 for name, shape in blobs.items():
                     check_size(name, shape)
+                check_lengths(layer, len(blobs))
             except ShapeError as error:
                 raise ShapeError(f"layer '{layer.name}' ({layer.type}): {error}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
-            label = layer.name if nth == 1 else f"{layer.name}#{nth}"
             yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms, tops, blobs))
 
     def inputs(self) -> dict[str, Shape]:
         """Name and shape of each blob that the caller hands in."""
-        return {
-            name: shape
-            for layer in self.upgraded().filtered().layers
-            if layer.type == "Input"
-            for name, shape in zip(layer.tops, layer.top_shapes(()), strict=True)
-        }
+        inputs = tuple(layer for layer in self.upgraded().layers if layer.type == "Input")
+        walk = replace(self, layers=inputs, fields={"state": self.fields.get("state", {})}).walk()
+        return {k: v for step in walk for k, v in zip(step.layer.tops, step.tops, strict=True)}
 
     def canonical(self) -> list[dict[str, Any]]:
         """The layers as Caffe sees them: old inputs upgraded, defaults filled in.
@@ -199,6 +201,28 @@ def needed(steps: Sequence[Step], wanted: Iterable[str]) -> list[Step]:
     return kept[::-1]
 
 
+def check_runs(step: Step) -> None:
+    """Refuse what can be part of a net, but not of a run.
+
+    Raises:
+        ShapeError: a blob without values: blob.cpp, cpu_data.
+        NetError: a layer that overwrites what it still has to read.
+    """
+    layer = step.layer
+    names = (*layer.bottoms, *layer.tops)
+    for name, shape in zip(names, (*step.bottoms, *step.tops), strict=True):
+        if 0 in shape:
+            raise ShapeError(
+                f"layer '{step.label}' ({layer.type}): blob '{name}' is {dims(shape)}; "
+                "nothing can be computed with an empty blob"
+            )
+    if layer.in_place and not layer.may_work_in_place():
+        raise NetError(
+            f"layer '{step.label}' ({layer.type}) cannot work in place: Caffe loses "
+            f"'{layer.bottoms[0]}' before it is read; give the top a name of its own"
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The names that may have been meant, as the end of a message."""
     from difflib import get_close_matches  # two milliseconds that `gen` does not need
@@ -208,6 +232,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "; the net has none"
     near = get_close_matches(name, known, n=3)
     return f"; did you mean {', '.join(near)}?" if near else f"; the last is '{known[-1]}'"
+
+
+def labels(names: Iterable[str]) -> Iterator[str]:
+    """Each name once: the second layer of one name is ``name#2``. Weights are found by labels.
+
+    Raises:
+        NetError: a layer has such a name itself.
+    """
+    seen: dict[str, int] = {}
+    given: set[str] = set()
+    for name in names:
+        seen[name] = nth = seen.get(name, 0) + 1
+        label = name if nth == 1 else f"{name}#{nth}"
+        if label in given:
+            raise NetError(
+                f"layers named '{name}' repeat, and '{label}' is also a layer's own name; rename it"
+            )
+        given.add(label)
+        yield label
 
 
 def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ...]) -> bool:
@@ -228,14 +271,43 @@ def check_blobs(layer: Layer, made: Mapping[str, Shape]) -> None:
                 f"layer '{layer.name}' ({layer.type}) reads blob '{name}', which no layer before "
                 f"it writes; known here: {', '.join(list(made)[-5:]) or 'none'}"
             )
+    seen: set[str] = set()
     for i, name in enumerate(layer.tops):
         if name in made and layer.bottoms[i : i + 1] != (name,):
             raise NetError(
                 f"layer '{layer.name}' ({layer.type}) writes blob '{name}', which another layer "
                 "has written; give it a name of its own, or make the layer in-place"
             )
-        if name in layer.tops[:i]:
+        if name in seen:
             raise NetError(f"layer '{layer.name}' ({layer.type}) names its top '{name}' twice")
+        seen.add(name)
+
+
+def check_shared(layer: Layer, label: str, owners: dict[str, str]) -> None:
+    """Weights that layers share by ``param { name }`` are not understood.
+
+    Raises:
+        UnknownLayerError: a second layer names a parameter.
+    """
+    for param in layer.fields.get("param", ()):
+        name = param.get("name")
+        if name and owners.setdefault(name, label) != label:
+            raise UnknownLayerError(
+                f"layer '{layer.name}' ({layer.type}) shares the weights '{name}' of layer "
+                f"'{owners[name]}'; shared weights are not understood. Give each layer its own"
+            )
+
+
+def check_lengths(layer: Layer, n_blobs: int) -> None:
+    """No repeated field is longer than what it is about: net.cpp, Init."""
+    for key, what, most in (
+        ("param", "blobs", n_blobs),
+        ("propagate_down", "bottoms", len(layer.bottoms)),
+        ("loss_weight", "tops", len(layer.tops)),
+    ):
+        n = len(layer.fields.get(key, ()))
+        if n > most or (n and n != most and key != "param"):
+            raise ShapeError(f"has {n} {key} for {most} {what}; give one for each, or none")
 
 
 def count_readers(layers: Sequence[Layer]) -> list[list[int]]:

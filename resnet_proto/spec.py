@@ -52,6 +52,7 @@ class ResNetSpec:
     project_first_stage: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages or min(self.stages) < 1:
             raise ResNetProtoError(
                 f"stages are {self.stages}; each needs at least one unit, as in 3,4,6,3"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from resnet_proto.errors import UnknownLayerError, WeightsError
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
+from resnet_proto.net import labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +129,7 @@ class Weights(Mapping[str, "Array"]):
         net_text: the net's prototxt, where the file carries it.
         layers: every layer of the file, also those without blobs.
         blobs: key -> ``Blob``; nothing is read.
+        blobs_of: label -> the blobs of that layer.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class Weights(Mapping[str, "Array"]):
         self.source = source
         self.net_text = net_text
         self.blobs: Mapping[str, Blob] = {b.key: b for layer in self.layers for b in layer.blobs}
+        self.blobs_of = {layer.label: layer.blobs for layer in self.layers}
         self._close = close
 
     @classmethod
@@ -212,14 +215,6 @@ def possible(shape: Shape) -> bool:
         and all(size >= 0 for size in shape)
         and count(tuple(size or 1 for size in shape)) < 1 << 60
     )
-
-
-def labels(names: Iterable[str]) -> Iterator[str]:
-    """Each name once: the second layer of one name is ``name#2``, as in ``Net.walk``."""
-    seen: dict[str, int] = {}
-    for name in names:
-        seen[name] = nth = seen.get(name, 0) + 1
-        yield name if nth == 1 else f"{name}#{nth}"
 
 
 @lru_cache(maxsize=1024)
@@ -319,6 +314,25 @@ def shapes_text(shapes: Iterable[Shape]) -> str:
     return ", ".join(map(dims, shapes)) or "none"
 
 
+def fit(weights: Weights, label: str, wanted: Mapping[str, Shape]) -> tuple[Blob, ...]:
+    """The blobs of one layer, in Caffe's order.
+
+    Raises:
+        WeightsError: they are not those that the net needs.
+    """
+    blobs = in_order(weights.blobs_of.get(label, ()), wanted)
+    reason = misfit(blobs, wanted)
+    if not reason and [blob.name for blob in blobs] != list(wanted):
+        names = ", ".join(blob.name for blob in blobs)
+        reason = f"its blobs are {names} in the weights, {', '.join(wanted)} in the net"
+    if reason:
+        raise WeightsError(
+            f"{weights.source} does not fit the net: layer '{label}': {reason}; "
+            "`resnet-proto inspect` with --net lists every layer"
+        )
+    return blobs
+
+
 def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...]]]:
     """Each layer of the net at phase TEST with its label and its blobs, in Caffe's order.
 
@@ -328,22 +342,13 @@ def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...
         WeightsError: blobs that are missing, are too many, or have another shape.
     """
     wanted, _, _ = targets(net)
-    stored = {layer.label: layer.blobs for layer in weights.layers}
+    stored = weights.blobs_of
     layers = net.upgraded().filtered().layers
     rows = []
     for layer, label in zip(layers, labels(layer.name for layer in layers), strict=True):
         blobs = stored.get(label, ())
         if label in wanted:
-            blobs = in_order(blobs, wanted[label])
-            reason = misfit(blobs, wanted[label])
-            if not reason and [b.name for b in blobs] != list(wanted[label]):
-                names = (", ".join(b.name for b in blobs), ", ".join(wanted[label]))
-                reason = f"its blobs are {names[0]} in the weights, {names[1]} in the net"
-            if reason:
-                raise WeightsError(
-                    f"{weights.source} does not fit the net: layer '{label}': {reason}; "
-                    f"`resnet-proto inspect {weights.source} --net NET` lists every layer"
-                )
+            blobs = fit(weights, label, wanted[label])
         rows.append((layer, label, blobs))
     return rows
 
@@ -351,25 +356,32 @@ def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...
 def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> list[Array]:
     """The weight blobs of one layer, in ``dtype``, contiguous and aligned.
 
-    Old files store every blob with four axes: (1, 1, 1, N) is (N,). blob.cpp, ShapeEquals
+    ``Weights`` fit as Caffe has it (``fit``). Of a plain mapping only the blobs that are needed
+    are looked at, and (1, 1, 1, N) is (N,).
 
     Raises:
         WeightsError: one is missing, or its shape is another.
     """
     import numpy as np
 
-    source = getattr(weights, "source", None) or "the weights"
+    if isinstance(weights, Weights):
+        stored = fit(weights, step.label, step.blobs)
+        return [
+            np.require(blob.array(), dtype, ["C", "A"]).reshape(shape)
+            for blob, shape in zip(stored, step.blobs.values(), strict=True)
+        ]
     arrays = []
     for name, shape in step.blobs.items():
         key = f"{step.label}.{name}"
         if key not in weights:
             raise WeightsError(
-                f"layer '{step.label}': {name} is missing in {source}, the net needs {dims(shape)}"
+                f"layer '{step.label}': {name} is missing in the weights, "
+                f"the net needs {dims(shape)}"
             )
         array = np.require(weights[key], dtype, ["C", "A"])
         if without_ones(array.shape) != without_ones(shape):
             raise WeightsError(
-                f"layer '{step.label}': {name} is {dims(array.shape)} in {source}, "
+                f"layer '{step.label}': {name} is {dims(array.shape)} in the weights, "
                 f"the net needs {dims(shape)}"
             )
         arrays.append(array.reshape(shape))

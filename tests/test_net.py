@@ -6,7 +6,7 @@ import pytest
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, UnknownLayerError
 from resnet_proto.layers import Layer, ReLU, make_layer
-from resnet_proto.net import Net
+from resnet_proto.net import Net, labels
 from resnet_proto.prototxt import read_prototxt
 
 HEADER = 'name: "t" input: "data" input_shape { dim: 2 dim: 3 dim: 7 dim: 5 }\n'
@@ -20,6 +20,8 @@ def layer(name, type, bottoms="data", tops=None, rest=""):
 
 
 CONV = "convolution_param {{ num_output: 4 kernel_size: {} }}"
+
+NO_BIAS = "convolution_param { num_output: 2 kernel_size: 1 bias_term: false }"
 
 REFUSED = {
     "blob before it is made": (
@@ -41,6 +43,21 @@ REFUSED = {
         layer("a", "ReLU") + layer("b", "ReLU", "data", "data"),
         layer("b", "ReLU", "data", "data") + layer("a", "ReLU"),
         r"layer 'b' \(ReLU\) overwrites blob 'data' in place, which 1 other bottom reads",
+    ),
+    "more parameters than blobs": (
+        layer("c", "Convolution", rest="param {} param {} " + NO_BIAS),
+        layer("c", "Convolution", rest="param {} " + NO_BIAS),
+        r"layer 'c' \(Convolution\): has 2 param for 1 blobs",
+    ),
+    "propagate_down for some bottoms": (
+        layer("s", "Eltwise", "data data", rest="propagate_down: true"),
+        layer("s", "Eltwise", "data data", rest="propagate_down: true propagate_down: false"),
+        r"layer 's' \(Eltwise\): has 1 propagate_down for 2 bottoms",
+    ),
+    "more loss weights than tops": (
+        layer("r", "ReLU", rest="loss_weight: 1 loss_weight: 0"),
+        layer("r", "ReLU", rest="loss_weight: 0"),
+        r"layer 'r' \(ReLU\): has 2 loss_weight for 1 tops",
     ),
     "Eltwise of two shapes": (
         layer("c", "Convolution", rest=CONV.format(1)) + layer("s", "Eltwise", "data c"),
@@ -113,8 +130,7 @@ def test_errors_name_the_file(tmp_path):
     ("header", "message"),
     [
         ("input: 'a' input_dim: 1 input_dim: 3 input_dim: 7", "3 input_dim for 1 input"),
-        ("input: 'a' input_shape { dim: 1 } input_shape { dim: 2 }", "2 input_shape for 1 input"),
-        ("input: 'a' input_dim: 1 input_shape { dim: 1 }", "both input_shape and input_dim"),
+        ("input: 'a' input: 'b' input_shape { dim: 1 }", "1 input_shape for 2 input"),
         ("input: 'a' input_shape { dim: -3 }", "blob 'a' would be -3; no size may be negative"),
         (
             "input: 'a' input_shape { dim: 65536 dim: 65536 }",
@@ -133,6 +149,85 @@ def test_refused_inputs(header, message):
 
     with pytest.raises(NetError, match=message):
         list(read_prototxt(header).walk())
+
+
+@pytest.mark.parametrize(
+    ("header", "inputs"),
+    [
+        ("input: 'a' input_shape { dim: 4 } input_shape { dim: 2 }", {"a": (4,)}),
+        ("input: 'a' input_dim: 1 input_shape { dim: 6 dim: 5 }", {"a": (6, 5)}),
+        (
+            "input: 'a' input: 'b' input_shape { dim: 3 } input_shape { dim: 2 dim: 7 }",
+            {"a": (3,), "b": (2, 7)},
+        ),
+    ],
+)
+def test_old_inputs_as_caffe_takes_them(header, inputs, tmp_path, caffe_python):
+    """upgrade_proto.cpp, UpgradeNetInput: a shape goes before dims, what is too much is nothing."""
+    net = read_prototxt(header)
+    assert net.inputs() == inputs
+
+    (tmp_path / "net.prototxt").write_text(header)
+    values = {name: np.zeros(shape, np.float32) for name, shape in inputs.items()}
+    write_job(tmp_path, tmp_path / "net.prototxt", None, values)
+    run_jobs(caffe_python, [tmp_path])
+    assert {name: value.shape for name, value in read_job(tmp_path).items()} == inputs
+
+
+def test_shapes_without_an_input_are_stripped():
+    assert read_prototxt("input_dim: 1 " + layer("r", "ReLU")).upgraded().fields == {}
+
+
+def test_stages_of_the_nets_own_state(tmp_path, caffe_python):
+    """Caffe adds them to those that it is given."""
+    text = (
+        HEADER + "state { phase: TRAIN level: 3 stage: 'deploy' }\n"
+        + layer("r", "ReLU", rest="include { stage: 'deploy' }")
+        + layer("s", "ReLU", rest="include { stage: 'other' }")
+        + layer("t", "ReLU", rest="include { phase: TRAIN }")
+    )  # fmt: skip
+    kept = [layer.name for layer in read_prototxt(text).filtered().layers]
+
+    (tmp_path / "net.prototxt").write_text(text)
+    write_job(tmp_path, tmp_path / "net.prototxt", None, {"data": np.zeros((2, 3, 7, 5))})
+    run_jobs(caffe_python, [tmp_path])
+    assert list(read_job(tmp_path)) == ["data", *kept] == ["data", "r"]
+
+
+def test_no_phase_is_called_so():
+    with pytest.raises(NetError, match="phase is 'test'; known: TEST, TRAIN"):
+        list(read_prototxt(HEADER + layer("r", "ReLU")).walk("test"))
+
+
+def test_shared_weights_are_not_understood():
+    """In Caffe both would use the first layer's blob."""
+    share = "inner_product_param {{ num_output: 2 bias_term: false }} param {{ name: '{}' }}"
+    own, shared = (
+        read_prototxt(
+            HEADER + layer("a", "InnerProduct", rest=share.format("w"))
+            + layer("b", "InnerProduct", rest=share.format(name))
+        )
+        for name in ("v", "w")
+    )  # fmt: skip
+    assert len(list(own.walk())) == 3
+
+    with pytest.raises(UnknownLayerError, match=r"'b' .* shares the weights 'w' of layer 'a'"):
+        list(shared.walk())
+
+
+def test_a_name_that_looks_like_a_number():
+    with pytest.raises(NetError, match=r"'a#2' is also a layer's own name|named 'a#2' repeat"):
+        list(labels(["a", "a", "a#2"]))
+    assert list(labels(["a", "a#2"])) == ["a", "a#2"]
+
+
+def test_many_tops_take_no_time():
+    """A set, and not a search for each: 300,000 names would take a quarter of an hour."""
+    tops = " ".join(f"t{i}" for i in range(30_000))
+
+    net = read_prototxt(layer("in", "Input", "", tops, "input_param { shape { dim: 1 } }"))
+
+    assert len(net.inputs()) == 30_000
 
 
 def test_an_unknown_layer_ends_the_walk():

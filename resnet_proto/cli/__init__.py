@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -88,5 +89,9 @@ def main() -> None:
     resnet-proto verify deploy.prototxt --weights ResNet-152.caffemodel --against float64
     """
     gc.set_threshold(100_000)  # a net is many small objects, and no cycles
-    # A plain SIGTERM would end the process without removing half-written files.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Plain signals would end the process without removing half-written files.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of layers may be no UTF-8
+            stream.reconfigure(errors="backslashreplace")

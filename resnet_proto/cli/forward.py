@@ -113,7 +113,7 @@ def command(
 def output_names(net: Net) -> list[str]:
     """The blobs that no layer reads, as Caffe's own outputs."""
     layers = net.upgraded().filtered().layers
-    read = {name for layer in layers if not layer.in_place for name in layer.bottoms}
+    read = {name for layer in layers for name in layer.bottoms if name not in layer.tops}
     return [name for name in dict.fromkeys(t for la in layers for t in la.tops) if name not in read]
 
 

@@ -22,7 +22,8 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     if value is None:
         return None
     parts = value.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    # Python refuses to read numbers of thousands of digits.
+    if not all(part.strip().isdecimal() and len(part) < 100 and int(part) > 0 for part in parts):
         raise click.BadParameter(f"'{value}' is not a list of positive numbers such as 3,4,6,3")
     return tuple(map(int, parts))
 

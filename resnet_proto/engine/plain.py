@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import nearest, needed
+from resnet_proto.net import check_runs, nearest, needed
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Schedule:
 
         live, freed = set(wanted), []
         for step in reversed(steps):
-            check_filled(step)
+            check_runs(step)
             names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
             freed.append(tuple(name for name in names if name not in live))
             live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
@@ -119,17 +119,6 @@ class Schedule:
             if step.layer.type == "Input"
             for name, shape in zip(step.layer.tops, step.tops, strict=True)
         }
-
-
-def check_filled(step: Step) -> None:
-    """A blob without values can be part of a net, but not of a run: blob.cpp, cpu_data."""
-    names = (*step.layer.bottoms, *step.layer.tops)
-    for name, shape in zip(names, (*step.bottoms, *step.tops), strict=True):
-        if 0 in shape:
-            raise ShapeError(
-                f"layer '{step.label}' ({step.layer.type}): blob '{name}' is {dims(shape)}; "
-                "nothing can be computed with an empty blob"
-            )
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:

@@ -14,11 +14,10 @@ convolution is one product, and im2col copies long runs.
 
 from __future__ import annotations
 
-from bisect import insort
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -120,16 +119,16 @@ class Program:
         ]
         self.last_read = {v: i for i, task in enumerate(self.tasks) for v in task.bottoms}
         inside = [Life(-1 - i, task.scratch, i, i) for i, task in enumerate(self.tasks)]
-        kept = []
+        kept: dict[int, int] = {}
         for i, task in enumerate(self.tasks):
             for v in task.tops if task.compute else ():
                 size, last = count(values.shapes[v]), self.last_read.get(v, i)
                 if v in values.seen:
-                    kept.append(Life(v, size, 0, 0))
+                    kept[v] = size
                 else:
                     inside.append(Life(v, size, i, last))
         self.arena = Layout.of(inside, dtype).allocate()
-        self.results = Layout.of(kept, dtype)
+        self.results = Layout.side_by_side(kept, dtype)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the right shape and dtype, by name -> the blobs wanted."""
@@ -594,17 +593,32 @@ class Layout:
         """
         unit = LINE // dtype.itemsize
         places: dict[int, tuple[int, int]] = {}
-        placed: list[tuple[int, int, Life]] = []
+        used: dict[int, list[tuple[int, int]]] = defaultdict(list)  # at each task
+        size = 0
         for life in sorted(lives, key=lambda life: -life.size):
             start = 0
-            for begin, end, other in placed:
-                if other.first <= life.last and life.first <= other.last:
-                    if start + life.size <= begin:
-                        break
-                    start = max(start, end)
+            tasks = range(life.first, life.last + 1)
+            for begin, end in sorted({span for task in tasks for span in used[task]}):
+                if start + life.size <= begin:
+                    break
+                start = max(start, end)
+            end = start + -(-life.size // unit) * unit
+            for task in tasks:
+                used[task].append((start, end))
             places[life.name] = start, life.size
-            insort(placed, (start, start + -(-life.size // unit) * unit, life), key=itemgetter(0))
-        return cls(places, max((end for _, end, _ in placed), default=0), dtype)
+            size = max(size, end)
+        return cls(places, size, dtype)
+
+    @classmethod
+    def side_by_side(cls, sizes: Mapping[int, int], dtype: np.dtype[Any]) -> Layout:
+        """Places for values that all live together."""
+        unit = LINE // dtype.itemsize
+        places: dict[int, tuple[int, int]] = {}
+        end = 0
+        for name, size in sizes.items():
+            places[name] = end, size
+            end += -(-size // unit) * unit
+        return cls(places, end, dtype)
 
     def allocate(self) -> dict[int, Array]:
         """New memory, and the flat array at each place."""

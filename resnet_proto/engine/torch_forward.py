@@ -157,7 +157,6 @@ def eltwise(layer: Eltwise, bottoms: list[Tensor], weights: list[Tensor]) -> lis
     Raises:
         NetError: in place, where Caffe loses a bottom.
     """
-    layer.check_in_place()
     together = torch.stack(bottoms, -1)
     if layer.operation == "PROD":
         return [together.prod(-1)]

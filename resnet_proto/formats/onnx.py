@@ -29,8 +29,8 @@ from resnet_proto.layers import (
     count,
 )
 from resnet_proto.layers.batch_norm import statistics
-from resnet_proto.net import needed
-from resnet_proto.weights import labels, step_blobs
+from resnet_proto.net import check_runs, labels, needed
+from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +87,7 @@ def to_onnx(
     values: dict[str, str] = {}  # blob -> its newest version
     shapes: dict[str, Shape] = {}
     for step in steps:
+        check_runs(step)
         bottoms = [values[name] for name in step.layer.bottoms]
         tops = [
             name if last[name] == step.label else graph.free(f"{name}@{step.label}")
@@ -306,7 +307,6 @@ def eltwise(site: Site, layer: Eltwise) -> None:
     """
     import numpy as np
 
-    layer.check_in_place()
     values = list(site.bottoms)
     if layer.operation == "SUM":  # MAX takes coefficients and does not look at them
         for i, c in enumerate(layer.coeff):

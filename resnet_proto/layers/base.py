@@ -126,6 +126,12 @@ class Layer:
         """Whether the first top overwrites the first bottom."""
         return self.tops[:1] == self.bottoms[:1] != ()
 
+    def may_work_in_place(self) -> bool:
+        """Whether a top may overwrite its bottom; Caffe runs others too, and their results are
+        wrong, or right by chance (a convolution's, if its kernel is not 1x1).
+        """
+        return False
+
     @classmethod
     def known_fields(cls) -> dict[str, Field[Any]]:
         """The fields of the type's own message, in Caffe's order."""

@@ -35,6 +35,9 @@ class BatchNorm(Layer):
         channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
         return {"mean": (channels,), "variance": (channels,), "scale_factor": (1,)}
 
+    def may_work_in_place(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         if len(bottoms[0]) < 2:
             raise ShapeError("needs a bottom with a channel axis; a 1-D one aborts Caffe when run")

@@ -80,7 +80,7 @@ class Convolution(Layer):
         values: Shape = self.param.get(repeated, ())
         pair = [self.param.get(f"{prefix}_{side}") for side in "hw"]
         if prefix and pair != [None, None]:
-            if values or n_axes != 2 or None in pair:
+            if values or n_axes != 2 or (None in pair and prefix != "pad"):
                 raise ShapeError(
                     f"{prefix}_h and {prefix}_w go together, in 2-D, and without {repeated}"
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import MAX_COUNT, Field, Layer, Shape, dims, register
 from resnet_proto.words import Word
 
@@ -39,27 +39,13 @@ class Eltwise(Layer):
             )
         return [bottoms[0]]
 
-    def check_in_place(self) -> None:
-        """Refuse what can be part of a net, but not of a run.
-
-        Raises:
-            NetError: in place, where Caffe clears the first bottom before it reads it.
-        """
-        if self.in_place and self.operation != "PROD":
-            raise NetError(
-                f"layer '{self.name}' (Eltwise): {self.operation} cannot work in place, Caffe "
-                f"loses '{self.bottoms[0]}'; give the top a name of its own"
-            )
+    def may_work_in_place(self) -> bool:
+        return self.operation != "SUM"  # which clears its top before it reads the bottoms
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
-        """The joined bottoms.
-
-        Raises:
-            NetError: in place, where Caffe clears the first bottom before it reads it.
-        """
+        """The joined bottoms."""
         import numpy as np
 
-        self.check_in_place()
         if self.operation == "SUM":
             y = np.zeros_like(bottoms[0])
             for c, x in zip(self.coeff or (1.0,) * len(bottoms), bottoms, strict=True):

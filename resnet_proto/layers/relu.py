@@ -22,6 +22,9 @@ class ReLU(Layer):
     negative_slope = Field(0.0)
     engine = Field(Word("DEFAULT"))
 
+    def may_work_in_place(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [bottoms[0]]
 

@@ -61,6 +61,9 @@ class Scale(Layer):
             shapes["bias"] = shape
         return shapes
 
+    def may_work_in_place(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.factor_shape(bottoms)
         return [bottoms[0]]

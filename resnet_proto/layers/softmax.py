@@ -22,6 +22,9 @@ class Softmax(Layer):
     engine = Field(Word("DEFAULT"))
     axis = Field(1)
 
+    def may_work_in_place(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         axis_index(self.axis, bottoms[0])
         return [bottoms[0]]

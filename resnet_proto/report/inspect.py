@@ -58,9 +58,9 @@ class Inspection:
 
     @property
     def fits(self) -> bool:
-        """Whether Caffe would go on, with something copied; True without a net."""
+        """Whether Caffe would go on and copy something, as far as is known; True without a net."""
         verdicts = {v.verdict for v in self.verdicts or ()}
-        return "refused" not in verdicts and ("copied" in verdicts or not verdicts)
+        return "refused" not in verdicts and bool({"copied", "unknown"} & verdicts or not verdicts)
 
 
 def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:

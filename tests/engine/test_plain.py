@@ -1,13 +1,27 @@
 """The plain engine: which blobs come back, what is computed, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from nets import net, normalised, random_input, random_weights, residual
+from nets import data, net, normalised, random_input, random_weights, residual
 
+from resnet_proto.engine import run
 from resnet_proto.engine.plain import Schedule, forward
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, WeightsError
-from resnet_proto.layers import Convolution, InnerProduct, ReLU, make_layer
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    Eltwise,
+    InnerProduct,
+    Pooling,
+    ReLU,
+    Scale,
+    Softmax,
+    make_layer,
+)
 from resnet_proto.net import Net
+from resnet_proto.weights import Weights
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
 
@@ -134,11 +148,11 @@ WEIGHTS = Named(random_weights(CONV))
     [
         (
             {"c.weight": None},
-            r"layer 'c': weight is missing in ResNet.caffemodel, the net needs 4x3x3x2",
+            r"layer 'c': weight is missing in the weights, the net needs 4x3x3x2",
         ),
         (
             {"c.weight": np.zeros((4, 3, 2, 3))},
-            "weight is 4x3x2x3 in ResNet.caffemodel, the net needs 4x3x3x2",
+            "weight is 4x3x2x3 in the weights, the net needs 4x3x3x2",
         ),
         ({"c.bias": np.zeros(1)}, r"layer 'c': bias is 1 in"),
     ],
@@ -186,3 +200,57 @@ def test_empty_blobs_cannot_be_computed():
 
     with pytest.raises(ShapeError, match="blob 'data' is 0x3"):
         forward(empty, {}, np.zeros((0, 3)))
+
+
+IN_PLACE = {
+    "Convolution": Convolution.of("l", "x", "x", num_output=3, kernel_size=1),
+    "Pooling": Pooling.of("l", "x", "x", kernel_size=3, stride=1, pad=1),
+    "Eltwise": Eltwise.of("l", ("x", "y"), "x"),
+}
+
+
+@pytest.mark.parametrize("layer", IN_PLACE.values(), ids=IN_PLACE)
+def test_layers_that_cannot_work_in_place(layer, tmp_path, caffe_python):
+    """Caffe runs them, and overwrites what it still has to read."""
+    before = (ReLU.of("rx", "data", "x"), ReLU.of("ry", "data", "y"))
+    apart = net(*before, replace(layer, tops=("top",)), shape=X.shape)
+    weights = random_weights(apart)
+    right = forward(apart, weights, X)["top"]
+    in_place = net(*before, layer, shape=X.shape)
+
+    with pytest.raises(NetError, match=r"layer 'l' \(\w+\) cannot work in place"):
+        forward(in_place, weights, X)
+
+    theirs = run("caffe", in_place, Weights.of(weights), {"data": X}, caffe_python=caffe_python)
+    assert np.abs(theirs["x"] - right).max() > 0.1
+
+
+def test_layers_that_can_work_in_place(caffe_python):
+    layers = [
+        BatchNorm.of("b", "data", "data"),
+        Scale.of("s", "data", "data"),
+        ReLU.of("r", "data", "data"),
+        Eltwise.of("e", ("data", "other"), "data", operation="PROD"),
+        Eltwise.of("f", ("data", "third"), "data", operation="MAX"),
+        Softmax.of("p", "data", "data"),
+    ]
+    others = (data(*X.shape, name=name) for name in ("other", "third"))
+    small = net(*others, *layers, shape=X.shape)
+    weights = random_weights(small)
+    inputs = {"data": X, "other": X[::-1], "third": X[:, ::-1]}
+
+    ours = forward(small, weights, inputs)
+
+    theirs = run("caffe", small, Weights.of(weights), inputs, caffe_python=caffe_python)
+    np.testing.assert_allclose(ours["data"], theirs["data"], rtol=1e-5)
+
+
+def test_weights_of_a_file_fit_as_caffe_has_it():
+    """A blob too many is refused there; of a plain mapping only what is needed is looked at."""
+    bare = net(Convolution.of("c", "data", "c", num_output=4, kernel_size=3, bias_term=False))
+    many = random_weights(net(Convolution.of("c", "data", "c", num_output=4, kernel_size=3)))
+    assert list(many) == ["c.weight", "c.bias"]
+    forward(bare, many, X)
+
+    with pytest.raises(WeightsError, match=r"layer 'c': 2 blobs \(4x3x3x3, 4\) in the weights, 1"):
+        forward(bare, Weights.of(many), X)
