@@ -40,7 +40,7 @@ class Eltwise(Layer):
         return [bottoms[0]]
 
     def may_work_in_place(self) -> bool:
-        return self.operation != "SUM"  # which clears its top before it reads the bottoms
+        return self.operation == "PROD"  # the others clear their top before they read the bottoms
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
         """The joined bottoms."""
