@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resnet_proto.layers import Layer
     from resnet_proto.net import Net
     from resnet_proto.prototxt import read_prototxt, to_prototxt
-    from resnet_proto.report.summary import summarize
+    from resnet_proto.report.summary import Summary, summarize
     from resnet_proto.spec import PRESETS, ResNetSpec
     from resnet_proto.weights import Weights, random_weights
 
@@ -33,6 +33,7 @@ __all__ = [
     "Plan",
     "ResNetProtoError",
     "ResNetSpec",
+    "Summary",
     "Weights",
     "convert",
     "deploy_net",
@@ -52,6 +53,7 @@ HOMES = {
     "Plan": "engine.planned",
     "ResNetProtoError": "errors",
     "ResNetSpec": "spec",
+    "Summary": "report.summary",
     "Weights": "weights",
     "convert": "formats",
     "deploy_net": "build",

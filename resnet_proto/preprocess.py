@@ -213,16 +213,31 @@ def read_mean(options: ImageOptions, shape: Shape, resized: Size) -> Array:
 
 def read_mean_file(path: Path) -> Array:
     """The array of an .npy or .binaryproto file."""
+    if path.suffix != ".binaryproto":
+        return read_npy(path)
+    from resnet_proto.formats.caffemodel import read_binaryproto
+
+    return read_binaryproto(path).astype("float32")
+
+
+def read_npy(path: Path) -> Array:
+    """The array of an .npy file, as float32.
+
+    Raises:
+        ResNetProtoError: the file is damaged, or holds something else than numbers.
+    """
     import numpy as np
 
-    try:
-        if path.suffix == ".binaryproto":
-            from resnet_proto.formats.caffemodel import read_binaryproto
+    from resnet_proto.formats.npz import DAMAGED
 
-            return np.asarray(read_binaryproto(path), np.float32)
-        value: Array = np.load(path, allow_pickle=False)
-        return np.asarray(value, np.float32)
+    try:
+        with path.open("rb") as file:
+            array: Array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise ResNetProtoError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ResNetProtoError(f"{path}: not a mean file (.npy, .binaryproto): {error}") from None
+    except DAMAGED as error:
+        raise ResNetProtoError(f"{path}: not an .npy file of numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise ResNetProtoError(f"{path}: its values are {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

@@ -139,6 +139,8 @@ class Weights(Mapping[str, "Array"]):
         net_text: str | None = None,
         close: Callable[[], None] | None = None,
     ) -> None:
+        if isinstance(layers, Mapping):
+            raise TypeError("arrays by name become weights with Weights.of(arrays)")
         self.layers = tuple(layers)
         self.source = source
         self.net_text = net_text

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.preprocess import PRESETS, ImageOptions, load_image
+from resnet_proto.preprocess import PRESETS, ImageOptions, load_image, read_mean_file, read_npy
+from resnet_proto.schema import encode
 
 SHAPE = (1, 3, 7, 5)  # rows and columns differ
 RNG = np.random.default_rng(0)
@@ -213,7 +214,7 @@ def test_mean_file(photo, tmp_path, mean_shape):
     ("content", "message"),
     [
         (np.zeros((3, 6, 5)), r"the mean is 3x6x5, the net's input is 3x7x5"),
-        (np.array([{}], dtype=object), "not a mean file"),
+        (np.array([{}], dtype=object), "not an .npy file"),
         (None, "no such file"),
     ],
 )
@@ -235,3 +236,32 @@ def test_presets_take_a_photograph(tmp_path, name):
 
     assert x.shape == (1, 3, 224, 224)
     assert abs(x.mean()) < 20 or name == "caffe"
+
+
+def test_mean_of_a_binaryproto(tmp_path):
+    """Caffe's mean images: a BlobProto with the old four sizes."""
+    mean = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
+    message = {"num": 1, "channels": 3, "height": 4, "width": 5, "data": mean.ravel().tolist()}
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(encode("BlobProto", message))
+
+    np.testing.assert_array_equal(read_mean_file(path), mean[None])
+
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ResNetProtoError, match=r"mean\.binaryproto: offset"):
+        read_mean_file(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': ((((( \n", b"PK\x03\x04", b"\x93NUMPY\x09\x00"],
+    ids=["empty", "header", "zip", "version"],
+)
+def test_no_npy(tmp_path, content):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((2, 3)))
+    assert read_npy(path).shape == (2, 3)
+
+    path.write_bytes(content)
+    with pytest.raises(ResNetProtoError, match="not an .npy file of numbers"):
+        read_npy(path)

@@ -122,19 +122,11 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
 
     from resnet_proto.errors import ResNetProtoError
     from resnet_proto.layers import dims
-    from resnet_proto.preprocess import load_image
+    from resnet_proto.preprocess import load_image, read_npy
 
     if path.suffix.lower() != ".npy":
         return np.repeat(load_image(path, shape, image), shape[0], axis=0)
-    try:
-        array: Array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise ResNetProtoError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ResNetProtoError(f"{path}: not an .npy file of numbers: {error}") from None
-    if array.shape != shape or array.dtype.kind not in "fiub":
-        raise ResNetProtoError(
-            f"{path}: {dims(array.shape)} {array.dtype}, input '{name}' needs {dims(shape)} numbers"
-        )
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+    array = read_npy(path)
+    if array.shape != shape:
+        raise ResNetProtoError(f"{path}: {dims(array.shape)}, input '{name}' needs {dims(shape)}")
+    return array

@@ -56,16 +56,18 @@ def read_weights(path: str) -> Weights:
     from resnet_proto.formats import load
 
     context = click.get_current_context()
-    if path != "-":
-        weights = load(path)
-    else:
+    if path == "-":
         claim_stdin()
-        file = context.with_resource(spooled())
+    if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
+        name = "stdin" if path == "-" else path
+        file = context.with_resource(spooled(None if path == "-" else path))
         try:
             weights = load(file)
         except ResNetProtoError as error:
-            raise type(error)(str(error).replace(str(file), "stdin")) from None
-        weights.source = "stdin"
+            raise type(error)(str(error).replace(str(file), name)) from None
+        weights.source = name
+    else:
+        weights = load(path)
     context.call_on_close(weights.close)
     return weights
 
@@ -83,15 +85,19 @@ def claim_stdin() -> None:
 
 
 @contextmanager
-def spooled() -> Iterator[Path]:
-    """What comes from stdin, as a file: weights are read here and there."""
+def spooled(pipe: str | None) -> Iterator[Path]:
+    """What comes from a pipe, or from stdin, as a file: weights are read here and there."""
     import shutil
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
         path = Path(folder, "stdin")
         with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+            if pipe is None:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            else:
+                with Path(pipe).open("rb") as source:
+                    shutil.copyfileobj(source, file)
         yield path
 
 

@@ -89,6 +89,8 @@ class Schedule:
         Raises:
             NetError: no blob has that name, or it lies behind ``until``.
         """
+        if isinstance(outputs, str):
+            raise NetError(f"outputs is '{outputs}'; give a list of names")
         outputs = None if outputs is None else tuple(outputs)
         net = net.upgraded().filtered()
         if until is not None:

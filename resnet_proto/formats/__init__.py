@@ -78,24 +78,25 @@ def save(
         module.write(file, given, net, progress)
         file.flush()
         if verify:
-            with closing(module.read(file.name)) as written:
-                compare(given, written, target)
+            try:
+                with closing(module.read(file.name)) as written:
+                    compare(given, written, target)
+            except FormatError as error:
+                raise FormatError(str(error).replace(str(file.name), str(target))) from None
 
 
 def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     net: Net | None = None,
-    **options: Any,
-) -> Weights:
-    """Write the weights of one file to another; options and errors as in ``save``.
-
-    Returns:
-        The weights of ``target``.
-    """
+    *,
+    to: str | None = None,
+    verify: bool = True,
+    progress: Progress = lambda size: None,
+) -> None:
+    """Write the weights of one file to another; arguments and errors as in ``save``."""
     with closing(load(source)) as weights:
-        save(target, weights, net, **options)
-    return _module(_format_to_write(Path(target), options.get("to"))).read(target)  # type: ignore[no-any-return]
+        save(target, weights, net, to=to, verify=verify, progress=progress)
 
 
 def net_of(weights: Weights) -> Net | None:

@@ -160,6 +160,8 @@ def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                raise FormatError(f"{path} is a device, not a caffemodel; give a file")
             if not stat.S_ISREG(status.st_mode) or status.st_size <= SMALL:
                 return memoryview(file.read()), lambda: None
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -148,7 +148,7 @@ def test_options_go_before_the_preset(files):
     [
         (["--input", "none.npy"], "none.npy: no such file"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
-        (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3 float32, input 'data' needs 2x3x7x5"),
+        (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
         (["--input", "x.npy", "--until", "pool5"], "'pool5'"),
         (["--input", "text.png"], "text.png: not an image"),

@@ -1,6 +1,8 @@
 """The command ``inspect``."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +235,24 @@ def test_a_released_net(half_width):
     assert {v["verdict"] for v in shown["verdicts"]} == {"copied"}
     assert shown["bytes"] == sum(row["bytes"] for row in shown["rows"])
     assert 0.99 < shown["bytes"] / Path(model).stat().st_size < 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("suffix", ["", ".caffemodel"])
+def test_a_pipe(tmp_path, model, suffix):
+    """As in ``inspect <(...)``: it can be read once, from its beginning to its end."""
+    pipe = tmp_path / f"pipe{suffix}"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_bytes, model.read_bytes())
+        result = run(pipe)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == run(model).stdout.replace(str(model), str(pipe))
+
+
+def test_a_device(tmp_path):
+    result = run("/dev/zero")
+
+    assert result.exit_code == 1
+    assert "/dev/zero is a device" in result.stderr

@@ -90,7 +90,8 @@ def test_every_way_round(tmp_path, source, first, second):
 
     convert(source, a, NET)
     convert(a, b, None if first != "caffemodel" else NET)
-    weights = convert(b, back, None if second != "caffemodel" else NET)
+    convert(b, back, None if second != "caffemodel" else NET)
+    weights = load(back)
 
     original = load(source)
     assert facts(load(a)) == facts(original, widened=first == "caffemodel")
@@ -230,7 +231,9 @@ def test_onto_itself(old):
     path, _ = old
     before = facts(load(path))
 
-    assert facts(convert(path, path, NET)) == before
+    convert(path, path, NET)
+
+    assert facts(load(path)) == before
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -277,7 +280,8 @@ def test_released_net_through_every_format(half_width, tmp_path, name):
     save(direct, load(model), net)
 
     convert(model, there, net)
-    weights = convert(there, back)
+    convert(there, back)
+    weights = load(back)
 
     assert back.read_bytes() == direct.read_bytes()
     assert facts(weights) == facts(load(model)) == facts(load(there))
