@@ -10,22 +10,12 @@ from resnet_proto.errors import PrototxtError
 from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.render import render
+from resnet_proto.sniff import EMPTY, PROTOTXT, TEXT, kind
 
 IS_TEXT = re.compile(r"[\n\r{]|:[\s\"']")
 """What a str holds that is prototxt and not the path of one."""
 HEAD = 65536
 """How many bytes of a file tell what it is."""
-SIGNS = {
-    "\udc89HDF": "an HDF5 file",
-    "\x1f\udc8b": "a gzip file; unpack it first",
-    "PK\x03\x04": "a zip archive; unpack it first",
-    "version https://git-lfs": "a Git LFS pointer; `git lfs pull` fetches the file itself",
-    "\udcff\udcfe": "UTF-16 text; save it as UTF-8",
-    "<!doctype": "an HTML page (a failed download?)",
-    "<html": "an HTML page (a failed download?)",
-    "<?xml": "an XML file",
-}
-"""What other files begin with, in small letters where it is text."""
 
 
 def read_prototxt(
@@ -105,12 +95,15 @@ def refuse_other(head: str, source: str) -> None:
     Raises:
         PrototxtError: nothing that begins so is prototxt.
     """
-    start = head[:100].lstrip(" \t\r\n").lower()
-    what = next((what for sign, what in SIGNS.items() if start.startswith(sign.lower())), "")
-    if not what and "\0" in head:
-        what = "a binary file (a caffemodel?)"
-    if what:
-        raise PrototxtError(f"{source}: this is no prototxt but {what}")
+    try:
+        found = kind(head.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:  # a str that was no file
+        found = None
+    if found and found[0] not in (EMPTY, PROTOTXT, TEXT):
+        what, advice = found
+        raise PrototxtError(f"{source} is {what}, not a prototxt; {advice}")
+    if "\0" in head:
+        raise PrototxtError(f"{source} is a binary file (a caffemodel?), not a prototxt")
 
 
 def to_prototxt(net: Net, *, templates: str | os.PathLike[str] | None = None) -> str:

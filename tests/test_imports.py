@@ -16,6 +16,7 @@ ORDER = [
     "words",
     "errors",
     "files",
+    "sniff",
     "layers",
     "schema",
     "spec",

@@ -263,5 +263,5 @@ def test_no_npy(tmp_path, content):
     assert read_npy(path).shape == (2, 3)
 
     path.write_bytes(content)
-    with pytest.raises(ResNetProtoError, match="not an .npy file of numbers"):
+    with pytest.raises(ResNetProtoError, match=r"not an \.npy file of numbers"):
         read_npy(path)

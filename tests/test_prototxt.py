@@ -185,16 +185,16 @@ HTML = "\n<!DOCTYPE html>\n<html></html>\n"
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"\x89HDF\r\n\x1a\n\0\0", "no prototxt but an HDF5 file"),
-        (b"\x1f\x8b\x08\0", "no prototxt but a gzip file; unpack it first"),
-        (b"PK\x03\x04\x14\0", "no prototxt but a zip archive"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer; `git lfs pull`"),
-        (HTML.encode(), "no prototxt but an HTML page"),
+        (b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file, not a prototxt"),
+        (b"\x1f\x8b\x08\0", "a gzip file, not a prototxt; unpack it first"),
+        (b"PK\x03\x04\x14\0", "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer, .* git lfs pull"),
+        (HTML.encode(), r"a web page \(HTML\)"),
         (b"\x0a\x05LeNet\xa2\x06\x10\x0a\x04data\0\0\x80?", r"binary file \(a caffemodel\?\)"),
         (b"", "this is empty"),
         (b"# nothing\n", "this is empty"),
         (b'\xef\xbb\xbfname: "n"', "byte order mark; save the file as UTF-8 without it"),
-        (b'\xff\xfen\0a\0m\0e\0:\0 \0"\0"\0', "UTF-16 text; save it as UTF-8"),
+        (b'\xff\xfen\0a\0m\0e\0:\0 \0"\0"\0', "UTF-16 text, .* save it as UTF-8"),
         (b"layers { type: RELU }", "an old net .*upgrade_net_proto_text"),
         (b'layers { layer { name: "c" type: "conv" } }', "an old net"),
     ],
@@ -203,7 +203,7 @@ def test_other_files(tmp_path, data, problem):
     path = tmp_path / "net.prototxt"
     path.write_bytes(data)
 
-    with pytest.raises(PrototxtError, match=rf"^\S*net.prototxt:.*{problem}"):
+    with pytest.raises(PrototxtError, match=rf"^\S*net.prototxt.*{problem}"):
         read_prototxt(path)
     if data and b"\n<" not in data and b"\xef" not in data:
         path.write_bytes(b'name: "n" # ' + data.replace(b"\0", b"").replace(b"\n", b""))
@@ -211,7 +211,7 @@ def test_other_files(tmp_path, data, problem):
 
 
 def test_other_text():
-    with pytest.raises(PrototxtError, match="<text>: this is no prototxt but an HTML page"):
+    with pytest.raises(PrototxtError, match="<text> is a web page"):
         read_prototxt(HTML)
     with pytest.raises(PrototxtError, match="<stdin>: this is empty"):
         parse_net("", source="<stdin>")

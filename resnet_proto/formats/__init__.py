@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic
-from resnet_proto.formats.sniff import HEAD, format_of
+from resnet_proto.sniff import HEAD, format_of
 from resnet_proto.weights import Weights, fitted, same_values
 
 if TYPE_CHECKING:

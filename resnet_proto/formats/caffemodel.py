@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from resnet_proto.errors import FormatError, WeightsError
-from resnet_proto.formats.sniff import HEAD, refuse
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
+from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import (
     PART,
     Blob,

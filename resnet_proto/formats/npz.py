@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
-from resnet_proto.formats.sniff import HEAD, refuse
 from resnet_proto.layers import Shape, count
+from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
 
 if TYPE_CHECKING:

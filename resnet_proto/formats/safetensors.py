@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
-from resnet_proto.formats.sniff import HEAD, refuse
 from resnet_proto.layers import Shape, count, dims
+from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
 
 if TYPE_CHECKING:
