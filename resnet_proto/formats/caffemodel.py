@@ -42,6 +42,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 WIRE_NAMES = {VARINT: "a varint", FIXED64: "8 bytes", BYTES: "a length", FIXED32: "4 bytes"}
 MAX_PIECES = 4096
 """A blob in more pieces than this was made to do harm; protobuf writes one."""
+MAX_ITEMS = 1 << 17
+"""Layers and blobs of a file; a net of 1,202 layers has some 16,000."""
 SMALL = 1 << 20
 """Files up to this size are read and not mapped: if one is cut meanwhile, nothing crashes."""
 MADV_POPULATE_READ = 22  # madvise(2); Python has no name for it
@@ -186,6 +188,7 @@ class Walk:
     where: str = ""
     seen: dict[str, int] = field(default_factory=dict)
     shapes: dict[bytes, Shape] = field(default_factory=dict)
+    n_items: int = 0
 
     def error(self, offset: int, message: str) -> FormatError:
         """What is wrong at an offset."""
@@ -306,6 +309,9 @@ class Walk:
                 )
             at = end
         self.where = f"layer '{name}', "
+        self.n_items += 1 + len(blobs)
+        if self.n_items > MAX_ITEMS:
+            raise self.error(at, f"more than {MAX_ITEMS:,} layers and blobs")
         self.seen[name] = nth = self.seen.get(name, 0) + 1
         label = name if nth == 1 else f"{name}#{nth}"
         names = blob_names(type, min(n_bottoms, 2), len(blobs)) if blobs else ()

@@ -771,3 +771,16 @@ def test_random_sizes_of_pieces(one, seed):
         at += size
 
     assert one(shape(20, 30), *parts).array().ravel().tolist() == values
+
+
+@pytest.mark.parametrize("content", [field(100, b""), field(100, field(7, b"") * 2)])
+def test_more_layers_and_blobs_than_any_net_has(path, content, monkeypatch):
+    """A few bytes each in the file, hundreds in memory."""
+    monkeypatch.setattr("resnet_proto.formats.caffemodel.MAX_ITEMS", 300)
+    many, items = content * 100, 100 if content == field(100, b"") else 300
+    path.write_bytes(many)
+    assert len(load(path).layers) + len(load(path).blobs) <= items
+
+    path.write_bytes(many * 4)
+    with pytest.raises(FormatError, match="more than 300 layers and blobs"):
+        load(path)
