@@ -9,12 +9,13 @@ Field numbers are those of caffe.proto.
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -138,11 +139,24 @@ def read(path: str | os.PathLike[str]) -> Weights:
     buffer, close = mapped(Path(path))
     try:
         refuse(source, bytes(buffer[:HEAD]), "a caffemodel")
-        layers = Walk(buffer, source).layers()
+        with no_collection():
+            layers = Walk(buffer, source).layers()
     except BaseException:
         close()
         raise
     return Weights(layers, source, close=close)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection: a walk makes thousands of small objects, and no cycle among them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_binaryproto(path: str | os.PathLike[str]) -> Array:
