@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
+DATA, SHAPE = 0x2A, 0x3A  # tags of BlobProto.data (packed) and .shape
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 WIRE_NAMES = {VARINT: "a varint", FIXED64: "8 bytes", BYTES: "a length", FIXED32: "4 bytes"}
 MAX_PIECES = 4096
@@ -195,19 +196,20 @@ def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:
 
 @dataclass(slots=True)
 class Walk:
-    """One pass over the wire format. ``where`` says in messages which layer it is in."""
+    """One pass over the wire format. ``where`` is the layer's number, then its name, or empty."""
 
     buffer: memoryview
     source: str
-    where: str = ""
+    where: int | str = ""
     seen: dict[str, int] = field(default_factory=dict)
     shapes: dict[bytes, Shape] = field(default_factory=dict)
     n_items: int = 0
 
     def error(self, offset: int, message: str) -> FormatError:
         """What is wrong at an offset."""
+        where = "" if self.where == "" else f"layer {self.where!r}, "
         return FormatError(
-            f"{self.source}: {self.where}offset {offset:,}: {message}; "
+            f"{self.source}: {where}offset {offset:,}: {message}; "
             "the file is damaged or no caffemodel: get it again"
         )
 
@@ -280,7 +282,7 @@ class Walk:
                 if generation not in (0, number):
                     raise self.error(at, "a file has either `layer` or `layers`, this one has both")
                 generation = number
-                self.where = f"layer {len(layers) + 1}, "
+                self.where = len(layers) + 1
                 layers.append(self.layer(start, end, LAYERS[number]))
                 self.where = ""
             at = end
@@ -322,7 +324,7 @@ class Walk:
                     at, "a layer of 2013 (V0); Caffe's upgrade_net_proto_binary makes it readable"
                 )
             at = end
-        self.where = f"layer '{name}', "
+        self.where = name or self.where
         self.n_items += 1 + len(blobs)
         if self.n_items > MAX_ITEMS:
             raise self.error(at, f"more than {MAX_ITEMS:,} layers and blobs")
@@ -334,7 +336,8 @@ class Walk:
             name,
             type,
             tuple(
-                self.blob(*span, (label, name, type, blob))
+                self.usual(*span, (label, name, type, blob))
+                or self.blob(*span, (label, name, type, blob))
                 for span, blob in zip(blobs, names, strict=True)
             ),
         )
@@ -342,6 +345,37 @@ class Walk:
     def text(self, start: int, stop: int) -> str:
         """A string; bytes that are no UTF-8 are kept."""
         return str(self.buffer[start:stop], "utf-8", "surrogateescape")
+
+    def usual(self, at: int, stop: int, names: tuple[str, str, str, str]) -> Blob | None:
+        """The blob, if it is one of packed floats and a shape, in either order; else None.
+
+        Caffe and protobuf write no other. ``blob`` reads all, and takes twice the time.
+        """
+        buffer = self.buffer
+        if stop - at < 6:
+            return None
+        if buffer[at] == SHAPE:
+            shape_start, shape_stop = at + 2, at + 2 + buffer[at + 1]
+            if shape_stop + 1 >= stop or buffer[shape_stop] != DATA:
+                return None
+            size, start = self.varint(shape_stop + 1, stop)
+            whole = start + size == stop
+        elif buffer[at] == DATA:
+            size, start = self.varint(at + 1, stop)
+            end = start + size
+            if end + 2 > stop or buffer[end] != SHAPE:
+                return None
+            shape_start, shape_stop = end + 2, end + 2 + buffer[end + 1]
+            whole = shape_stop == stop
+        else:
+            return None
+        if not whole or shape_stop - shape_start > 0x7F:
+            return None
+        shape = self.shape(shape_start, shape_stop)
+        if not size or size != 4 * count(shape) or not possible(shape):
+            return None
+        data = Pieces(buffer, (Piece(start, start + size),), "float32")
+        return Blob(*names, shape, "float32", size, data)
 
     def blob(self, at: int, stop: int, names: tuple[str, str, str, str]) -> Blob:
         """One BlobProto: its shape, and where its values are."""

@@ -17,7 +17,7 @@ from wire import field, layer, layers, legacy, packed, shape, unpacked, varint
 from resnet_proto import schema
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats import load, save
-from resnet_proto.formats.caffemodel import MAX_PIECES, V1_TYPES, read_binaryproto
+from resnet_proto.formats.caffemodel import MAX_PIECES, V1_TYPES, read, read_binaryproto
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -784,3 +784,32 @@ def test_more_layers_and_blobs_than_any_net_has(path, content, monkeypatch):
     path.write_bytes(many * 4)
     with pytest.raises(FormatError, match="more than 300 layers and blobs"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        shape(2, 3) + DATA,
+        DATA + shape(2, 3),
+        shape(6) + DATA,
+        shape(1, 1, 1, 1) + packed(5, 7),
+        shape(2, 0) + packed(5),
+        shape(7) + DATA,
+        DATA[:-1] + shape(6),
+    ],
+)
+def test_the_usual_blob_is_read_as_any_other(path, monkeypatch, blob):
+    """``usual`` is a shorter way to what ``blob`` says, never to something else."""
+
+    def said():
+        try:
+            found = read(path).blobs["fc.weight"]
+        except FormatError as error:
+            return str(error)
+        return found._replace(data=None), found.array().tobytes()
+
+    path.write_bytes(layer("fc", "InnerProduct", blob))
+    short = said()
+    monkeypatch.setattr("resnet_proto.formats.caffemodel.Walk.usual", lambda *_: None)
+
+    assert said() == short
