@@ -49,6 +49,11 @@ REFUSED = {
         layer("c", "Convolution", rest="param {} " + NO_BIAS),
         r"layer 'c' \(Convolution\): has 2 param for 1 blobs",
     ),
+    "a rate for the statistics of BatchNorm": (
+        layer("b", "BatchNorm", rest="param { lr_mult: 0 } param {}"),
+        layer("b", "BatchNorm", rest="param { lr_mult: 0 } param {} param { lr_mult: 3 }"),
+        r"layer 'b' \(BatchNorm\): its statistics are measured, not learned: give",
+    ),
     "propagate_down for some bottoms": (
         layer("s", "Eltwise", "data data", rest="propagate_down: true"),
         layer("s", "Eltwise", "data data", rest="propagate_down: true propagate_down: false"),

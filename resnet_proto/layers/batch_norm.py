@@ -41,6 +41,13 @@ class BatchNorm(Layer):
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         if len(bottoms[0]) < 2:
             raise ShapeError("needs a bottom with a channel axis; a 1-D one aborts Caffe when run")
+        params = self.fields.get("param", ())
+        # Three are set to rate 0 by upgrade_proto.cpp, UpgradeNetBatchNorm.
+        if len(params) < 3 and any(param.get("lr_mult", 1) for param in params):
+            raise ShapeError(
+                "its statistics are measured, not learned: give three param with lr_mult: 0, "
+                "or none"
+            )
         return [bottoms[0]]
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
