@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready-for-make
+KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
+	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
 .PHONY: demo test lint bench generated schema oracles clean
@@ -23,7 +25,8 @@ bench: $(READY) oracles  ## tables of times; asserts nothing
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 generated: $(READY)  ## the checked-in nets, through the command line
-	@for depth in 18 34 50 101 152; do $(BIN)/resnet-proto gen --depth $$depth --force; done
+	@for preset in $(KEPT); do $(BIN)/resnet-proto gen --preset $$preset --force || exit 1; done
+	@$(BIN)/python tests/pin_presets.py > tests/presets.sha256
 
 schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from resnet_proto.formats import convert, load, save
     from resnet_proto.layers import Layer
     from resnet_proto.net import Net
+    from resnet_proto.presets import PRESETS
     from resnet_proto.prototxt import read_prototxt, to_prototxt
     from resnet_proto.report.summary import Summary, summarize
-    from resnet_proto.spec import PRESETS, ResNetSpec
+    from resnet_proto.spec import ResNetSpec
     from resnet_proto.weights import Weights, random_weights
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 HOMES = {
-    "PRESETS": "spec",
+    "PRESETS": "presets",
     "Layer": "layers",
     "Net": "net",
     "Plan": "engine.planned",

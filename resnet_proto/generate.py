@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,28 +11,75 @@ from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.prototxt import to_prototxt
+from resnet_proto.recipe import Training
+from resnet_proto.render import render
 from resnet_proto.spec import ResNetSpec
+from resnet_proto.training import solvers, to_train_val
 
-FILES = {"deploy": "deploy.prototxt"}
+FILES = {
+    "deploy": "deploy.prototxt",
+    "train_val": "train_val.prototxt",
+    "solver": "solver.prototxt",
+    "solver_warmup": "solver_warmup.prototxt",
+    "train": "train.sh",
+}
 """What ``--only`` calls a file -> its name."""
 
 
 def generate(
     spec: ResNetSpec, *, templates: str | os.PathLike[str] | None = None
 ) -> dict[str, str]:
-    """The text of each file of a net, by file name.
+    """The text of each file of a net, by file name; ``solver_warmup`` only where there is one.
 
     Args:
         spec: the net.
         templates: a folder of templates that go before the project's own.
+
+    Raises:
+        ResNetProtoError: the spec's fields contradict each other.
     """
-    return {FILES["deploy"]: to_prototxt(deploy_net(spec), templates=templates)}
+    net = deploy_net(spec)
+    texts = {
+        FILES["deploy"]: to_prototxt(net, templates=templates),
+        FILES["train_val"]: to_prototxt(to_train_val(net, spec.training), templates=templates),
+    }
+    return texts | launch_files(spec.name, spec.training, templates=templates)
+
+
+def launch_files(
+    name: str, training: Training, *, templates: str | os.PathLike[str] | None = None
+) -> dict[str, str]:
+    """The solvers and the script that starts them, by file name."""
+    prefix = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower() or "net"
+    found = solvers(training, f"snapshots/{prefix}")
+    texts = {
+        file: render("solver.prototxt.j2", templates=templates, solver=solver)
+        for file, solver in found.items()
+    }
+    weights = f" --weights '{training.weights}'" if training.weights else ""
+    if training.weights.count("'"):
+        raise ResNetProtoError(f"weights: a file's name cannot have a quote: {training.weights}")
+    texts[FILES["train"]] = render(
+        "train.sh.j2",
+        templates=templates,
+        name=" ".join(name.split()),
+        prefix=prefix,
+        training=training,
+        warm_up=FILES["solver_warmup"] in found,
+        weights=weights,
+    )
+    return texts
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a text; those of a name that is no UTF-8 are kept as they were given."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def write_files(
     texts: Mapping[str, str], folder: str | os.PathLike[str], *, force: bool = False
 ) -> dict[Path, str]:
-    """Write files into a folder, each as a whole or not at all.
+    """Write files into a folder, each as a whole or not at all; scripts can be executed.
 
     Args:
         texts: file name -> content.
@@ -48,20 +96,22 @@ def write_files(
     for name, text in texts.items():
         path = Path(folder) / name
         try:
-            same = path.read_bytes() == text.encode()
-        except FileNotFoundError:
-            done[path] = "written"
-            continue
+            if not path.exists():
+                done[path] = "written"
+                continue
+            same = path.is_file() and path.read_bytes() == encoded(text)
         except OSError as error:
             raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
         if not same and not force:
             raise ResNetProtoError(
-                f"{path} exists with other content; "
-                "--force overwrites it, --out DIR writes elsewhere"
+                f"{path} exists with other content; --force overwrites it, "
+                "--out DIR or another --name writes elsewhere"
             )
         done[path] = "unchanged" if same else "written"
     for path, state in done.items():
         if state == "written":
             with atomic(path) as file:
-                file.write(texts[path.name].encode())
+                file.write(encoded(texts[path.name]))
+            if path.suffix == ".sh":
+                path.chmod(path.stat().st_mode | 0o111)
     return done

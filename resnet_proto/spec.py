@@ -1,100 +1,288 @@
-"""What a residual net is, as data: the presets, and any net of their kind.
+"""What a residual net is, as data.
 
-depth or stages -> ResNetSpec -> (build) -> Net
+TOML or preset -> ResNetSpec -> (build) -> Net
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 from resnet_proto.errors import ResNetProtoError
-
-UnitType = Literal["basic", "bottleneck"]
+from resnet_proto.recipe import Training
+from resnet_proto.settings import check, setting
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-CONVOLUTIONS = {"basic": 2, "bottleneck": 3}
+CONVOLUTIONS = {"basic": 2, "bottleneck": 3, "fully-connected": 2}
 """Layers with weights on the main path of a unit, as the paper counts depth."""
-EXPANSION = {"basic": 1, "bottleneck": 4}
-"""Channels that leave a unit, as a multiple of the width within it."""
-
-
+EXPANSION = {"basic": 1, "bottleneck": 4, "fully-connected": 1}
+"""Channels that leave a unit, as a multiple of the stage's width."""
 MAX_UNITS = 10_000
 """Ten times the deepest net that was trained; a net's text then has some 10 MB."""
+MAX_SIZE = 1 << 24
+"""The most of any size: what a number of channels may be before its product overflows."""
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class ResNetSpec:
-    """A residual net for ImageNet: paper, table 1 and figure 5.
+class Names:
+    """Patterns for the names of layers. A layer that is not in place gives its name to its top.
 
-    Args:
-        name: the net's name in its prototxt.
-        stages: how many units each stage has; the first one is Caffe's ``res2``.
-        unit: two 3x3 convolutions, or 1x1, 3x3 and 1x1.
-        width: channels of the first stage's 3x3 convolutions; each stage doubles them.
-        classes: how many the classifier tells apart.
-        stem_width: channels of the first convolution.
-        conv1_bias: the released ResNet-50 has a bias in conv1, the others do not.
-        numbered_stages: stages (2 is the first) whose units are named a, b1, b2 ... and not
-            a, b, c ...; the released 101 and 152 name stages 3 and 4 so. A stage of more
-            than 26 units always does.
-        project_first_stage: a projection in the first stage even where the shape stays.
+    The defaults are those of the released nets (github KaimingHe/deep-residual-networks).
     """
 
-    name: str
-    stages: tuple[int, ...]
-    unit: UnitType
-    width: int = 64
-    classes: int = 1000
-    stem_width: int = 64
-    conv1_bias: bool = False
-    numbered_stages: tuple[int, ...] = ()
-    project_first_stage: bool = False
+    unit: str = setting(
+        "{stage}{letter}",
+        "a unit; {stage} from 2, {stage0} from 0; {letter}: a, b; {block} from 1, {block0} from 0",
+    )
+    numbered_stages: tuple[int, ...] = setting(
+        (), "stages (2 is the first) whose {letter} is a, b1, b2 and so on", least=2
+    )
+    place: str = setting(
+        "{unit}_branch2{part}", "a place on the main path; {part}: a, b, c; {number} from 1"
+    )
+    projection: str = setting("{unit}_branch1", "the place of the projection shortcut")
+    convolution: str = setting("res{place}", "the layers of a place")
+    batch_norm: str = setting("bn{place}", "its BatchNorm")
+    scale: str = setting("scale{place}", "its Scale")
+    relu: str = setting("res{place}_relu", "its ReLU")
+    sum: str = setting("res{unit}", "the Eltwise that ends a unit")
+    sum_relu: str = setting("res{unit}_relu", "the ReLU after it")
+    other: str = setting("res{unit}_{role}", "any other layer of a unit; {role}: gate, squeeze ...")
+    stem_convolution: str = setting("conv{part}", "the stem; {part}: 1, or 1a, 1b, 1c of three")
+    stem_batch_norm: str = setting("bn_conv{part}", "its BatchNorm")
+    stem_scale: str = setting("scale_conv{part}", "its Scale")
+    stem_relu: str = setting("conv{part}_relu", "its ReLU")
+    stem_pool: str = setting("pool1", "the pooling after the stem")
+    last: str = setting("{role}_last", "what ends a pre-activation net; {role}: bn, scale, relu")
+    pool: str = setting("pool{stage}", "the last pooling")
+    classifier: str = setting("fc{classes}", "the classifier")
+    probabilities: str = setting("prob", "the softmax")
+
+    KNOWN: ClassVar[Mapping[str, str]] = {
+        "unit": "stage stage0 letter block block0",
+        "place": "unit part number",
+        "projection": "unit",
+        **dict.fromkeys(("convolution", "batch_norm", "scale", "relu"), "place unit"),
+        **dict.fromkeys(("sum", "sum_relu"), "unit"),
+        "other": "unit role",
+        **dict.fromkeys(("stem_convolution", "stem_batch_norm", "stem_scale", "stem_relu"), "part"),
+        "last": "role",
+        "pool": "stage",
+        "classifier": "classes",
+    }
+    """The placeholders of each pattern."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        if not self.stages or min(self.stages) < 1:
-            raise ResNetProtoError(
-                f"stages are {self.stages}; each needs at least one unit, as in 3,4,6,3"
-            )
-        if sum(self.stages) > MAX_UNITS:
-            raise ResNetProtoError(
-                f"the stages have {sum(self.stages):,} units; {MAX_UNITS:,} are the most"
-            )
-        if self.unit not in CONVOLUTIONS:
-            raise ResNetProtoError(f"unit is '{self.unit}'; known: {', '.join(CONVOLUTIONS)}")
-        for field in ("width", "classes", "stem_width"):
-            if getattr(self, field) < 1:
-                raise ResNetProtoError(f"{field} is {getattr(self, field)}; at least 1 is needed")
+        check(self)
+        for about in fields(self):
+            pattern = getattr(self, about.name)
+            known = self.KNOWN.get(about.name, "").split()
+            for name in PLACEHOLDER.findall(pattern) if isinstance(pattern, str) else ():
+                if name not in known:
+                    raise ResNetProtoError(
+                        f"names.{about.name} is '{pattern[:80]}', which has {{{name}}}; "
+                        f"known there: {', '.join(f'{{{k}}}' for k in known) or 'none'}"
+                    )
 
-    @property
-    def depth(self) -> int:
-        """Layers with weights as the paper counts them: no projections."""
-        return depth(self.stages, self.unit)
+    def of(self, pattern: str, **values: Any) -> str:
+        """The name that a pattern gives: ``of("sum", unit="2a")``."""
+        text: str = getattr(self, pattern)
+        return PLACEHOLDER.sub(lambda match: str(values[match[1]]), text)
 
-    def unit_name(self, stage: int, index: int) -> str:
-        """What the released nets call a unit: ``2a``, ``4b22``.
+    def of_unit(self, stage: int, index: int, units: int) -> str:
+        """What a unit is called within other names: ``2a``, ``4b22``.
 
         Args:
             stage: 2 is the first.
             index: 0 is the first unit of the stage.
+            units: how many the stage has; more than 26 are numbered.
         """
-        numbered = stage in self.numbered_stages or self.stages[stage - 2] > len(LETTERS)
-        if numbered and index > 0:
-            return f"{stage}b{index}"
-        return f"{stage}{LETTERS[index]}"
+        numbered = stage in self.numbered_stages or units > len(LETTERS)
+        letter = f"b{index}" if numbered and index else LETTERS[index]
+        return self.of(
+            "unit", stage=stage, stage0=stage - 2, letter=letter, block=index + 1, block0=index
+        )
 
 
-def depth(stages: tuple[int, ...], unit: UnitType) -> int:
-    """conv1, the convolutions of the units, and the classifier."""
-    return CONVOLUTIONS[unit] * sum(stages) + 2
+@dataclass(frozen=True)
+class ResNetSpec:
+    """A residual net (arXiv 1512.03385), or one of those that came of it."""
+
+    name: str = setting("", "the net's name in its prototxt")
+    stages: tuple[int, ...] = setting((3, 4, 6, 3), "units of each stage", least=1, most=MAX_UNITS)
+    unit: str = setting("basic", "what a unit is made of", one_of=tuple(CONVOLUTIONS))
+    order: str = setting(
+        "original",
+        "BatchNorm and ReLU behind each convolution, or before it (arXiv 1603.05027)",
+        one_of=("original", "pre-activation"),
+    )
+    shortcut: str = setting(
+        "B",
+        "zero padding, projection where shapes change, everywhere, averaged first, or plain",
+        one_of=("A", "B", "C", "D", "none"),
+    )
+    highway: bool = setting(False, "y = H(x) T(x) + x (1 - T(x)) with a gate T, not a sum")
+    gate_bias: float = setting(-1.0, "the bias that a highway's gates begin with", most=0)
+    project_first_stage: bool = setting(
+        False, "a projection in the first stage even where the shape stays"
+    )
+    stride_in: str = setting(
+        "first", "the convolution of a unit that has its stride", one_of=("first", "3x3")
+    )
+    stem: str = setting(
+        "7x7",
+        "the first convolution: 7x7 of stride 2, 3x3 (CIFAR), three 3x3 (deep)",
+        one_of=("7x7", "3x3", "deep", "none"),
+    )
+    stem_width: int = setting(64, "channels of the stem", least=1, most=MAX_SIZE)
+    pool: str = setting(
+        "ceil",
+        "the pooling after the stem: 3x3 of stride 2, rounded up, or padded and rounded down",
+        one_of=("ceil", "padded", "none"),
+    )
+    head: str = setting(
+        "fixed", "average over a map of the size that the input has", one_of=("fixed", "global")
+    )
+    input_channels: int = setting(3, "channels of an image", least=1, most=MAX_SIZE)
+    input_size: int = setting(224, "rows and columns of an image", least=1, most=MAX_SIZE)
+    classes: int = setting(1000, "how many the classifier tells apart", least=1, most=MAX_SIZE)
+    width: tuple[int, ...] = setting(
+        (64,),
+        "channels of each stage's 3x3; the last given doubles from stage to stage",
+        least=1,
+        most=MAX_SIZE,
+    )
+    width_multiplier: float = setting(1.0, "times the width of every stage", least=0, most=1000)
+    cardinality: int = setting(1, "groups of the 3x3 (ResNeXt)", least=1, most=MAX_SIZE)
+    base_width: int = setting(
+        64, "channels of a group where the width is 64 (ResNeXt, wide)", least=1, most=MAX_SIZE
+    )
+    dropout: float = setting(0.0, "ratio of dropout within a unit (wide nets)", least=0, most=0.99)
+    squeeze: int = setting(
+        0, "squeeze and excitation: by how much it reduces; 0 for none", least=0, most=MAX_SIZE
+    )
+    output_stride: int = setting(
+        0, "where strides end and dilation begins; 0 for never", one_of=(0, 8, 16, 32)
+    )
+    conv_bias: bool = setting(False, "a bias in every convolution")
+    conv1_bias: bool = setting(False, "a bias in the stem, as in the released ResNet-50")
+    eps: float = setting(1e-5, "BatchNorm's", least=0, most=1)
+    moving_average_fraction: float = setting(0.999, "BatchNorm's", least=0, most=1)
+    in_place: bool = setting(True, "BatchNorm, Scale and ReLU overwrite their bottoms")
+    dialect: str = setting(
+        "mainline", "whose Caffe: NVIDIA's BatchNorm scales too", one_of=("mainline", "nvidia")
+    )
+    names: Names = setting(Names, "patterns for the names of layers")
+    training: Training = setting(Training, "how it is trained")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.name:
+            object.__setattr__(self, "name", f"ResNet-{self.depth}")
+        if not self.stages:
+            raise ResNetProtoError("stages are none; give the units of each, as in 3,4,6,3")
+        if sum(self.stages) > MAX_UNITS:
+            raise ResNetProtoError(
+                f"the stages have {sum(self.stages):,} units; {MAX_UNITS:,} are the most"
+            )
+        if not 0 < len(self.width) <= len(self.stages):
+            raise ResNetProtoError(
+                f"width has {len(self.width)} values for {len(self.stages)} stages; "
+                "one for each, or fewer: the last doubles from stage to stage"
+            )
+        messages = [message for wrong, message in contradictions(self) if wrong]
+        if messages:
+            raise ResNetProtoError("; ".join(messages))
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights as the paper counts them: no projections, gates or squeezes."""
+        return depth(self.stages, self.unit, self.stem)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each stage, multiplied."""
+        given = [*self.width]
+        while len(given) < len(self.stages):
+            given.append(2 * given[-1])
+        return tuple(round(width * self.width_multiplier) for width in given)
 
 
-PRESETS = {
-    "resnet-18": ResNetSpec("ResNet-18", (2, 2, 2, 2), "basic"),
-    "resnet-34": ResNetSpec("ResNet-34", (3, 4, 6, 3), "basic"),
-    "resnet-50": ResNetSpec("ResNet-50", (3, 4, 6, 3), "bottleneck", conv1_bias=True),
-    "resnet-101": ResNetSpec("ResNet-101", (3, 4, 23, 3), "bottleneck", numbered_stages=(3, 4)),
-    "resnet-152": ResNetSpec("ResNet-152", (3, 8, 36, 3), "bottleneck", numbered_stages=(3, 4)),
-}
-"""The nets of the paper's table 1; 50, 101, 152 with the released files' irregularities."""
+def depth(stages: tuple[int, ...], unit: str, stem: str = "7x7") -> int:
+    """The stem, the convolutions of the units, and the classifier."""
+    return CONVOLUTIONS[unit] * sum(stages) + 1 + (stem != "none")
+
+
+def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
+    """Each pair of fields that do not go together: whether the spec has it, and what to say."""
+    connected, plain = spec.unit == "fully-connected", spec.shortcut == "none"
+    images = {
+        "stem": (spec.stem, "none"),
+        "pool": (spec.pool, "none"),
+        "order": (spec.order, "original"),
+        "highway": (spec.highway, False),
+        "squeeze": (spec.squeeze, 0),
+        "output_stride": (spec.output_stride, 0),
+        "stride_in": (spec.stride_in, "first"),
+        "conv_bias": (spec.conv_bias, False),
+        "conv1_bias": (spec.conv1_bias, False),
+    }
+    return [
+        *(
+            (
+                connected and value != wanted,
+                f"unit fully-connected goes with {field} {str(wanted).lower()}, not "
+                f"{str(value).lower()}",
+            )
+            for field, (value, wanted) in images.items()
+        ),
+        (
+            connected and spec.shortcut not in ("B", "C", "none"),
+            f"shortcut is {spec.shortcut}; fully-connected units go with B, C and none",
+        ),
+        (
+            not connected and spec.stem == "none",
+            "stem is none, which goes with unit fully-connected only",
+        ),
+        (
+            spec.unit != "bottleneck" and (spec.cardinality, spec.base_width) != (1, 64),
+            f"cardinality {spec.cardinality} and base_width {spec.base_width} go with unit "
+            f"bottleneck; unit is {spec.unit}. Widen others by width_multiplier",
+        ),
+        (
+            spec.unit != "bottleneck" and spec.stride_in == "3x3" and not connected,
+            "stride_in 3x3 goes with unit bottleneck; in a basic unit the first convolution is 3x3",
+        ),
+        (
+            plain and spec.highway,
+            "highway goes with a shortcut (A, B, C or D); shortcut is none",
+        ),
+        (
+            plain and spec.project_first_stage,
+            "project_first_stage goes with a shortcut; shortcut is none",
+        ),
+        (
+            spec.highway and spec.order != "original",
+            "highway goes with order original; order is pre-activation",
+        ),
+        (
+            spec.shortcut == "A" and spec.project_first_stage,
+            "shortcut A projects nowhere; leave project_first_stage out, or take B",
+        ),
+        (
+            min(spec.widths) < 1,
+            f"width_multiplier {spec.width_multiplier:g} leaves a stage of {spec.widths} channels",
+        ),
+    ]  # fmt: skip
+
+
+def for_finetuning(spec: ResNetSpec) -> ResNetSpec:
+    """The spec with a classifier of another name than any released one's, so that Caffe does not
+    copy weights into it.
+    """
+    pattern = spec.names.classifier
+    names = replace(spec.names, classifier=f"{pattern}_finetune")
+    return replace(spec, names=names, training=replace(spec.training, finetune=True))

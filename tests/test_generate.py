@@ -1,5 +1,6 @@
 """Files of a net, and the checked-in ``generated/``."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,30 +9,58 @@ import pytest
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.generate import generate, write_files
-from resnet_proto.spec import PRESETS
+from resnet_proto.presets import PRESETS
+from pin_presets import digest
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ROOT / "generated"
 
 
+def kept():
+    """The presets whose files are checked in: as the Makefile has them."""
+    (words,) = re.findall(r"^KEPT := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.M)
+    return words.replace("\\\n", " ").split()
+
+
 def test_generated_is_up_to_date(tmp_path):
     """Each file is what the command line writes, and there is none too many."""
-    for spec in PRESETS.values():
+    for name in kept():
         subprocess.run(
             [sys.executable, "-c", "from resnet_proto.cli import main; main()",
-             "gen", "--depth", str(spec.depth)],
+             "gen", "--preset", name],
             cwd=tmp_path, check=True, capture_output=True,
         )  # fmt: skip
-    fresh = {p.relative_to(tmp_path / "generated"): p.read_text() for p in files(tmp_path)}
+    fresh = {p.relative_to(tmp_path / "generated"): content(p) for p in files(tmp_path)}
 
-    kept = {p.relative_to(GENERATED): p.read_text() for p in files(GENERATED)}
+    there = {p.relative_to(GENERATED): content(p) for p in files(GENERATED)}
 
     stale = sorted(
-        str(name) for name in fresh.keys() | kept.keys() if fresh.get(name) != kept.get(name)
+        str(name) for name in fresh.keys() | there.keys() if fresh.get(name) != there.get(name)
     )
     assert not stale, (
         f"generated/ is out of date or has a file too many: {stale}; run `make generated`"
     )
+    assert len(there) == 4 * len(kept()) + 1  # one has a warm-up
+
+
+def content(path):
+    """The bytes of a file, and whether it can be executed."""
+    return path.read_bytes(), bool(path.stat().st_mode & 0o100)
+
+
+def pinned():
+    lines = (ROOT / "tests" / "presets.sha256").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def test_every_preset_is_pinned():
+    assert pinned().keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_unchanged(name):
+    """That its files are right is shown elsewhere: by counts, and by the real Caffe."""
+    assert digest(name) == pinned()[name], "read the difference, then run `make generated`"
 
 
 def files(folder):
@@ -65,6 +94,6 @@ def test_nothing_is_written_when_one_file_is_refused(tmp_path):
 
 
 def test_text_is_the_same_every_time():
-    spec = PRESETS["resnet-34"]
+    spec = PRESETS["resnet-34"].spec
 
     assert generate(spec) == generate(spec)

@@ -1,28 +1,36 @@
-"""The presets and what can be asked of a spec."""
+"""What can be asked of a spec."""
+
+from dataclasses import fields
 
 import pytest
 
+from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.spec import PRESETS, ResNetSpec
+from resnet_proto.presets import PRESETS
+from resnet_proto.settings import changed
+from resnet_proto.spec import Names, ResNetSpec, for_finetuning
 
 
-@pytest.mark.parametrize("key", PRESETS)
-def test_preset_is_named_by_its_depth(key):
-    """Paper, table 1: the depth counts conv1, the units' convolutions and the classifier."""
-    spec = PRESETS[key]
-
-    assert key == f"resnet-{spec.depth}"
-    assert spec.name == f"ResNet-{spec.depth}"
+def unit_names(spec):
+    return [
+        spec.names.of_unit(i + 2, index, units)
+        for i, units in enumerate(spec.stages)
+        for index in range(units)
+    ]
 
 
 def test_unit_names_of_the_released_nets():
     """Letters in ResNet-50, a b1 b2 in stages 3 and 4 of 101 and 152."""
-    names = {
-        key: [PRESETS[key].unit_name(i + 2, n - 1) for i, n in enumerate(PRESETS[key].stages)]
+    last = {
+        key: [
+            spec.names.of_unit(i + 2, n - 1, n)
+            for spec in [PRESETS[key].spec]
+            for i, n in enumerate(spec.stages)
+        ]
         for key in ("resnet-50", "resnet-101", "resnet-152")
     }
 
-    assert names == {
+    assert last == {
         "resnet-50": ["2c", "3d", "4f", "5c"],
         "resnet-101": ["2c", "3b3", "4b22", "5c"],
         "resnet-152": ["2c", "3b7", "4b35", "5c"],
@@ -31,25 +39,123 @@ def test_unit_names_of_the_released_nets():
 
 @pytest.mark.parametrize(("units", "last"), [(26, "2z"), (27, "2b26")])
 def test_unit_names_beyond_the_alphabet(units, last):
-    spec = ResNetSpec("long", (units,), "basic")
+    names = unit_names(ResNetSpec(stages=(units,)))
 
-    assert spec.unit_name(2, units - 1) == last
-    assert len({spec.unit_name(2, i) for i in range(units)}) == units
+    assert names[-1] == last
+    assert len(set(names)) == units
+
+
+def test_names_by_a_pattern_of_ones_own():
+    names = Names(
+        unit="s{stage0}u{block}", place="{unit}/conv{number}", projection="{unit}/skip",
+        convolution="{place}", batch_norm="{place}/bn", scale="{place}/scale",
+        relu="{place}/relu", sum="{unit}", sum_relu="{unit}/relu", other="{unit}/{role}",
+        stem_convolution="stem{part}", classifier="scores",
+    )  # fmt: skip
+    net = deploy_net(ResNetSpec(stages=(1, 1), width=(5,), squeeze=4, names=names))
+
+    written = [layer.name for layer in net.layers]
+    assert written[:3] == ["stem1", "bn_conv1", "scale_conv1"]
+    for name in ("s0u1/skip", "s0u1/conv1/bn", "s1u1/conv2", "s1u1/gate", "s1u1/relu", "scores"):
+        assert name in written
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": ()}, r"stages are \(\)"),
-        ({"stages": (3, 0)}, r"at least one unit"),
-        ({"unit": "inverted"}, "unit is 'inverted'; known: basic, bottleneck"),
-        ({"width": 0}, "width is 0"),
+        ({"stages": ()}, "stages are none"),
+        ({"stages": (3, 0)}, r"stages is \[3, 0\]; expected 1 to 10000"),
+        ({"stages": (9_000, 2_000)}, "11,000 units; 10,000 are the most"),
+        ({"unit": "inverted"}, 'unit is "inverted"; expected "basic" or "bottleneck" or'),
+        ({"width": (0,)}, r"width is \[0\]"),
+        ({"width": (1, 2, 3)}, "width has 3 values for 2 stages"),
         ({"classes": -1}, "classes is -1"),
+        ({"classes": "many"}, 'classes is "many"; expected int'),
+        ({"classes": True}, "classes is true; expected int"),
+        ({"highway": 1}, "highway is 1; expected bool"),
+        ({"eps": "small"}, 'eps is "small"; expected float'),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"output_stride": 4}, "output_stride is 4; expected 0 or 8 or 16 or 32"),
+        ({"cardinality": 32}, "cardinality 32 and base_width 64 go with unit bottleneck"),
+        ({"stride_in": "3x3"}, "stride_in 3x3 goes with unit bottleneck"),
+        ({"stem": "none"}, "stem is none, which goes with unit fully-connected"),
+        ({"unit": "fully-connected"}, "fully-connected goes with stem none, not 7x7; unit"),
+        ({"highway": True, "shortcut": "none"}, r"highway goes with a shortcut \(A, B, C or D\)"),
+        ({"highway": True, "order": "pre-activation"}, "highway goes with order original"),
+        ({"shortcut": "none", "project_first_stage": True}, "project_first_stage goes with a sh"),
+        ({"shortcut": "A", "project_first_stage": True}, "A projects nowhere"),
+        ({"width_multiplier": 0.1}, "width_multiplier 0.1 leaves a stage of"),
+        ({"names": {"unit": "{layer}"}}, r"names.unit is '\{layer\}', which has \{layer\}; known"),
+        ({"names": {"pool1": "x"}}, "names: there is no field 'pool1'; known: pool"),
+        ({"names": "x"}, "'names' is a table; set a field of it"),
+        ({"name": {"x": 1}}, "'name' is a value, not a table"),
+        ({"depth": 50}, "there is no field 'depth'"),
     ],
 )
 def test_refused(change, message):
-    good = {"name": "x", "stages": (3, 1), "unit": "basic", "width": 1, "classes": 1}
-    ResNetSpec(**good)
+    """Each with a twin that is taken: the spec that it changes."""
+    good = ResNetSpec("x", (3, 1), "basic", width=(4,), classes=1)
 
     with pytest.raises(ResNetProtoError, match=message):
-        ResNetSpec(**{**good, **change})
+        changed(good, change, "the spec")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": (1, 2)},
+        {"unit": "bottleneck", "cardinality": 32},
+        {"unit": "bottleneck", "stride_in": "3x3"},
+        {"unit": "fully-connected", "stem": "none", "pool": "none"},
+        {"highway": True},
+        {"shortcut": "none"},
+        {"shortcut": "A"},
+        {"project_first_stage": True},
+        {"width_multiplier": 0.25},
+        {"names": {"unit": "u{block}of{stage}"}},
+    ],
+)
+def test_taken(change):
+    good = ResNetSpec("x", (3, 1), "basic", width=(4,), classes=1)
+
+    assert changed(good, change, "the spec") != good
+
+
+def test_every_contradiction_is_named_at_once():
+    with pytest.raises(ResNetProtoError, match="cardinality 2 .*; stride_in 3x3 goes with"):
+        ResNetSpec(cardinality=2, stride_in="3x3")
+
+
+def test_numbers_come_in_their_fields_form():
+    spec = ResNetSpec(width=32, stages=[1, 2], eps=0)
+
+    assert (spec.width, spec.stages, spec.eps) == ((32,), (1, 2), 0.0)
+    assert hash(spec) == hash(ResNetSpec(width=(32,), stages=(1, 2), eps=0.0))
+
+
+def test_the_last_width_doubles():
+    assert ResNetSpec(stages=(1,) * 5, width=(3, 10)).widths == (3, 10, 20, 40, 80)
+    assert ResNetSpec(stages=(1, 1), width=(5,), width_multiplier=0.5).widths == (2, 5)
+
+
+def test_every_field_says_what_it_is():
+    for about in (*fields(ResNetSpec), *fields(Names)):
+        assert about.metadata["doc"], about.name
+
+
+def test_finetuning_gives_the_classifier_another_name():
+    """Caffe copies by name, so weights of 1,000 classes would end it, or stay."""
+    spec = PRESETS["resnet-18"].spec
+
+    names = [layer.name for layer in deploy_net(for_finetuning(spec)).layers]
+
+    assert "fc1000_finetune" in names
+    assert "fc1000" not in names
+    assert for_finetuning(spec).training.finetune
+
+
+def test_two_layers_of_one_name_are_refused():
+    names = Names(convolution="same")
+
+    with pytest.raises(ResNetProtoError, match="layers the name 'same'; use {unit}"):
+        deploy_net(ResNetSpec(stages=(1,), names=names))

@@ -1,4 +1,4 @@
-"""A spec -> a net, one short function for each part of the paper's figures."""
+"""A spec -> a net, one short function for each part of the papers' figures."""
 
 from resnet_proto.build.deploy import deploy_net
 

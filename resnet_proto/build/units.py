@@ -1,42 +1,337 @@
-"""Residual units: paper, figure 2 and figure 5. Each is a list of layers in drawing order.
+"""Units: paper, figures 2 and 5; pre-activation: paper 2 (arXiv 1603.05027), figure 4(e).
 
-The last top of a unit is its blob, ``res2a``.
+Each function draws a unit, or a part of one, and returns the name of its last blob. Parts
+compose: a path of convolutions, in one of two orders; a shortcut of some kind; how they join.
 """
 
 from __future__ import annotations
 
-from resnet_proto.build.parts import batch_norm, convolution, relu
-from resnet_proto.layers import Eltwise, Layer
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from resnet_proto.build.drawing import Drawing
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.layers import (
+    Concat,
+    Convolution,
+    Dropout,
+    InnerProduct,
+    Pooling,
+    Power,
+    Scale,
+    Sigmoid,
+)
+from resnet_proto.spec import EXPANSION, ResNetSpec
 
 
-def basic(blob: str, bottom: str, width: int, stride: int) -> list[Layer]:
+class Step(NamedTuple):
+    """One convolution of a path."""
+
+    kernel: int
+    channels: int
+    stride: int = 1
+    dilation: int = 1
+    group: int = 1
+
+
+class Unit(NamedTuple):
+    """What there is to know of a unit before it is drawn.
+
+    Args:
+        name: as it stands within names, ``2a``.
+        first: whether it is the first of its net.
+        bottom: the blob that enters, with ``channels``; ``out`` is how many leave.
+        stride: of the whole unit; 1 where dilation stands for it.
+        steps: the convolutions of the main path.
+    """
+
+    name: str
+    first: bool
+    channels: int
+    out: int
+    stride: int
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether what leaves has another shape than what enters."""
+        return self.stride > 1 or self.channels != self.out
+
+
+def units(spec: ResNetSpec) -> Iterator[Unit]:
+    """Each unit of a net, with its geometry.
+
+    The first unit of each stage but the first has stride 2. Where the output stride is
+    reached, what comes behind the place of the stride is dilated instead, so that the same
+    weights see the same pixels (DeepLab, arXiv 1412.7062, section 3.1).
+    """
+    channels = spec.stem_width if spec.stem != "none" else 0
+    reached = (2 if spec.stem != "3x3" else 1) * (2 if spec.pool != "none" else 1)
+    dilation = 1
+    for i, n_units in enumerate(spec.stages):
+        width = spec.widths[i]
+        out = width * EXPANSION[spec.unit]
+        for index in range(n_units):
+            before, stride = dilation, 1
+            if index == 0 and i > 0:
+                if spec.output_stride and reached >= spec.output_stride:
+                    dilation *= 2
+                else:
+                    stride = 2
+                    reached *= 2
+            name = spec.names.of_unit(i + 2, index, n_units)
+            steps = PATHS[spec.unit](spec, width, out, stride, (before, dilation))
+            yield Unit(name, (i, index) == (0, 0), channels, out, stride, steps)
+            channels = out
+
+
+# ---- paths: what the convolutions of a unit are
+
+
+def basic(
+    spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
+) -> tuple[Step, ...]:
     """Two 3x3 convolutions: figure 5, left."""
-    a, b = f"{blob}_branch2a", f"{blob}_branch2b"
-    return [
-        convolution(a, bottom, width, 3, stride), *batch_norm(a), relu(a),
-        convolution(b, a, width, 3), *batch_norm(b),
-    ]  # fmt: skip
+    before, behind = dilation
+    return Step(3, width, stride, before), Step(3, out, 1, behind)
 
 
-def bottleneck(blob: str, bottom: str, width: int, stride: int) -> list[Layer]:
-    """1x1 reduces, 3x3, 1x1 restores four times the width: figure 5, right."""
-    a, b, c = f"{blob}_branch2a", f"{blob}_branch2b", f"{blob}_branch2c"
-    return [
-        convolution(a, bottom, width, 1, stride), *batch_norm(a), relu(a),
-        convolution(b, a, width, 3), *batch_norm(b), relu(b),
-        convolution(c, b, 4 * width, 1), *batch_norm(c),
-    ]  # fmt: skip
+def bottleneck(
+    spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
+) -> tuple[Step, ...]:
+    """1x1 reduces, 3x3, 1x1 restores: figure 5, right; in groups: arXiv 1611.05431, figure 3(c)."""
+    inner = max(1, width * spec.base_width // 64) * spec.cardinality
+    before, behind = dilation
+    if spec.stride_in == "3x3":
+        return Step(1, inner), Step(3, inner, stride, before, spec.cardinality), Step(1, out)
+    return Step(1, inner, stride), Step(3, inner, 1, behind, spec.cardinality), Step(1, out)
 
 
-def projection(blob: str, bottom: str, channels: int, stride: int) -> list[Layer]:
-    """A 1x1 convolution for the shortcut where shapes change: section 3.2, equation 2."""
-    shortcut = f"{blob}_branch1"
-    return [convolution(shortcut, bottom, channels, 1, stride), *batch_norm(shortcut)]
+def fully_connected(
+    spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
+) -> tuple[Step, ...]:
+    """Two matrices: section 3.2, at its end."""
+    return Step(1, width), Step(1, out)
 
 
-def residual_sum(blob: str, shortcut: str, branch: str) -> list[Layer]:
-    """Shortcut plus main path, then ReLU: section 3.2, equation 1."""
-    return [Eltwise.of(blob, (shortcut, branch), blob, operation="SUM"), relu(blob)]
+PATHS = {"basic": basic, "bottleneck": bottleneck, "fully-connected": fully_connected}
 
 
-UNITS = {"basic": basic, "bottleneck": bottleneck}
+# ---- units
+
+
+def original(d: Drawing, unit: Unit, bottom: str) -> str:
+    """Path and shortcut, their sum, then ReLU: section 3.2, equations 1 and 2."""
+    shortcut = draw_shortcut(d, unit, bottom, bottom)
+    *before, last = enumerate(unit.steps, 1)
+    blob = bottom
+    for number, step in before:
+        place = d.place(unit.name, number)
+        blob = draw_step(d, place.convolution, blob, step)
+        blob = d.relu(place.relu, d.batch_norm(place, blob))
+    blob = draw_dropout(d, unit, blob)
+    place = d.place(unit.name, last[0])
+    blob = d.batch_norm(place, draw_step(d, place.convolution, blob, last[1]))
+    blob = draw_squeeze(d, unit, blob)
+    if shortcut is None:
+        return d.relu(place.relu, blob)
+    if d.spec.highway:
+        return draw_gate(d, unit, bottom, shortcut, d.relu(place.relu, blob))
+    blob = d.eltwise(d.names.of("sum", unit=unit.name), (shortcut, blob))
+    return d.relu(d.names.of("sum_relu", unit=unit.name), blob)
+
+
+def pre_activation(d: Drawing, unit: Unit, bottom: str) -> str:
+    """BatchNorm and ReLU before each convolution; an identity shortcut reads what entered."""
+    blob = activated = ""
+    for number, step in enumerate(unit.steps, 1):
+        place = d.place(unit.name, number)
+        blob = d.batch_norm(place, blob or bottom, in_place=bool(blob))
+        blob = d.relu(place.relu, blob)
+        if number == 1:
+            activated = blob
+            shortcut = draw_shortcut(d, unit, bottom, activated)
+        if number == len(unit.steps):
+            blob = draw_dropout(d, unit, blob)
+        blob = draw_step(d, place.convolution, blob, step)
+    blob = draw_squeeze(d, unit, blob)
+    if shortcut is None:
+        return blob
+    return d.eltwise(d.names.of("sum", unit=unit.name), (shortcut, blob))
+
+
+def connected(d: Drawing, unit: Unit, bottom: str) -> str:
+    """Y = W2 relu(W1 x) + x, or + Ws x where widths differ; then ReLU: section 3.2, at its end."""
+    project = d.spec.shortcut != "none" and (unit.changes or d.spec.shortcut == "C")
+    shortcut = bottom
+    if project:
+        name = d.projection(unit.name).convolution
+        shortcut = d.put(InnerProduct.of(name, bottom, name, num_output=unit.out, bias_term=False))
+    first, last = (d.place(unit.name, number) for number in (1, 2))
+    inner, out = (step.channels for step in unit.steps)
+    blob = d.put(InnerProduct.of(first.convolution, bottom, first.convolution, num_output=inner))
+    blob = d.relu(first.relu, blob)
+    blob = draw_dropout(d, unit, blob)
+    blob = d.put(InnerProduct.of(last.convolution, blob, last.convolution, num_output=out))
+    if d.spec.shortcut == "none":
+        return d.relu(last.relu, blob)
+    blob = d.eltwise(d.names.of("sum", unit=unit.name), (shortcut, blob))
+    return d.relu(d.names.of("sum_relu", unit=unit.name), blob)
+
+
+UNITS: dict[str, Callable[[Drawing, Unit, str], str]] = {
+    "original": original,
+    "pre-activation": pre_activation,
+    "fully-connected": connected,
+}
+
+
+def draw_unit(d: Drawing, unit: Unit, bottom: str) -> str:
+    """A unit in the spec's order."""
+    kind = d.spec.unit if d.spec.unit in UNITS else d.spec.order
+    return UNITS[kind](d, unit, bottom)
+
+
+def draw_step(d: Drawing, name: str, bottom: str, step: Step) -> str:
+    """One convolution of a path."""
+    return d.convolution(
+        name,
+        bottom,
+        step.channels,
+        step.kernel,
+        step.stride,
+        dilation=step.dilation,
+        group=step.group,
+    )
+
+
+# ---- shortcuts
+
+
+def draw_shortcut(d: Drawing, unit: Unit, bottom: str, activated: str) -> str | None:
+    """What is added to the path: section 3.3; None in a plain net.
+
+    Args:
+        d: what is drawn into.
+        unit: the unit it belongs to.
+        bottom: what entered; an identity and zero padding read it.
+        activated: what the path reads; a projection reads it too.
+    """
+    kind = d.spec.shortcut
+    if kind == "none":
+        return None
+    forced = kind == "C" or (unit.first and d.spec.project_first_stage)
+    if not (unit.changes or forced):
+        return bottom
+    if kind == "A":
+        return zero_padded(d, unit, bottom)
+    if kind == "D" and unit.stride > 1:
+        activated = averaged(d, unit, activated)
+        return projected(d, unit, activated, 1)
+    return projected(d, unit, activated, unit.stride)
+
+
+def projected(d: Drawing, unit: Unit, bottom: str, stride: int) -> str:
+    """A 1x1 convolution: options B and C. Before an activation it has no BatchNorm."""
+    place = d.projection(unit.name)
+    blob = d.convolution(place.convolution, bottom, unit.out, 1, stride)
+    return blob if d.spec.order == "pre-activation" else d.batch_norm(place, blob)
+
+
+def averaged(d: Drawing, unit: Unit, bottom: str) -> str:
+    """2x2 means before the projection: arXiv 1812.01187, figure 2(c)."""
+    name = d.other(unit.name, "pool")
+    return d.put(Pooling.of(name, bottom, name, pool="AVE", kernel_size=2, stride=unit.stride))
+
+
+def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
+    """Every second pixel, and zeros for the new channels: option A.
+
+    Pooling with kernel 1 would round 32 up to 17, so the pixels are chosen by a convolution
+    with fixed weights of 1; the zeros are 0 times it.
+    """
+    blob = bottom
+    if unit.stride > 1:
+        name = d.other(unit.name, "subsample")
+        blob = d.put(
+            Convolution(
+                name,
+                "Convolution",
+                (bottom,),
+                (name,),
+                {
+                    "param": ({"lr_mult": 0.0, "decay_mult": 0.0},),
+                    "convolution_param": {
+                        "num_output": unit.channels,
+                        "bias_term": False,
+                        "kernel_size": (1,),
+                        "stride": (unit.stride,),
+                        "group": unit.channels,
+                        "weight_filler": {"type": "constant", "value": 1.0},
+                    },
+                },
+            )
+        )
+    if unit.channels == unit.out:
+        return blob
+    if unit.out % unit.channels:
+        raise ResNetProtoError(
+            f"shortcut A pads with zeros as often as channels fit: {unit.channels} into {unit.out} "
+            f"(unit {unit.name}) does not go; change width or stem_width, or take B"
+        )
+    zeros, padded = (d.other(unit.name, role) for role in ("zeros", "padded"))
+    d.put(Power.of(zeros, blob, zeros, scale=0.0))
+    copies = unit.out // unit.channels - 1
+    return d.put(Concat.of(padded, (blob, *(zeros,) * copies), padded))
+
+
+# ---- what else may be in a unit
+
+
+def draw_dropout(d: Drawing, unit: Unit, blob: str) -> str:
+    """Dropout before the last convolution: wide nets, arXiv 1605.07146, section 2.4."""
+    if not d.spec.dropout:
+        return blob
+    name = d.other(unit.name, "dropout")
+    top = blob if d.spec.in_place else name
+    return d.put(Dropout.of(name, blob, top, dropout_ratio=d.spec.dropout))
+
+
+def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
+    """Squeeze and excitation: each channel times a gate from its mean, arXiv 1709.01507."""
+    if not d.spec.squeeze:
+        return blob
+    squeeze, down, down_relu, up, gate, excite = (
+        d.other(unit.name, role)
+        for role in ("squeeze", "down", "down_relu", "up", "gate", "excite")
+    )
+    d.put(Pooling.of(squeeze, blob, squeeze, pool="AVE", global_pooling=True))
+    inner = max(1, unit.out // d.spec.squeeze)
+    d.put(InnerProduct.of(down, squeeze, down, num_output=inner))
+    d.put(InnerProduct.of(up, d.relu(down_relu, down), up, num_output=unit.out))
+    d.put(Sigmoid.of(gate, up, gate))
+    return d.put(Scale.of(excite, (blob, gate), excite, axis=0))
+
+
+def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> str:
+    """Y = H(x) T(x) + x (1 - T(x)): highway networks, arXiv 1505.00387, equation 3.
+
+    The gate begins with a negative bias, which lets x pass: section 2.3 there.
+    """
+    transform, gate, carry, kept, new = (
+        d.other(unit.name, role) for role in ("transform", "gate", "carry", "kept", "new")
+    )
+    d.convolution(
+        transform,
+        bottom,
+        unit.out,
+        3,
+        unit.stride,
+        bias=True,
+        bias_filler={"type": "constant", "value": d.spec.gate_bias},
+    )
+    d.put(Sigmoid.of(gate, transform, gate))
+    d.put(Power.of(carry, gate, carry, scale=-1.0, shift=1.0))
+    d.eltwise(new, (blob, gate), "PROD")
+    d.eltwise(kept, (shortcut, carry), "PROD")
+    return d.eltwise(d.names.of("sum", unit=unit.name), (new, kept))

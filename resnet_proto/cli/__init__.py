@@ -16,7 +16,8 @@ import click
 from resnet_proto.errors import ResNetProtoError
 
 COMMANDS = {
-    "gen": "Generate the prototxt of a residual net.",
+    "gen": "Generate the prototxt of a residual net: deploy, train_val, solver.",
+    "list": "List the nets that gen knows by name.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
     "inspect": "List the blobs of a weight file.",
     "convert": "Convert weights between formats, chosen by the file suffix.",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.options import echo_json, json_option
-from resnet_proto.spec import CONVOLUTIONS, PRESETS, ResNetSpec, UnitType, depth
+from resnet_proto.cli.options import claim_stdin, echo_json, json_option
+from resnet_proto.generate import FILES, encoded
+from resnet_proto.presets import PRESETS, preset
+from resnet_proto.settings import assignments, changed, from_table, read_toml, to_toml
+from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, for_finetuning
 
 if TYPE_CHECKING:
-    from resnet_proto.report.summary import Summary
+    from resnet_proto.recipe import Training
 
-DEPTHS = {spec.depth: spec for spec in PRESETS.values()}
+DEPTHS = [name.removeprefix("resnet-") for name in PRESETS if name[7:].isdecimal()]
 
 
 def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -29,109 +32,123 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
 
 
 @click.command("gen")
-@click.option("--depth", "layers", type=int, metavar="N", help="18, 34, 50, 101 or 152.")
+@click.option("--depth", type=int, metavar="N", help=f"{', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}.")
+@click.option("--preset", "name_of_preset", metavar="NAME", help="A net of `resnet-proto list`.")
+@click.option("--spec", "file", metavar="FILE.toml", help="A spec as a file; - is stdin.")
 @click.option(
     "--stages", callback=counts, metavar="N,N,...", help="Units of each stage: any other net."
 )
 @click.option("--unit", type=click.Choice(list(CONVOLUTIONS)), help="With --stages.")
 @click.option(
     "--width",
-    type=click.IntRange(1),
-    help="Channels of the first stage's 3x3; the stem keeps 64.  [64]",
+    callback=counts,
+    metavar="N,...",
+    help="Channels of the first stage's 3x3, or of each stage's; the stem keeps its own.  [64]",
 )
 @click.option("--classes", type=click.IntRange(1), help="Classes of the classifier.  [1000]")
 @click.option("--name", help="Name of the net.  [ResNet-N]")
 @click.option(
     "--project-first-stage", is_flag=True, help="Projection in the first stage of basic units too."
 )
-@click.option("--only", type=click.Choice(["deploy"]), help="Write this file and no other.")
+@click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
+              help="Any field of the spec, training.batch=64 too; once for each.")  # fmt: skip
+@click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
+@click.option("--print-spec", is_flag=True, help="Print the spec as TOML, and write nothing.")
+@click.option("--only", type=click.Choice(list(FILES)), help="Write this file and no other.")
 @click.option(
     "--out",
     metavar="DIR",
-    help="Folder to write to; - is stdout.  [generated/NAME]",
+    help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
 )
 @click.option("--force", is_flag=True, help="Overwrite files that have other content.")
 @click.option(
     "--templates",
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of templates that go before the project's own.",
+    help="Folder of templates (net.prototxt.j2 ...) that go before the project's own.",
 )
 @json_option
 def command(
-    layers: int | None,
+    depth: int | None,
+    name_of_preset: str | None,
+    file: str | None,
     stages: tuple[int, ...] | None,
-    unit: UnitType | None,
-    width: int | None,
+    unit: str | None,
+    width: tuple[int, ...] | None,
     classes: int | None,
     name: str | None,
     project_first_stage: bool,
+    settings: tuple[str, ...],
+    finetune: bool,
+    print_spec: bool,
     only: str | None,
     out: str | None,
     force: bool,
     templates: str | None,
     as_json: bool,
 ) -> None:
-    """Generate the prototxt of a residual net.
+    """Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.
 
     Depths 50, 101 and 152 are the released nets, layer for layer and name for name.
 
     \b
     resnet-proto gen --depth 152
-    resnet-proto gen --depth 18 --classes 37 --name pets --out nets/pets
-    resnet-proto gen --stages 3,4,6,3 --unit bottleneck --width 32 --name half --out -
+    resnet-proto gen --depth 18 --classes 37 --finetune --out nets/pets
+    resnet-proto gen --preset cifar-resnet-20 --set training.gpus=1
+    resnet-proto gen --depth 50 --print-spec > my.toml
+    resnet-proto gen --spec my.toml --set shortcut=C --only deploy --out -
     """
     from resnet_proto.build import deploy_net
-    from resnet_proto.generate import FILES, generate, write_files
+    from resnet_proto.generate import generate, write_files
     from resnet_proto.report.summary import summarize
 
-    spec = choose(layers, stages, unit)
-    changes: dict[str, Any] = {"name": name, "width": width, "classes": classes}
-    spec = replace(spec, **{key: value for key, value in changes.items() if value is not None})
-    spec = replace(spec, project_first_stage=spec.project_first_stage or project_first_stage)
+    spec, folder = choose(depth, name_of_preset, file, stages, unit)
+    options: dict[str, Any] = {
+        "name": name,
+        "stages": stages,
+        "unit": unit if stages else None,
+        "width": width,
+        "classes": classes,
+        "project_first_stage": project_first_stage or None,
+    }
+    table = {key: value for key, value in options.items() if value is not None}
+    spec = changed(spec, {**table, **assignments(spec, settings)}, "the spec")
+    if finetune:
+        spec = for_finetuning(spec)
+    if print_spec:
+        click.echo(to_toml(spec), nl=False)
+        return
+    if out is not None and out != "-" and Path(out).suffix in (".prototxt", ".sh"):
+        raise click.UsageError(
+            f"--out {out}: this is a folder's place; one file goes to stdout: "
+            f"--only deploy --out - > {out}"
+        )
     if out is None and set(spec.name) & set("/\\\0\n") | {spec.name} & {"", ".", ".."}:
         raise click.UsageError(f"--name {name!r} cannot be the name of a folder; give --out DIR")
-    summary = summarize(deploy_net(spec))  # refuses a net that no Caffe could hold
+    net = deploy_net(spec)
+    summary = summarize(net)  # refuses a net that no Caffe could hold
+    figures = f"{spec.name}: {summary.parameters:,} parameters, {summary.macs:,} MACs"
     texts = generate(spec, templates=templates)
     if only:
+        if FILES[only] not in texts:
+            raise click.UsageError(f"--only {only}: this spec has none; training.warm_up_lr is 0")
         texts = {FILES[only]: texts[FILES[only]]}
     if out == "-":
         if as_json:
             raise click.UsageError("--out - prints the net itself; leave --json out")
         if len(texts) > 1:
-            raise click.UsageError("--out - writes one file; choose it with --only")
-        click.echo("".join(texts.values()), nl=False)
+            raise click.UsageError("--out - writes one file; choose it, as in --only deploy")
+        click.get_binary_stream("stdout").write(encoded("".join(texts.values())))
+        click.echo(figures, err=True)
         return
-    folder = Path("generated", spec.name.lower()) if out is None else Path(out)
-    report(spec, summary, write_files(texts, folder, force=force), as_json)
-
-
-def choose(layers: int | None, stages: tuple[int, ...] | None, unit: UnitType | None) -> ResNetSpec:
-    """The preset of a depth, or a net from its stages."""
-    if (layers is None) == (stages is None):
-        raise click.UsageError("give either --depth N, or --stages N,N,... with --unit")
-    if layers is not None:
-        if unit is not None:
-            raise click.UsageError("--unit goes with --stages; --depth has its own")
-        if layers not in DEPTHS:
-            raise click.UsageError(
-                f"no preset has depth {layers}; known: {', '.join(map(str, DEPTHS))}. "
-                "Any other net: --stages 3,4,6,3 --unit basic"
-            )
-        return DEPTHS[layers]
-    if unit is None:
-        raise click.UsageError("--stages needs --unit basic or --unit bottleneck")
-    assert stages is not None
-    return ResNetSpec(f"ResNet-{depth(stages, unit)}", stages, unit)
-
-
-def report(spec: ResNetSpec, summary: Summary, done: dict[Path, str], as_json: bool) -> None:
-    """Say what was written, with the net's figures."""
+    named = spec.name.lower() if folder is None or name is not None else folder
+    target = Path("generated", named) if out is None else Path(out)
+    done = write_files(texts, target, force=force)
     if as_json:
         echo_json(
             {
                 "name": spec.name,
                 "depth": spec.depth,
-                "layers": len(summary.rows),
+                "layers": len(net.layers),
                 "parameters": summary.parameters,
                 "macs": summary.macs,
                 "files": {str(path): state for path, state in done.items()},
@@ -140,6 +157,70 @@ def report(spec: ResNetSpec, summary: Summary, done: dict[Path, str], as_json: b
         return
     for path, state in done.items():
         click.echo(f"{path}  {state}")
-    click.echo(
-        f"{spec.name}: depth {spec.depth}, {summary.parameters:,} parameters, {summary.macs:,} MACs"
-    )
+    click.echo(figures)
+    if FILES["train"] in texts:
+        click.echo(how_to_train(spec.training, target))
+
+
+def choose(
+    depth: int | None,
+    name: str | None,
+    file: str | None,
+    stages: tuple[int, ...] | None,
+    unit: str | None,
+) -> tuple[ResNetSpec, str | None]:
+    """The spec to start from: a preset (and its folder), a file's, or that of any net of stages."""
+    if sum(given is not None for given in (depth, name, file, stages)) != 1:
+        raise click.UsageError(
+            "give one of --depth N, --preset NAME, --spec FILE, or --stages N,N,... with --unit"
+        )
+    if unit is not None and stages is None:
+        raise click.UsageError("--unit goes with --stages; others have theirs (--set unit=...)")
+    if stages is not None and unit is None:
+        raise click.UsageError(f"--stages needs --unit {', '.join(CONVOLUTIONS)}")
+    if depth is not None:
+        if str(depth) not in DEPTHS:
+            raise click.UsageError(
+                f"no preset has depth {depth}; known: {', '.join(DEPTHS)}. "
+                "Any other net: --stages 3,4,6,3 --unit basic; `resnet-proto list` has more"
+            )
+        name = f"resnet-{depth}"
+    if name is not None:
+        return preset(name), name
+    if file is not None:
+        return read_spec(file), None
+    if unit == "fully-connected":
+        return ResNetSpec(unit=unit, stem="none", pool="none"), None
+    return ResNetSpec(), None
+
+
+def read_spec(path: str) -> ResNetSpec:
+    """The spec of a TOML file; ``-`` is stdin.
+
+    Raises:
+        ResNetProtoError: it cannot be read, or is no spec.
+    """
+    from resnet_proto.errors import ResNetProtoError
+
+    try:
+        if path == "-":
+            claim_stdin()
+            text = sys.stdin.buffer.read().decode()
+        else:
+            text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ResNetProtoError(
+            f"{path}: no such file; `resnet-proto gen --depth 50 --print-spec` makes one"
+        ) from None
+    except UnicodeDecodeError:
+        raise ResNetProtoError(f"{path}: this is no UTF-8 text; a spec is a TOML file") from None
+    source = "stdin" if path == "-" else path
+    return from_table(ResNetSpec, read_toml(text, source), source)
+
+
+def how_to_train(training: Training, folder: Path) -> str:
+    """How the files are run, and what they need."""
+    needs = "" if training.data in ("memory", "dummy") else (
+        f"; put {training.train_source} and {training.test_source} into {folder}"
+    )  # fmt: skip
+    return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

@@ -34,7 +34,7 @@ from resnet_proto.layers import (
     Shape,
     count,
 )
-from resnet_proto.layers.batch_norm import statistics
+from resnet_proto.layers.batch_norm import affine
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -356,9 +356,7 @@ def fold(
             weight, *offset = step_blobs(step, weights, dtype)
             factor = np.ones((), np.float64)
         elif isinstance(step.layer, BatchNorm):
-            mean, variance = statistics(step_blobs(step, weights, np.float64))
-            factor = 1 / np.sqrt(variance + step.layer.eps)
-            offset = [-mean * factor]
+            factor, *offset = affine(step_blobs(step, weights, np.float64), step.layer.eps)
         else:
             factor, *offset = step_blobs(step, weights, np.float64)
         gain, bias = gain * factor, bias * factor + (offset[0] if offset else 0)

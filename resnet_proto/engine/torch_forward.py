@@ -101,12 +101,13 @@ def batch_norm(layer: BatchNorm, bottoms: list[Tensor], weights: list[Tensor]) -
         others = (0, *range(2, x.ndim))
         variance, mean = torch.var_mean(x, others, correction=0)
     else:
-        mean, variance, factor = weights
+        mean, variance, factor = weights[:3]
         factor = torch.where(factor == 0, factor, factor.reciprocal())
         mean, variance = mean * factor, variance * factor
     # Folded into a factor and an offset, as torch does it, a large mean would cost digits.
     centred = x - mean.reshape(-1, *(1 for _ in x.shape[2:]))
-    return [F.batch_norm(centred, torch.zeros_like(mean), variance, eps=layer.eps)]
+    zeros = torch.zeros_like(variance)
+    return [F.batch_norm(centred, zeros, variance, *weights[3:], eps=layer.eps)]
 
 
 def scale(layer: Scale, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:

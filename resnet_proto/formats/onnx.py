@@ -222,7 +222,7 @@ def convolution(site: Site, layer: Convolution) -> None:
 
 
 def batch_norm(site: Site, layer: BatchNorm) -> None:
-    """BatchNormalization without gamma and beta; batch statistics in single steps."""
+    """BatchNormalization, mostly without gamma and beta; batch statistics in single steps."""
     import numpy as np
 
     (x,), (top,) = site.bottoms, site.tops
@@ -232,12 +232,18 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
         square = site.op("ReduceMean", [site.op("Mul", [centred, centred])], axes=axes)
         eps = site.constant("eps", np.array(layer.eps, np.float32))
         deviation = site.op("Sqrt", [site.op("Add", [square, eps])])
-        site.op("Div", [centred, deviation], top)
+        y = site.op("Div", [centred, deviation], "" if layer.scales else top)
+        if layer.scales:
+            spread = (-1, *(1 for _ in site.step.bottoms[0][2:]))
+            gamma, beta = (
+                site.constant(name, site.blobs[name].reshape(spread)) for name in ("weight", "bias")
+            )
+            site.op("Add", [site.op("Mul", [y, gamma]), beta], top)
         return
     mean, variance = statistics(list(site.blobs.values()))
     inputs: dict[str, Array] = {
-        "weight": np.ones_like(mean),
-        "bias": np.zeros_like(mean),
+        "weight": site.blobs["weight"] if layer.scales else np.ones_like(mean),
+        "bias": site.blobs["bias"] if layer.scales else np.zeros_like(mean),
         "mean": mean,
         "variance": variance,
     }

@@ -88,8 +88,8 @@ class Layer:
     n_bottoms: ClassVar[tuple[int, int]] = (1, 1)
     """Fewest and most bottoms; ``n_tops`` likewise."""
     n_tops: ClassVar[tuple[int, int]] = (1, 1)
-    learned: ClassVar[bool] = True
-    """False where the blobs are statistics and no gradient reaches them."""
+    statistics: ClassVar[frozenset[str]] = frozenset()
+    """Names of the blobs that are measured, and that no gradient reaches."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
@@ -148,6 +148,11 @@ class Layer:
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
         """Name and shape of each weight blob, in Caffe's order."""
         return {}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its weights are a constant of the net's, and no parameters."""
+        return False
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shape of each top.

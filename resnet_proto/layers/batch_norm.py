@@ -1,8 +1,8 @@
-"""BatchNorm: normalise each channel. batch_norm_layer.cpp"""
+"""BatchNorm: normalise each channel. batch_norm_layer.cpp, NVIDIA's fork of it included"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, register
@@ -19,21 +19,31 @@ class BatchNorm(Layer):
 
     Three blobs, statistics all: mean and variance, both multiplied by
     ``scale_factor``, and that factor. A factor of 0 gives mean 0, variance 0.
+    NVIDIA's ``scale_bias`` (or a filler for it) adds gamma and beta as two blobs more.
     """
 
     message = "batch_norm_param"
-    learned = False
+    statistics = frozenset({"mean", "variance", "scale_factor"})
 
     use_global_stats: Field[bool | None] = Field(None)
     moving_average_fraction = Field(0.999)
     eps = Field(1e-5)
+    scale_bias = Field(False)
+    scale_filler: Field[dict[str, Any]] = Field({})
+    bias_filler: Field[dict[str, Any]] = Field({})
+
+    @property
+    def scales(self) -> bool:
+        """Whether gamma and beta are within."""
+        return self.scale_bias or bool({"scale_filler", "bias_filler"} & self.param.keys())
 
     def blob_names(self, count: int) -> tuple[str, ...]:
-        return ("mean", "variance", "scale_factor")[:count]
+        return ("mean", "variance", "scale_factor", "weight", "bias")[:count]
 
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
-        channels = bottoms[0][1] if len(bottoms[0]) > 1 else 1
-        return {"mean": (channels,), "variance": (channels,), "scale_factor": (1,)}
+        channels = (bottoms[0][1] if len(bottoms[0]) > 1 else 1,)
+        shapes: dict[str, Shape] = {"mean": channels, "variance": channels, "scale_factor": (1,)}
+        return {**shapes, "weight": channels, "bias": channels} if self.scales else shapes
 
     def may_work_in_place(self) -> bool:
         return True
@@ -42,8 +52,8 @@ class BatchNorm(Layer):
         if len(bottoms[0]) < 2:
             raise ShapeError("needs a bottom with a channel axis; a 1-D one aborts Caffe when run")
         params = self.fields.get("param", ())
-        # Three are set to rate 0 by upgrade_proto.cpp, UpgradeNetBatchNorm.
-        if len(params) < 3 and any(param.get("lr_mult", 1) for param in params):
+        # Three are set to rate 0 by upgrade_proto.cpp, UpgradeNetBatchNorm; NVIDIA's sets its own.
+        if len(params) < 3 and not self.scales and any(param.get("lr_mult", 1) for param in params):
             raise ShapeError(
                 "its statistics are measured, not learned: give three param with lr_mult: 0, "
                 "or none"
@@ -55,23 +65,37 @@ class BatchNorm(Layer):
         import numpy as np
 
         x = bottoms[0]
-        others = (0, *range(2, x.ndim))
+        per_channel = (-1, *(1 for _ in x.shape[2:]))
         if self.use_global_stats is False:
+            others = (0, *range(2, x.ndim))
             mean = x.mean(axis=others, keepdims=True)
             variance = np.square(x - mean).mean(axis=others, keepdims=True)
         else:
-            per_channel = (-1, *(1 for _ in x.shape[2:]))
             mean, variance = (value.reshape(per_channel) for value in statistics(blobs))
         y = x - mean
         y /= np.sqrt(variance + self.eps)
+        if self.scales:
+            gamma, beta = (blob.reshape(per_channel) for blob in blobs[3:])
+            y = y * gamma + beta
         return [y]
 
 
 def statistics(blobs: Sequence[Array]) -> tuple[Array, Array]:
-    """Mean and variance, each (C,), from the three blobs."""
+    """Mean and variance, each (C,), from the first three blobs."""
     import numpy as np
 
-    mean, variance, factor = blobs
+    mean, variance, factor = blobs[:3]
     with np.errstate(all="ignore"):  # a tiny factor gives infinities, in Caffe too
         scale = 1 / factor[0] if factor[0] else 0
         return mean * scale, variance * scale
+
+
+def affine(blobs: Sequence[Array], eps: float) -> tuple[Array, Array]:
+    """What the layer does to each channel: a factor and an offset, each (C,)."""
+    import numpy as np
+
+    mean, variance = statistics(blobs)
+    factor: Array = 1 / np.sqrt(variance + eps)
+    if len(blobs) == 3:
+        return factor, -mean * factor
+    return factor * blobs[3], blobs[4] - mean * factor * blobs[3]

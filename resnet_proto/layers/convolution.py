@@ -136,9 +136,28 @@ class Convolution(Layer):
             )
         return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it only chooses pixels: one constant weight for each channel, with rate 0.
+
+        Zero padding (option A) subsamples so, because pooling would round up.
+        """
+        rates = [param.get("lr_mult", 1.0) for param in self.fields.get("param", ())]
+        filler = self.weight_filler
+        return (
+            rates == [0.0]
+            and not self.bias_term
+            and self.group == self.num_output
+            and set(self.kernel_size) == {1}
+            and filler.get("type", "constant") == "constant"
+            and filler.get("value") == 1.0
+        )
+
     def macs(
         self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
     ) -> int:
+        if self.fixed:
+            return 0
         return sum(map(count, tops)) * count(blobs["weight"][1:])
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:

@@ -85,14 +85,16 @@ def summarize(net: Net, phase: str = "TEST") -> Summary:
 
 def row(step: Step) -> Row:
     """The figures of one layer."""
-    values = sum(map(count, step.blobs.values()))
-    made = () if step.layer.in_place else step.tops
+    layer = step.layer
+    measured = sum(count(shape) for name, shape in step.blobs.items() if name in layer.statistics)
+    learned = 0 if layer.fixed else sum(map(count, step.blobs.values())) - measured
+    made = () if layer.in_place else step.tops
     return Row(
         step.label,
-        step.layer.type,
-        dict(zip(step.layer.tops, step.tops, strict=True)),
-        values if step.layer.learned else 0,
-        0 if step.layer.learned else values,
+        layer.type,
+        dict(zip(layer.tops, step.tops, strict=True)),
+        learned,
+        measured,
         step.macs,
         FLOAT * sum(map(count, made)),
     )

@@ -1,0 +1,220 @@
+"""How a net is trained, as data: where the images are, how many at a time, and the schedule.
+
+Lengths of time are epochs, so that they hold for any batch and any number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.settings import check, setting
+
+SOURCES = ("lmdb", "leveldb", "image-list", "hdf5", "memory", "dummy")
+POLICIES = ("multistep", "step", "poly", "fixed")
+MAX_COUNT = 2**31 - 1  # Caffe counts images and iterations in int
+
+
+@dataclass(frozen=True)
+class Training:
+    """Data, batch, schedule and rates: train_val.prototxt, solver.prototxt and train.sh."""
+
+    recipe: str = setting("imagenet", "whose numbers these are; see the comments of the solver")
+    data: str = setting("lmdb", "what the images are in", one_of=SOURCES)
+    train_source: str = setting("train_lmdb", "database, list of images, or list of HDF5 files")
+    test_source: str = setting("val_lmdb", "likewise for testing")
+    root_folder: str = setting("", "before each path of an image list")
+    resize: int = setting(256, "an image list's images are warped to it", least=0, most=1 << 16)
+    train_images: int = setting(1_281_167, "images to train on", least=1, most=MAX_COUNT)
+    test_images: int = setting(50_000, "images to test on", least=1, most=MAX_COUNT)
+    mean: tuple[float, ...] = setting(
+        (104.0, 117.0, 123.0), "grey levels to subtract: blue, green, red, or one"
+    )
+    mean_file: str = setting("", "a .binaryproto of the size of the stored images, before mean")
+    scale: float = setting(1.0, "factor after the mean")
+    mirror: bool = setting(True, "mirror every second image in training")
+    batch: int = setting(32, "images of one GPU at a time", least=1, most=MAX_COUNT)
+    gpus: int = setting(8, "how many train; each takes a batch", least=1, most=1 << 16)
+    nodes: int = setting(1, "machines, each with so many GPUs (mpirun)", least=1, most=1 << 16)
+    iter_size: int = setting(1, "batches that make one iteration", least=1, most=MAX_COUNT)
+    test_batch: int = setting(
+        50, "images of one test pass, or the next smaller divisor", least=1, most=MAX_COUNT
+    )
+    epochs: float = setting(90.0, "length of the training", least=0, most=1e6)
+    base_lr: float = setting(0.1, "learning rate at the beginning", least=0, most=1e6)
+    policy: str = setting("multistep", "how the learning rate falls", one_of=POLICIES)
+    drops: tuple[float, ...] = setting(
+        (30.0, 60.0), "epochs at which it is multiplied by gamma (multistep, step: the first)"
+    )
+    gamma: float = setting(0.1, "factor of multistep and step", least=0, most=1)
+    power: float = setting(1.0, "exponent of poly", least=0, most=100)
+    warm_up_lr: float = setting(0.0, "learning rate of the warm-up", least=0, most=1e6)
+    warm_up_iterations: int = setting(0, "length of the warm-up", least=0, most=MAX_COUNT)
+    momentum: float = setting(0.9, "of the gradient", least=0, most=1)
+    nesterov: bool = setting(False, "Nesterov's momentum")
+    weight_decay: float = setting(1e-4, "times the weight, added to its gradient", least=0, most=1)
+    decay: str = setting(
+        "all", "what decays: all as in the paper, or no gamma, beta and bias",
+        one_of=("all", "weights"),
+    )  # fmt: skip
+    filler: str = setting("msra", "what weights begin as", one_of=("msra", "xavier", "gaussian"))
+    test_epochs: float = setting(1.0, "epochs from test to test", least=0, most=1e6)
+    snapshot_epochs: float = setting(1.0, "epochs from snapshot to snapshot", least=0, most=1e6)
+    display: int = setting(20, "iterations from line to line of the log", least=0, most=MAX_COUNT)
+    solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
+    launcher: str = setting(
+        "caffe", "what train.sh starts; mpirun for Intel's multi-node Caffe",
+        one_of=("caffe", "mpirun"),
+    )  # fmt: skip
+    weights: str = setting("", "a caffemodel to begin with")
+    finetune: bool = setting(False, "a classifier with another name and a higher rate")
+    classifier_rate: float = setting(10.0, "its learning rate, times base_lr", least=0, most=1e6)
+    freeze: str = setting("", "a blob, res3d: what is computed up to it is not trained")
+    freeze_batch_norm: bool = setting(False, "BatchNorm keeps its statistics in training")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.mean) > 4:
+            raise ResNetProtoError(f"mean has {len(self.mean)} values; give one for each channel")
+        if bool(self.warm_up_lr) != bool(self.warm_up_iterations):
+            raise ResNetProtoError(
+                f"warm_up_lr is {self.warm_up_lr:g}, warm_up_iterations {self.warm_up_iterations}; "
+                "give both, or none"
+            )
+        if self.policy in ("multistep", "step") and not self.drops:
+            raise ResNetProtoError(f"policy {self.policy} needs drops; give the epochs")
+        if list(self.drops) != sorted(set(self.drops)) or min(self.drops, default=1) <= 0:
+            raise ResNetProtoError(f"drops are {self.drops}; they rise, from above 0")
+        if self.policy == "multistep" and self.drops[-1] >= self.epochs:
+            raise ResNetProtoError(
+                f"the last of drops is {self.drops[-1]:g}, epochs is {self.epochs:g}; "
+                "drop the learning rate before the end"
+            )
+        if self.max_iter > MAX_COUNT:
+            raise ResNetProtoError(
+                f"epochs {self.epochs:g} are {self.max_iter:,} iterations; Caffe counts to "
+                f"{MAX_COUNT:,}"
+            )
+
+    @property
+    def effective_batch(self) -> int:
+        """Images of one iteration, on all machines and GPUs: what base_lr is for."""
+        return self.batch * self.gpus * self.nodes * self.iter_size
+
+    def iterations(self, epochs: float) -> int:
+        """As many iterations as epochs have, at least one."""
+        return max(1, round(epochs * self.train_images / self.effective_batch))
+
+    @property
+    def max_iter(self) -> int:
+        """The length of the training, in iterations."""
+        return self.iterations(self.epochs)
+
+    @property
+    def even_test_batch(self) -> int:
+        """The largest batch up to ``test_batch`` that divides the test images.
+
+        Where that would be less than a quarter of it, ``test_batch`` itself: the last pass then
+        takes some images again.
+        """
+        most = min(self.test_batch, self.test_images)
+        for batch in range(most, most // 4, -1):
+            if self.test_images % batch == 0:
+                return batch
+        return most
+
+    @property
+    def test_iter(self) -> int:
+        """Passes that cover the test images."""
+        return -(-self.test_images // self.even_test_batch)
+
+
+class Recipe(NamedTuple):
+    """A training that somebody published, and where each number stands."""
+
+    training: Training
+    sources: Mapping[str, str]
+
+
+PAPER = "arXiv 1512.03385"
+PAPER_2 = "arXiv 1603.05027"
+TORCH = "github facebook/fb.resnet.torch"
+WIDE = "arXiv 1605.07146"
+
+IMAGENET_SOURCES = {
+    "effective_batch": f"256 images: {PAPER}, section 3.4",
+    "base_lr": f"{PAPER}, section 3.4",
+    "gamma": f"{PAPER}, section 3.4: divided by 10 when the error plateaus",
+    "drops": f"{TORCH}: 30 and 60 epochs, where the error plateaus",
+    "epochs": f"{TORCH}: 90 epochs",
+    "momentum": f"{PAPER}, section 3.4",
+    "weight_decay": f"{PAPER}, section 3.4",
+}
+CIFAR_SOURCES = {
+    "effective_batch": f"128 images: {PAPER}, section 4.2",
+    "base_lr": f"{PAPER}, section 4.2",
+    "gamma": f"{PAPER}, section 4.2",
+    "drops": f"{PAPER}, section 4.2: at 32k and 48k iterations",
+    "epochs": f"{PAPER}, section 4.2: 64k iterations",
+    "momentum": f"{PAPER}, section 4.2",
+    "weight_decay": f"{PAPER}, section 4.2",
+}
+WARM_UP = f"{PAPER}, section 4.2: 0.01 for about 400 iterations"
+CIFAR = Training(
+    recipe="cifar",
+    train_source="cifar10_train_lmdb",
+    test_source="cifar10_test_lmdb",
+    train_images=50_000,
+    test_images=10_000,
+    mean=(113.9, 123.0, 125.3),
+    batch=64,
+    gpus=2,
+    test_batch=100,
+    epochs=64_000 * 128 / 50_000,
+    drops=(32_000 * 128 / 50_000, 48_000 * 128 / 50_000),
+    resize=0,
+)
+
+
+def _changed(training: Training, **values: object) -> Training:
+    from dataclasses import replace
+
+    return replace(training, **values)  # type: ignore[arg-type]
+
+
+RECIPES = {
+    "imagenet": Recipe(Training(), IMAGENET_SOURCES),
+    "cifar": Recipe(CIFAR, CIFAR_SOURCES),
+    "cifar-warm-up": Recipe(
+        _changed(CIFAR, recipe="cifar-warm-up", warm_up_lr=0.01, warm_up_iterations=400),
+        {**CIFAR_SOURCES, "warm_up_lr": WARM_UP, "warm_up_iterations": WARM_UP},
+    ),
+    "cifar-pre-activation": Recipe(
+        _changed(CIFAR, recipe="cifar-pre-activation", warm_up_lr=0.01, warm_up_iterations=400),
+        {
+            **{key: text.replace(PAPER, PAPER_2).replace("section 4.2", "appendix")
+               for key, text in CIFAR_SOURCES.items()},
+            "warm_up_lr": f"{PAPER_2}, appendix: 0.01 for the first 400 iterations",
+            "warm_up_iterations": f"{PAPER_2}, appendix",
+        },
+    ),
+    "cifar-wide": Recipe(
+        _changed(
+            CIFAR,
+            recipe="cifar-wide",
+            epochs=200.0,
+            drops=(60.0, 120.0, 160.0),
+            gamma=0.2,
+            weight_decay=5e-4,
+            nesterov=True,
+        ),
+        dict.fromkeys(
+            ("effective_batch", "base_lr", "gamma", "drops", "epochs", "momentum", "weight_decay",
+             "nesterov"),
+            f"{WIDE}, section 3",
+        ),
+    ),
+}  # fmt: skip
+"""The papers' recipes; a preset has one of them."""

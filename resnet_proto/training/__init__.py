@@ -1,0 +1,6 @@
+"""A net made ready to train: deploy net <-> train_val net, recipe -> solver, launch script."""
+
+from resnet_proto.training.solver import solvers
+from resnet_proto.training.train_val import to_deploy, to_train_val
+
+__all__ = ["solvers", "to_deploy", "to_train_val"]

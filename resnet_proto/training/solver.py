@@ -1,0 +1,159 @@
+"""Recipe -> the solvers that ``caffe train`` takes, line by line, and how to start them.
+
+Iterations come from epochs, images and batch, so that they agree with each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from resnet_proto.recipe import RECIPES, Training
+from resnet_proto.words import Word
+
+
+class Line(NamedTuple):
+    """One field of a solver, and why it has this value."""
+
+    field: str
+    value: Any
+    comment: str = ""
+
+
+class Solver(NamedTuple):
+    """One solver file: its lines, and what is to be said above them."""
+
+    lines: tuple[Line, ...]
+    comments: tuple[str, ...]
+
+
+def solvers(training: Training, prefix: str, net: str = "train_val.prototxt") -> dict[str, Solver]:
+    """Each solver by its file's name; with a warm-up there are two.
+
+    Stock Caffe has no warm-up, so the second goes on from the first one's snapshot: that is how
+    the paper's authors did it (section 4.2).
+
+    Args:
+        training: the recipe.
+        prefix: what snapshots are called.
+        net: the train_val net's file.
+    """
+    files = {"solver.prototxt": main_solver(training, prefix, net)}
+    if training.warm_up_iterations:
+        files["solver_warmup.prototxt"] = warm_up_solver(training, prefix, net)
+    return files
+
+
+def main_solver(t: Training, prefix: str, net: str) -> Solver:
+    """The solver of the whole training."""
+    lines = [
+        Line("net", net),
+        *testing(t),
+        Line("base_lr", t.base_lr, source(t, "base_lr")),
+        *policy(t),
+        Line("max_iter", t.max_iter, f"{t.epochs:g} epochs{and_source(t, 'epochs')}"),
+        *common(t),
+        Line("snapshot", t.iterations(t.snapshot_epochs) if t.snapshot_epochs else 0),
+        Line("snapshot_prefix", prefix),
+        *mode(t),
+    ]
+    return Solver(tuple(lines), tuple(about(t)))
+
+
+def warm_up_solver(t: Training, prefix: str, net: str) -> Solver:
+    """The first iterations with a lower rate; its last snapshot is where the other begins."""
+    lines = [
+        Line("net", net),
+        *testing(t),
+        Line("base_lr", t.warm_up_lr, source(t, "warm_up_lr")),
+        Line("lr_policy", "fixed"),
+        Line("max_iter", t.warm_up_iterations, source(t, "warm_up_iterations")),
+        *common(t),
+        Line("snapshot", t.warm_up_iterations),
+        Line("snapshot_prefix", prefix),
+        *mode(t),
+    ]
+    after = "then: caffe train --solver solver.prototxt --snapshot"
+    comment = f"{after} {prefix}_iter_{t.warm_up_iterations}.solverstate"
+    return Solver(tuple(lines), (*about(t), comment))
+
+
+def testing(t: Training) -> list[Line]:
+    """How long a test is, and how often there is one."""
+    covered = t.test_iter * t.even_test_batch
+    again = f", {covered - t.test_images} of them twice" if covered > t.test_images else ""
+    return [
+        Line(
+            "test_iter",
+            t.test_iter,
+            f"x {t.even_test_batch} images = {t.test_images:,}{again}",
+        ),
+        Line("test_interval", t.iterations(t.test_epochs), f"{t.test_epochs:g} epochs"),
+        Line("test_initialization", False),
+    ]
+
+
+def policy(t: Training) -> list[Line]:
+    """How the learning rate falls. solver.cpp, GetLearningRate: sgd_solver.cpp"""
+    lines = [Line("lr_policy", t.policy)]
+    if t.policy in ("multistep", "step"):
+        lines.append(Line("gamma", t.gamma, source(t, "gamma")))
+    if t.policy == "multistep":
+        for i, drop in enumerate(t.drops):
+            why = f"{drop:g} epochs{and_source(t, 'drops') if i == 0 else ''}"
+            lines.append(Line("stepvalue", t.iterations(drop), why))
+    if t.policy == "step":
+        lines.append(Line("stepsize", t.iterations(t.drops[0]), f"{t.drops[0]:g} epochs"))
+    if t.policy == "poly":
+        lines.append(Line("power", t.power))
+    return lines
+
+
+def common(t: Training) -> list[Line]:
+    """What both solvers have."""
+    lines = [
+        Line("momentum", t.momentum, source(t, "momentum")),
+        Line("weight_decay", t.weight_decay, source(t, "weight_decay")),
+        Line("display", t.display),
+    ]
+    if t.nesterov:
+        lines.insert(0, Line("type", "Nesterov", source(t, "nesterov")))
+    if t.iter_size > 1:
+        lines.insert(0, Line("iter_size", t.iter_size, "batches of one iteration"))
+    return lines
+
+
+def mode(t: Training) -> list[Line]:
+    """What computes."""
+    return [Line("solver_mode", Word(t.solver_mode))]
+
+
+def about(t: Training) -> list[str]:
+    """What the numbers below are for."""
+    parts = [f"{t.batch} images x {t.gpus} {t.solver_mode}{'s' if t.gpus > 1 else ''}"]
+    parts += [f"{t.nodes} nodes"] * (t.nodes > 1) + [f"iter_size {t.iter_size}"] * (t.iter_size > 1)
+    batch = f"effective batch {t.effective_batch} = {' x '.join(parts)}"
+    lines = [batch, f"{t.train_images:,} training images, {t.iterations(1):,} iterations an epoch"]
+    recipe = RECIPES.get(t.recipe)
+    if recipe:
+        lines.insert(0, f"recipe {t.recipe}; {recipe.sources['effective_batch']}")
+        theirs = recipe.training.effective_batch
+        if theirs != t.effective_batch:
+            lines.append(
+                f"the recipe's base_lr is for a batch of {theirs}: "
+                f"{t.base_lr * t.effective_batch / theirs:g} would be in proportion"
+            )
+    return lines
+
+
+def source(t: Training, field: str) -> str:
+    """Where a value comes from; nothing if it is not the recipe's."""
+    recipe = RECIPES.get(t.recipe)
+    if recipe is None or getattr(recipe.training, field) != getattr(t, field):
+        return ""
+    return recipe.sources.get(field, "")
+
+
+def and_source(t: Training, field: str) -> str:
+    """The same, as the end of a comment."""
+    text = source(t, field)
+    return f"; {text}" if text else ""

@@ -1,0 +1,168 @@
+"""Recipes -> consistent solvers."""
+
+from dataclasses import replace
+
+import pytest
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.generate import launch_files
+from resnet_proto.presets import PRESETS
+from resnet_proto.recipe import RECIPES, Training
+from resnet_proto.settings import from_table, read_toml, to_toml
+from resnet_proto.text_format import parse
+from resnet_proto.training import solvers
+
+
+def read(training, file="solver.prototxt"):
+    """A solver as Caffe's text parser reads it."""
+    return parse(launch_files("The Net", training)[file], "SolverParameter")
+
+
+def test_the_papers_recipe_for_imagenet():
+    """Section 3.4: batch 256, 0.1 divided by 10, momentum 0.9, decay 1e-4."""
+    solver = read(RECIPES["imagenet"].training)
+
+    assert solver == {
+        "net": "train_val.prototxt",
+        "test_iter": (1000,),
+        "test_interval": 5005,
+        "test_initialization": False,
+        "base_lr": pytest.approx(0.1),
+        "lr_policy": "multistep",
+        "gamma": pytest.approx(0.1),
+        "stepvalue": (150_137, 300_273),
+        "max_iter": 450_410,
+        "momentum": pytest.approx(0.9),
+        "weight_decay": pytest.approx(1e-4),
+        "display": 20,
+        "snapshot": 5005,
+        "snapshot_prefix": "snapshots/the_net",
+        "solver_mode": "GPU",
+    }
+
+
+def test_the_papers_recipe_for_cifar():
+    """Section 4.2: 128 images, divided at 32k and 48k iterations, ended at 64k."""
+    solver = read(RECIPES["cifar"].training)
+
+    assert (solver["stepvalue"], solver["max_iter"]) == ((32_000, 48_000), 64_000)
+    assert solver["test_iter"] == (100,)
+
+
+def test_warm_up_of_stock_caffe_is_a_solver_of_its_own():
+    """Section 4.2: 0.01 for about 400 iterations; the second solver resumes the first's snapshot."""
+    training = RECIPES["cifar-warm-up"].training
+    first, second = read(training, "solver_warmup.prototxt"), read(training)
+
+    assert (first["base_lr"], first["lr_policy"]) == (pytest.approx(0.01), "fixed")
+    assert first["max_iter"] == first["snapshot"] == 400
+    assert (second["base_lr"], second["max_iter"]) == (pytest.approx(0.1), 64_000)
+    assert first["snapshot_prefix"] == second["snapshot_prefix"]
+    script = launch_files("The Net", training)["train.sh"]
+    assert script.index("train solver_warmup") < script.index('train solver --snapshot "$state"')
+    assert "solver_warmup" not in launch_files("x", RECIPES["cifar"].training)["train.sh"]
+
+
+@pytest.mark.parametrize(
+    ("values", "batch", "max_iter", "test"),
+    [
+        ({"batch": 32, "gpus": 1}, 32, 3000, (10, 40)),
+        ({"batch": 8, "gpus": 2, "iter_size": 2}, 32, 3000, (10, 40)),
+        ({"batch": 16, "nodes": 3, "gpus": 2}, 96, 1000, (10, 40)),
+        ({"batch": 33, "gpus": 1, "test_batch": 64}, 33, 2909, (8, 50)),
+        ({"batch": 32, "gpus": 1, "test_images": 397}, 32, 3000, (10, 40)),  # a prime
+    ],
+)
+def test_iterations_come_from_images_and_batch(values, batch, max_iter, test):
+    given = {"train_images": 1600, "test_images": 400, "test_batch": 40, "epochs": 60.0,
+             "drops": (30.0,)}  # fmt: skip
+    training = Training(**{**given, **values})
+
+    assert training.effective_batch == batch
+    assert training.max_iter == max_iter == read(training)["max_iter"]
+    assert (training.test_iter, training.even_test_batch) == test
+    assert training.test_iter * training.even_test_batch >= training.test_images
+    assert read(training).get("iter_size", 1) == training.iter_size
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"policy": "poly", "power": 2.0}, {"lr_policy": "poly", "power": 2.0}),
+        ({"policy": "step", "drops": (30.0,)}, {"lr_policy": "step", "stepsize": 150_137}),
+        ({"policy": "fixed"}, {"lr_policy": "fixed"}),
+        ({"nesterov": True}, {"type": "Nesterov"}),
+        ({"solver_mode": "CPU"}, {"solver_mode": "CPU"}),
+        ({"snapshot_epochs": 0.0}, {"snapshot": 0}),
+    ],
+)
+def test_policies_and_more(values, expected):
+    solver = read(Training(**values))
+
+    assert {key: solver[key] for key in expected} == expected
+
+
+def test_each_number_of_the_recipe_says_where_it_is_from():
+    text = launch_files("x", RECIPES["imagenet"].training)["solver.prototxt"]
+
+    for field in ("base_lr", "gamma", "max_iter", "momentum", "weight_decay"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{field}:")]
+        assert "arXiv 1512.03385" in line or "fb.resnet.torch" in line
+    changed = replace(RECIPES["imagenet"].training, base_lr=0.2)
+    assert "base_lr: 0.2\n" in launch_files("x", changed)["solver.prototxt"]
+
+
+def test_another_batch_than_the_recipes_is_said():
+    training = replace(RECIPES["imagenet"].training, gpus=4)
+
+    text = launch_files("x", training)["solver.prototxt"]
+
+    assert "# the recipe's base_lr is for a batch of 256: 0.05 would be in proportion" in text
+    assert "would be" not in launch_files("x", RECIPES["imagenet"].training)["solver.prototxt"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_its_name_and_its_sources(name):
+    recipe = RECIPES[name]
+
+    assert recipe.training.recipe == name
+    known = {*vars(recipe.training), "effective_batch"}
+    assert recipe.sources.keys() <= known
+    assert from_table(Training, read_toml(to_toml(recipe.training), "x"), "x") == recipe.training
+
+
+def test_presets_have_their_recipes():
+    recipes = {name: preset.spec.training.recipe for name, preset in PRESETS.items()}
+
+    assert {recipes[name] for name in recipes if not name.startswith("cifar")} == {"imagenet"}
+    assert recipes["cifar-resnet-56"] == "cifar"
+    assert recipes["cifar-resnet-110"] == recipes["cifar-resnet-1202"] == "cifar-warm-up"
+    assert recipes["cifar-preact-resnet-164"] == "cifar-pre-activation"
+    assert recipes["cifar-wide-resnet-28-10"] == "cifar-wide"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"warm_up_lr": 0.01}, "warm_up_lr is 0.01, warm_up_iterations 0; give both"),
+        ({"drops": ()}, "policy multistep needs drops"),
+        ({"drops": (60.0, 30.0)}, "they rise"),
+        ({"drops": (0.0, 30.0)}, "they rise"),
+        ({"drops": (90.0,)}, "drop the learning rate before the end"),
+        ({"epochs": 1e6, "train_images": 2**31 - 1, "drops": (1.0,)}, "Caffe counts to"),
+        ({"mean": (1.0,) * 5}, "mean has 5 values"),
+        ({"batch": 0}, "batch is 0; expected 1 to"),
+        ({"data": "zip"}, 'data is "zip"; expected "lmdb"'),
+        ({"gamma": 1.5}, "gamma is 1.5"),
+    ],
+)
+def test_refused(values, message):
+    Training()
+
+    with pytest.raises(ResNetProtoError, match=message):
+        Training(**values)
+
+
+def test_a_name_becomes_the_name_of_files():
+    assert solvers(Training(), "p").keys() == {"solver.prototxt"}
+    assert read(Training())["snapshot_prefix"] == "snapshots/the_net"
