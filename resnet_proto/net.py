@@ -184,7 +184,7 @@ class Net:
                     "bottoms": layer.bottoms,
                     "tops": layer.tops,
                     "param": own,
-                    "fields": rest,
+                    "fields": rest | layer.resolved_others(),
                 }
             )
         return rows

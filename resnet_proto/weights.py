@@ -440,7 +440,7 @@ def random_weights(net: Net, seed: int = 0) -> Weights:
         damp = n_sums**-0.5 if step.label in damped else 1.0
         for name, shape in step.blobs.items():
             bottom = max(powers, default=IMAGE_POWER)
-            arrays[name] = random_blob(rng, layer.type, name, shape, bottom, damp)
+            arrays[name] = random_blob(rng, layer, name, shape, bottom, damp)
         for name in layer.tops:
             power[name] = top_power(layer, powers, bottom_cut, damp)
             cut[name] = layer.type == "ReLU" or (bottom_cut and not step.blobs)
@@ -453,7 +453,7 @@ def random_weights(net: Net, seed: int = 0) -> Weights:
 
 
 def random_blob(
-    rng: np.random.Generator, type: str, name: str, shape: Shape, power: float, damp: float
+    rng: np.random.Generator, layer: Layer, name: str, shape: Shape, power: float, damp: float
 ) -> Array:
     """One blob of a layer whose bottom has this mean square."""
     import numpy as np
@@ -469,9 +469,9 @@ def random_blob(
         return spread(0.5, 1.5) * np.float32(SCALE_FACTOR * power)
     if name == "bias":
         return spread(-0.1, 0.1)
-    if type == "Scale":
+    if layer.type == "Scale":
         return spread(0.5, 1.5) * np.float32(damp)
-    fan_in = max(1, int(np.prod(shape[1:])))
+    fan_in = max(1, layer.fan_in(shape))
     return rng.standard_normal(shape, np.float32) * np.float32(damp * (2 / fan_in) ** 0.5)
 
 
@@ -481,12 +481,15 @@ def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float)
     return {
         "Input": IMAGE_POWER,
         "Convolution": 2 * damp**2 * most,
+        "Deconvolution": 2 * damp**2 * most,
         "InnerProduct": 2 * damp**2 * most,
         "BatchNorm": 1.0,
         "Scale": damp**2 * most,
         # A blob about 0 loses half; one that a ReLU has cut, plus a small branch, next to nothing.
         "ReLU": most if bottom_cut else most / 2,
         "Eltwise": sum(bottoms),
+        "Sigmoid": 0.5,
+        "TanH": min(1.0, most),
     }.get(layer.type, most)
 
 
@@ -505,6 +508,6 @@ def branch_ends(net: Net) -> tuple[set[str], int]:
             n_sums += 1
             found = [writer.get(name) for name in layer.bottoms]
             ends.update(label for label in found[all(found) :] if label)
-        weighted = layer.type in ("Convolution", "InnerProduct", "Scale")
+        weighted = layer.type in ("Convolution", "Deconvolution", "InnerProduct", "Scale")
         writer.update(dict.fromkeys(layer.tops, step.label if weighted else None))
     return ends, n_sums

@@ -140,12 +140,12 @@ def test_short_text_is_no_path(text):
 def test_classes():
     """Types with a class become it, others are carried as they are."""
     known, other = read_prototxt(
-        'layer { type: "Pooling" }\nlayer { type: "Crop" crop_param { offset: 3 } }'
+        'layer { type: "Pooling" }\nlayer { type: "Python" python_param { layer: "L" } }'
     ).layers
 
     assert type(known) is Pooling
     assert type(other) is Layer
-    assert other.fields == {"crop_param": {"offset": (3,)}}
+    assert other.fields == {"python_param": {"layer": "L"}}
 
 
 def test_lenient():

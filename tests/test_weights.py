@@ -8,7 +8,15 @@ import pytest
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward, random_inputs
 from resnet_proto.errors import WeightsError
-from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale, make_layer
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    Deconvolution,
+    InnerProduct,
+    Input,
+    Scale,
+    make_layer,
+)
 from resnet_proto.net import Net, labels
 from resnet_proto.spec import PRESETS
 from resnet_proto.weights import (
@@ -389,6 +397,22 @@ def test_values_stay_in_sight(seed):
         for top in step.layer.tops:
             rms = float(np.sqrt(np.square(blobs[top], dtype=np.float64).mean()))
             assert 0.05 < rms < 50, (top, rms)
+
+
+@pytest.mark.parametrize("fields", [
+    {"kernel_size": 4, "stride": 2},
+    {"kernel_size": 4, "stride": (2, 1), "group": 6},
+    {"kernel_h": 3, "kernel_w": 5},
+])  # fmt: skip
+def test_deconvolution_keeps_values_in_sight(fields):
+    """Its fan-in is the other way round, and the stride spreads it."""
+    data = Input.of("in", (), "data", shape={"dim": (2, 24, 17, 19)})
+    net = Net("n", (data, Deconvolution.of("up", "data", "up", num_output=48, **fields)))
+    x = np.random.default_rng(0).normal(size=(2, 24, 17, 19))
+
+    top = forward(net, random_weights(net), x)["up"]
+
+    assert 1 < np.square(top).mean() < 3
 
 
 def test_all_types_with_blobs():

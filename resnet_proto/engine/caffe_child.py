@@ -37,7 +37,8 @@ def run(folder: Path) -> None:
     net._forward(0, last)
     blobs = {}
     for i in range(last + 1):
-        if net.layers[i].type != "Split":  # Caffe's own: their tops are in no prototxt
+        # Caffe's own: their tops are in no prototxt
+        if tops[i] != [f"{net._layer_names[i]}_{k}" for k in range(len(tops[i]))]:
             for name in tops[i]:
                 blobs[name] = np.array(net.blobs[name].data)
     (folder / "blobs.json").write_text(json.dumps(list(blobs)))

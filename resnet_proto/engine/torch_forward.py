@@ -7,6 +7,7 @@ the net, so that a wrong size shows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,21 +16,30 @@ from torch.nn import functional as F  # noqa: N812  # torch's own short name
 
 from resnet_proto.engine.plain import Schedule, check_inputs
 from resnet_proto.errors import UnknownLayerError
-from resnet_proto.layers import (
-    BatchNorm,
-    Convolution,
-    Eltwise,
-    InnerProduct,
-    Pooling,
-    ReLU,
-    Scale,
-    Softmax,
-    axis_index,
-)
+from resnet_proto.layers import axis_index
+from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.engine.others import Job
+    from resnet_proto.layers import (
+        BatchNorm,
+        Concat,
+        Convolution,
+        Crop,
+        Deconvolution,
+        Eltwise,
+        Flatten,
+        InnerProduct,
+        Layer,
+        Pooling,
+        Power,
+        ReLU,
+        Reshape,
+        Scale,
+        Slice,
+        Softmax,
+    )
     from resnet_proto.layers.base import Array
 
 
@@ -181,14 +191,118 @@ def softmax(layer: Softmax, bottoms: list[Tensor], weights: list[Tensor]) -> lis
     return [F.softmax(bottoms[0], layer.axis)]
 
 
+def deconvolution(
+    layer: Deconvolution, bottoms: list[Tensor], weights: list[Tensor]
+) -> list[Tensor]:
+    """Each bottom by itself, as a batch of the axes before the channels.
+
+    Raises:
+        UnknownLayerError: more than three spatial axes.
+    """
+    channel = axis_index(layer.axis, tuple(bottoms[0].shape))
+    n_axes = bottoms[0].ndim - channel - 1
+    if n_axes > 3:
+        raise UnknownLayerError(
+            f"layer '{layer.name}' (Deconvolution): torch knows 3 spatial axes, not {n_axes}"
+        )
+    _, stride, pad, dilation = layer.windows(n_axes)
+    weight, *bias = weights
+    convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+    tops = []
+    for x in bottoms:
+        images = x.reshape(-1, *x.shape[channel:])
+        if n_axes:
+            y = convolve[n_axes](
+                images,
+                weight,
+                *bias,
+                stride=stride,
+                padding=pad,
+                groups=layer.group,
+                dilation=dilation,
+            )
+        else:
+            y = F.conv_transpose1d(images[..., None], weight[..., None], *bias, groups=layer.group)[
+                ..., 0
+            ]
+        tops.append(y.reshape(*x.shape[:channel], *y.shape[1:]))
+    return tops
+
+
+def concat(layer: Concat, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Along its axis."""
+    return [torch.cat(bottoms, chosen_axis(layer, "concat_dim", tuple(bottoms[0].shape)))]
+
+
+def slice_(layer: Slice, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Between its cuts."""
+    (x,) = bottoms
+    axis, cuts = layer.cuts(tuple(x.shape))
+    sizes = [end - start for start, end in pairwise(cuts)]
+    return [part.clone() for part in x.split(sizes, axis)]
+
+
+def crop(layer: Crop, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Along each axis."""
+    spans = layer.spans([tuple(x.shape) for x in bottoms])
+    return [bottoms[0][tuple(slice(*span) for span in spans)].clone()]
+
+
+def flatten(layer: Flatten, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """From axis to end_axis; where those cross, a new axis."""
+    (x,) = bottoms
+    start, end = layer.axis % x.ndim, layer.end_axis % x.ndim
+    return [x.unsqueeze(start) if start > end else x.flatten(start, end)]
+
+
+def reshape(layer: Reshape, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """A -1 is left to torch."""
+    (x,) = bottoms
+    start = layer.axis if layer.axis >= 0 else x.ndim + 1 + layer.axis
+    end = x.ndim if layer.num_axes == -1 else start + layer.num_axes
+    wanted = enumerate(layer.shape.get("dim", ()), start)
+    sizes = (size or x.shape[i] for i, size in wanted)
+    return [x.reshape([*x.shape[:start], *sizes, *x.shape[end:]])]
+
+
+def power(layer: Power, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Of a linear function."""
+    (x,) = bottoms
+    base = torch.full_like(x, layer.shift) if layer.constant else x * layer.scale + layer.shift
+    return [base**layer.power]
+
+
+def copies(layer: Layer, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The bottom for each top; for Silence none."""
+    return [bottoms[0].clone() for _ in layer.tops]
+
+
+def one(function: Callable[[Tensor], Tensor]) -> Callable[..., list[Tensor]]:
+    """The function of a type that torch has, without fields."""
+    return lambda layer, bottoms, weights: [function(bottoms[0])]
+
+
 FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] = {
+    "AbsVal": one(torch.abs),
     "BatchNorm": batch_norm,
+    "Concat": concat,
     "Convolution": convolution,
+    "Crop": crop,
+    "Deconvolution": deconvolution,
+    "Dropout": copies,
     "Eltwise": eltwise,
+    "Flatten": flatten,
     "InnerProduct": inner_product,
     "Pooling": pooling,
+    "Power": power,
     "ReLU": relu,
+    "Reshape": reshape,
     "Scale": scale,
+    "Sigmoid": one(torch.sigmoid),
+    "Silence": copies,
+    "Slice": slice_,
     "Softmax": softmax,
+    "Split": copies,
+    "TanH": one(torch.tanh),
 }
 """How the tops of each layer type are computed: layer, bottoms, weights -> tops."""

@@ -15,20 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError
-from resnet_proto.layers import (
-    BatchNorm,
-    Convolution,
-    Eltwise,
-    InnerProduct,
-    Pooling,
-    ReLU,
-    Scale,
-    Shape,
-    Softmax,
-    axis_index,
-    count,
-)
+from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
+from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.net import check_runs, labels, needed
 from resnet_proto.weights import step_blobs
 
@@ -36,6 +25,22 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from resnet_proto.layers import (
+        BatchNorm,
+        Concat,
+        Convolution,
+        Crop,
+        Deconvolution,
+        Eltwise,
+        InnerProduct,
+        Layer,
+        Pooling,
+        Power,
+        ReLU,
+        Scale,
+        Slice,
+        Softmax,
+    )
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
 
@@ -193,7 +198,17 @@ def write(site: Site) -> None:
 
 
 def convolution(site: Site, layer: Convolution) -> None:
-    """Conv for each bottom; it wants one axis before the channels, and at least one behind."""
+    """Conv; behind the bottom the pad goes as far as windows reach."""
+    convolve(site, layer, "Conv")
+
+
+def deconvolution(site: Site, layer: Deconvolution) -> None:
+    """ConvTranspose, whose weight lies as Caffe's."""
+    convolve(site, layer, "ConvTranspose")
+
+
+def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
+    """One op for each bottom; it wants one axis before the channels, and at least one behind."""
     shape, top_shape = site.step.bottoms[0], site.step.tops[0]
     channel = axis_index(layer.axis, shape)
     spatial = shape[channel + 1 :]
@@ -208,12 +223,12 @@ def convolution(site: Site, layer: Convolution) -> None:
     same = flat_top == top_shape
     for bottom, top in zip(site.bottoms, site.tops, strict=True):
         y = site.op(
-            "Conv",
+            op,
             [site.reshape(bottom, shape, flat), *inputs],
             top if same else "",
             kernel_shape=kernel or (1,),
             strides=stride or (1,),
-            pads=(*pad, *layer.end_pad(spatial)) or (0, 0),
+            pads=(*pad, *(layer.end_pad(spatial) if op == "Conv" else pad)) or (0, 0),
             dilations=dilation or (1,),
             group=layer.group,
         )
@@ -345,14 +360,100 @@ def softmax(site: Site, layer: Softmax) -> None:
     site.op("Softmax", site.bottoms, site.tops[0], axis=layer.axis)
 
 
+def concat(site: Site, layer: Concat) -> None:
+    """Concat."""
+    axis = chosen_axis(layer, "concat_dim", site.step.bottoms[0])
+    site.op("Concat", site.bottoms, site.tops[0], axis=axis)
+
+
+def slice_(site: Site, layer: Slice) -> None:
+    """A Slice for each top: ONNX's Split has changed between its versions."""
+    axis, cuts = layer.cuts(site.step.bottoms[0])
+    for top, start, end in zip(site.tops, cuts, cuts[1:], strict=False):
+        part(site, {axis: (start, end)}, top)
+
+
+def crop(site: Site, layer: Crop) -> None:
+    """Slice along every axis."""
+    part(site, dict(enumerate(layer.spans(site.step.bottoms))), site.tops[0])
+
+
+def part(site: Site, spans: Mapping[int, tuple[int, int]], top: str) -> None:
+    """Slice the first bottom: axis -> start and end."""
+    starts, ends = zip(*spans.values(), strict=True)
+    bounds = {"starts": starts, "ends": ends, "axes": tuple(spans)}
+    constants = [site.sizes(name, values) for name, values in bounds.items()]
+    site.op("Slice", [site.bottoms[0], *constants], top)
+
+
+def reshape(site: Site, layer: Layer) -> None:
+    """Reshape, for Flatten too."""
+    site.reshape(site.bottoms[0], site.step.bottoms[0], site.step.tops[0], site.tops[0])
+
+
+def copies(site: Site, layer: Layer) -> None:
+    """Identity, for each top; for Silence none."""
+    for top in site.tops:
+        site.op("Identity", site.bottoms, top)
+
+
+def power(site: Site, layer: Power) -> None:
+    """Mul, Add and Pow, as many as are needed."""
+    import numpy as np
+
+    def number(name: str, value: float) -> str:
+        return site.constant(name, np.array(value, np.float32))
+
+    if layer.constant:
+        value = number("constant", float(layer.activation(np.zeros(1, np.float32))[0]))
+        site.op("Expand", [value, site.sizes("shape", site.step.tops[0])], site.tops[0])
+        return
+    plain = {"scale": ("Mul", 1), "shift": ("Add", 0), "power": ("Pow", 1)}
+    chain(
+        site,
+        [
+            (op, [number(name, getattr(layer, name))])
+            for name, (op, idle) in plain.items()
+            if getattr(layer, name) != idle
+        ],
+    )
+
+
+def chain(site: Site, ops: Sequence[tuple[str, list[str]]]) -> None:
+    """Ops one after the other, each with its other inputs, from the bottom to the top."""
+    *between, last = ops or [("Identity", [])]
+    x = site.bottoms[0]
+    for op, others in between:
+        x = site.op(op, [x, *others])
+    site.op(last[0], [x, *last[1]], site.tops[0])
+
+
+def one(op: str) -> Callable[[Site, Layer], None]:
+    """The writer of a type that is a single op without attributes."""
+    return lambda site, layer: chain(site, [(op, [])])
+
+
 WRITERS: dict[str, Callable[[Site, Any], None]] = {
+    "AbsVal": one("Abs"),
     "BatchNorm": batch_norm,
+    "Concat": concat,
     "Convolution": convolution,
+    "Crop": crop,
+    "Deconvolution": deconvolution,
+    "Dropout": copies,
     "Eltwise": eltwise,
+    "Flatten": reshape,
     "InnerProduct": inner_product,
     "Pooling": pooling,
+    "Power": power,
     "ReLU": relu,
+    "Reshape": reshape,
     "Scale": scale,
+    "Sigmoid": one("Sigmoid"),
+    "Silence": copies,
+    "Slice": slice_,
     "Softmax": softmax,
+    "Split": copies,
+    "TanH": one("Tanh"),
 }
 """How the nodes of each layer type are added; Input is the graph's own."""

@@ -1,4 +1,11 @@
-"""One file for each Caffe layer type; ``base`` holds what they share."""
+"""One file for each Caffe layer type; ``base`` holds what they share.
+
+A type's module is imported when the type is first needed: most nets need few of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.layers.base import (
     MAX_COUNT,
@@ -13,31 +20,31 @@ from resnet_proto.layers.base import (
     normal,
     register,
 )
-from resnet_proto.layers.batch_norm import BatchNorm
-from resnet_proto.layers.convolution import Convolution
-from resnet_proto.layers.eltwise import Eltwise
-from resnet_proto.layers.inner_product import InnerProduct
-from resnet_proto.layers.input import Input
-from resnet_proto.layers.pooling import Pooling
-from resnet_proto.layers.relu import ReLU
-from resnet_proto.layers.scale import Scale
-from resnet_proto.layers.softmax import Softmax
+
+if TYPE_CHECKING:  # those that other parts of the package name
+    from resnet_proto.layers.batch_norm import BatchNorm as BatchNorm
+    from resnet_proto.layers.concat import Concat as Concat
+    from resnet_proto.layers.convolution import Convolution as Convolution
+    from resnet_proto.layers.crop import Crop as Crop
+    from resnet_proto.layers.deconvolution import Deconvolution as Deconvolution
+    from resnet_proto.layers.eltwise import Eltwise as Eltwise
+    from resnet_proto.layers.flatten import Flatten as Flatten
+    from resnet_proto.layers.inner_product import InnerProduct as InnerProduct
+    from resnet_proto.layers.input import Input as Input
+    from resnet_proto.layers.pooling import Pooling as Pooling
+    from resnet_proto.layers.power import Power as Power
+    from resnet_proto.layers.relu import ReLU as ReLU
+    from resnet_proto.layers.reshape import Reshape as Reshape
+    from resnet_proto.layers.scale import Scale as Scale
+    from resnet_proto.layers.slice import Slice as Slice
+    from resnet_proto.layers.softmax import Softmax as Softmax
 
 __all__ = [
     "MAX_COUNT",
     "REGISTRY",
-    "BatchNorm",
-    "Convolution",
-    "Eltwise",
     "Field",
-    "InnerProduct",
-    "Input",
     "Layer",
-    "Pooling",
-    "ReLU",
-    "Scale",
     "Shape",
-    "Softmax",
     "axis_index",
     "count",
     "dims",
@@ -45,3 +52,35 @@ __all__ = [
     "normal",
     "register",
 ]
+
+REGISTRY.modules.update(
+    AbsVal="absval",
+    BatchNorm="batch_norm",
+    Concat="concat",
+    Convolution="convolution",
+    Crop="crop",
+    Deconvolution="deconvolution",
+    Dropout="dropout",
+    Eltwise="eltwise",
+    Flatten="flatten",
+    InnerProduct="inner_product",
+    Input="input",
+    Pooling="pooling",
+    Power="power",
+    ReLU="relu",
+    Reshape="reshape",
+    Scale="scale",
+    Sigmoid="sigmoid",
+    Silence="silence",
+    Slice="slice",
+    Softmax="softmax",
+    Split="split",
+    TanH="tanh",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a layer type."""
+    if name in REGISTRY:
+        return REGISTRY[name]
+    raise AttributeError(f"module 'resnet_proto.layers' has no attribute '{name}'")

@@ -9,8 +9,9 @@ type says what Caffe means by them. Defaults stand in the subclass, as
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
@@ -46,10 +47,16 @@ def normal(value: Any) -> Any:
 
 
 class Field(Generic[T]):
-    """One field of a layer's own message: the value that was set, else Caffe's default."""
+    """One field of a layer's own message: the value that was set, else Caffe's default.
 
-    def __init__(self, default: T) -> None:
+    Args:
+        default: Caffe's.
+        message: the message that holds it, if that is not the layer's own: ``loss_param``.
+    """
+
+    def __init__(self, default: T, message: str = "") -> None:
         self.default = default
+        self.message = message
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -61,7 +68,8 @@ class Field(Generic[T]):
     def __get__(self, layer: Layer | None, owner: type) -> Self | T:
         if layer is None:
             return self
-        value: T = layer.param.get(self.name, self.default)
+        param = layer.fields.get(self.message, {}) if self.message else layer.param
+        value: T = param.get(self.name, self.default)
         return value
 
 
@@ -85,6 +93,8 @@ class Layer:
 
     message: ClassVar[str] = ""
     """The layer's own message, ``convolution_param``."""
+    other_messages: ClassVar[tuple[str, ...]] = ()
+    """Messages that several types read, and this one: ``loss_param``."""
     n_bottoms: ClassVar[tuple[int, int]] = (1, 1)
     """Fewest and most bottoms; ``n_tops`` likewise."""
     n_tops: ClassVar[tuple[int, int]] = (1, 1)
@@ -98,22 +108,27 @@ class Layer:
         return hash((self.name, self.type, self.bottoms, self.tops))
 
     @classmethod
-    def of(cls, name: str, bottoms: str | Sequence[str], top: str, **values: Any) -> Self:
-        """A layer of this type with one top; ``values`` are the fields of its own message.
+    def of(
+        cls, name: str, bottoms: str | Sequence[str], tops: str | Sequence[str], **values: Any
+    ) -> Self:
+        """A layer of this type; ``values`` are the fields of its messages.
 
         Raises:
             NetError: a value for a field that the type does not have.
         """
+        fields: dict[str, dict[str, Any]] = {}
         for key, value in values.items():
             known = getattr(cls, key, None)
             if not isinstance(known, Field):
                 raise NetError(f"layer '{name}': {cls.__name__} has no field '{key}'")
             if isinstance(known.default, tuple) and not isinstance(value, list | tuple):
-                values[key] = (value,)
+                value = (value,)
             elif isinstance(known.default, Word):
-                values[key] = Word(value)
+                value = Word(value)
+            fields.setdefault(known.message or cls.message, {})[key] = value
         bottoms = (bottoms,) if isinstance(bottoms, str) else tuple(bottoms)
-        return cls(name, cls.__name__, bottoms, (top,), {cls.message: values} if values else {})
+        tops = (tops,) if isinstance(tops, str) else tuple(tops)
+        return cls(name, cls.__name__, bottoms, tops, fields)
 
     @property
     def param(self) -> Mapping[str, Any]:
@@ -132,14 +147,34 @@ class Layer:
         """
         return False
 
+    def refuse_in_place(self) -> None:
+        """Refuse what Caffe refuses itself.
+
+        Raises:
+            ShapeError: the top is the bottom.
+        """
+        if self.in_place:
+            raise ShapeError(
+                f"does not work in place; give the top a name other than '{self.tops[0]}'"
+            )
+
     @classmethod
-    def known_fields(cls) -> dict[str, Field[Any]]:
-        """The fields of the type's own message, in Caffe's order."""
-        return {k: v for k, v in vars(cls).items() if isinstance(v, Field)}
+    def known_fields(cls, message: str = "") -> dict[str, Field[Any]]:
+        """The fields of the type's own message, or of another one that it reads."""
+        fields = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).items()}
+        return {k: v for k, v in fields.items() if isinstance(v, Field) and v.message == message}
 
     def resolved(self) -> dict[str, Any]:
         """The type's own message with Caffe's defaults filled in."""
         return {key: getattr(self, key) for key in self.known_fields()}
+
+    def resolved_others(self) -> dict[str, dict[str, Any]]:
+        """The other messages that the type reads, likewise."""
+        return {
+            message: {**self.fields.get(message, {}), **{k: getattr(self, k) for k in known}}
+            for message in self.other_messages
+            for known in [self.known_fields(message)]
+        }
 
     def blob_names(self, count: int) -> tuple[str, ...]:
         """Names for the first ``count`` blobs, in the order in which Caffe stores them."""
@@ -165,6 +200,10 @@ class Layer:
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 
+    def fan_in(self, weight: Shape) -> int:
+        """How many products with a weight of this shape a value of the top adds up, about."""
+        return count(weight[1:])
+
     def macs(
         self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
     ) -> int:
@@ -175,7 +214,7 @@ class Layer:
         """Each top, computed at phase TEST in the dtype of the bottoms.
 
         Args:
-            bottoms: activations, left as they are.
+            bottoms: activations, left as they are. No top shares memory with them.
             blobs: the weight blobs in the order of ``blob_shapes``.
         """
         raise UnknownLayerError(
@@ -184,14 +223,41 @@ class Layer:
         )
 
 
-REGISTRY: dict[str, type[Layer]] = {}
+class Registry(Mapping[str, type[Layer]]):
+    """Caffe's type -> its class; the module of a type is imported when it is first needed.
+
+    Attributes:
+        modules: type -> module in this package.
+    """
+
+    def __init__(self) -> None:
+        self.modules: dict[str, str] = {}
+        self.classes: dict[str, type[Layer]] = {}
+
+    def __getitem__(self, type: str) -> type[Layer]:
+        if type not in self.classes:
+            import_module(f"{__package__}.{self.modules[type]}")
+        return self.classes[type]
+
+    def __contains__(self, type: object) -> bool:
+        return type in self.modules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modules)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+
+REGISTRY = Registry()
 
 
 def register(cls: type[Layer]) -> type[Layer]:
     """Class decorator: this class is Caffe's type of the same name."""
-    if cls.__name__ in REGISTRY:
+    if cls.__name__ in REGISTRY.classes:
         raise ValueError(f"layer type '{cls.__name__}' is registered twice")
-    REGISTRY[cls.__name__] = cls
+    REGISTRY.classes[cls.__name__] = cls
+    REGISTRY.modules.setdefault(cls.__name__, cls.__module__)
     return cls
 
 

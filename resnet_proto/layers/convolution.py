@@ -1,21 +1,11 @@
-"""Convolution over any number of spatial axes. base_conv_layer.cpp, conv_layer.cpp"""
+"""Convolution over any number of spatial axes. conv_layer.cpp"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import (
-    MAX_COUNT,
-    Field,
-    Layer,
-    Shape,
-    axis_index,
-    count,
-    dims,
-    register,
-)
-from resnet_proto.words import Word
+from resnet_proto.layers.base import Shape, axis_index, count, dims, register
+from resnet_proto.layers.base_convolution import BaseConvolution, conv_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,117 +14,20 @@ if TYPE_CHECKING:
 
 
 @register
-class Convolution(Layer):
+class Convolution(BaseConvolution):
     """Cross-correlation with zero padding; the weight is (out, in / group, kernel ...)."""
 
-    message = "convolution_param"
-    n_bottoms = (1, MAX_COUNT)
-    n_tops = (1, MAX_COUNT)
+    def weight_channels(self, channels: int) -> tuple[int, int]:
+        return self.num_output, channels // self.group
 
-    num_output = Field(0)
-    bias_term = Field(True)
-    pad: Field[tuple[int, ...]] = Field(())
-    kernel_size: Field[tuple[int, ...]] = Field(())
-    group = Field(1)
-    stride: Field[tuple[int, ...]] = Field(())
-    weight_filler: Field[dict[str, Any]] = Field({})
-    bias_filler: Field[dict[str, Any]] = Field({})
-    pad_h = Field(0)
-    pad_w = Field(0)
-    kernel_h = Field(0)
-    kernel_w = Field(0)
-    stride_h = Field(0)
-    stride_w = Field(0)
-    engine = Field(Word("DEFAULT"))
-    axis = Field(1)
-    force_nd_im2col = Field(False)
-    dilation: Field[tuple[int, ...]] = Field(())
+    def size(self, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+        return conv_size(size, kernel, stride, pad, dilation)
 
-    def resolved(self) -> dict[str, Any]:
-        """Defaults filled in; one value for all axes and the same value twice are one thing."""
-        own = super().resolved()
-        for key, default in (
-            ("kernel_size", ()),
-            ("stride", (1,)),
-            ("pad", (0,)),
-            ("dilation", (1,)),
-        ):
-            values = own[key] or default
-            own[key] = values[:1] if len(set(values)) == 1 else values
-        return own
-
-    def windows(self, n_axes: int) -> tuple[Shape, Shape, Shape, Shape]:
-        """Kernel, stride, pad and dilation, one value for each spatial axis (rows first).
-
-        Raises:
-            ShapeError: two ways of giving one value, or the wrong number of values.
-        """
+    def empty(self, kernel: Shape, pad: Shape, bottom: Shape) -> str:
         return (
-            self._spatial("kernel_size", "kernel", n_axes, None),
-            self._spatial("stride", "stride", n_axes, 1),
-            self._spatial("pad", "pad", n_axes, 0),
-            self._spatial("dilation", "", n_axes, 1),
+            f"kernel {dims(kernel)} is larger than the padded bottom {dims(bottom)}; "
+            "the output would be empty"
         )
-
-    def _spatial(self, repeated: str, prefix: str, n_axes: int, default: int | None) -> Shape:
-        values: Shape = self.param.get(repeated, ())
-        pair = [self.param.get(f"{prefix}_{side}") for side in "hw"]
-        if prefix and pair != [None, None]:
-            if values or n_axes != 2 or (None in pair and prefix != "pad"):
-                raise ShapeError(
-                    f"{prefix}_h and {prefix}_w go together, in 2-D, and without {repeated}"
-                )
-            values = (pair[0] or 0, pair[1] or 0)
-        if not values and default is not None:
-            values = (default,)
-        if len(values) == 1:
-            values *= n_axes
-        if len(values) != n_axes:
-            raise ShapeError(
-                f"{repeated} has {len(values)} values for {n_axes} spatial axes; "
-                "give one, or one for each"
-            )
-        least = 0 if repeated == "pad" else 1
-        if min(values, default=least) < least:
-            raise ShapeError(f"{repeated} is {dims(values)}; {least} is the least it can be")
-        return values
-
-    def blob_names(self, count: int) -> tuple[str, ...]:
-        return ("weight", "bias")[:count]
-
-    def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
-        channel = axis_index(self.axis, bottoms[0])
-        kernel = self._spatial("kernel_size", "kernel", len(bottoms[0]) - channel - 1, None)
-        shapes = {"weight": (self.num_output, bottoms[0][channel] // self.group, *kernel)}
-        if self.bias_term:
-            shapes["bias"] = (self.num_output,)
-        return shapes
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        shape = bottoms[0]
-        channel = axis_index(self.axis, shape)
-        if self.num_output < 1:
-            raise ShapeError(f"num_output is {self.num_output}; at least 1 is needed")
-        if self.group < 1 or shape[channel] % self.group or self.num_output % self.group:
-            raise ShapeError(
-                f"group {self.group} does not divide {shape[channel]} channels "
-                f"and num_output {self.num_output}"
-            )
-        if any(other != shape for other in bottoms):
-            raise ShapeError(f"bottoms differ: {', '.join(map(dims, bottoms))}")
-        if len(self.tops) != len(bottoms):
-            raise ShapeError(f"has {len(bottoms)} bottom and {len(self.tops)} top; one for each")
-        kernel, stride, pad, dilation = self.windows(len(shape) - channel - 1)
-        out = tuple(
-            conv_size(*axis)
-            for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
-        )
-        if min(out, default=1) < 1:
-            raise ShapeError(
-                f"kernel {dims(kernel)} is larger than the padded bottom {dims(shape)}; "
-                "the output would be empty"
-            )
-        return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 
     @property
     def fixed(self) -> bool:
@@ -175,42 +68,3 @@ class Convolution(Layer):
                 y += bias[0][:, None]
             tops.append(y.reshape(shape))
         return tops
-
-    def end_pad(self, spatial: Shape) -> Shape:
-        """Zeros behind the bottom along each spatial axis: the pad, or as far as windows reach.
-
-        Truncation gives a kernel that is larger than the padded bottom one window; it reaches on.
-        """
-        windows = self.windows(len(spatial))
-        return tuple(
-            max(p, (conv_size(size, k, s, p, d) - 1) * s + d * (k - 1) + 1 - size - p)
-            for size, k, s, p, d in zip(spatial, *windows, strict=True)
-        )
-
-    def columns(self, x: Array) -> Array:
-        """What each output position sees. im2col.cpp
-
-        Args:
-            x: (N, C, size ...), any number of spatial axes.
-
-        Returns:
-            (N, C, kernel ..., out ...)
-        """
-        import numpy as np
-
-        kernel, stride, pad, dilation = self.windows(x.ndim - 2)
-        spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        around = ((0, 0), (0, 0), *zip(pad, self.end_pad(x.shape[2:]), strict=True))
-        padded = np.pad(x, around) if np.any(around) else x
-        axes = tuple(range(2, x.ndim))
-        seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
-        starts = (slice(None, None, s) for s in stride)
-        taps = (slice(None, None, d) for d in dilation)
-        seen = seen[:, :, *starts, *taps]
-        return np.moveaxis(seen, axes, tuple(range(-len(axes), 0)))
-
-
-def conv_size(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
-    """Output size along one axis; C++ division truncates towards zero. conv_layer.cpp"""
-    span = size + 2 * pad - (dilation * (kernel - 1) + 1)
-    return (span // stride if span >= 0 else -(-span // stride)) + 1

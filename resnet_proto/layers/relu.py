@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resnet_proto.layers.base import Field, Layer, Shape, register
+from resnet_proto.layers.base import Field, register
+from resnet_proto.layers.neuron import Neuron
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from resnet_proto.layers.base import Array
 
 
 @register
-class ReLU(Layer):
+class ReLU(Neuron):
     """max(x, 0) + negative_slope * min(x, 0)."""
 
     message = "relu_param"
@@ -22,15 +21,8 @@ class ReLU(Layer):
     negative_slope = Field(0.0)
     engine = Field(Word("DEFAULT"))
 
-    def may_work_in_place(self) -> bool:
-        return True
-
-    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        return [bottoms[0]]
-
-    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+    def activation(self, x: Array) -> Array:
         import numpy as np
 
-        x = bottoms[0]
-        y = np.maximum(x, 0)
-        return [y + self.negative_slope * np.minimum(x, 0)] if self.negative_slope else [y]
+        y: Array = np.maximum(x, 0)
+        return y + self.negative_slope * np.minimum(x, 0) if self.negative_slope else y

@@ -8,14 +8,27 @@ from resnet_proto.engine import plain
 from resnet_proto.engine.planned import Layout, Life, Plan
 from resnet_proto.errors import NetError, WeightsError
 from resnet_proto.layers import (
+    AbsVal,
     BatchNorm,
+    Concat,
     Convolution,
+    Crop,
+    Deconvolution,
+    Dropout,
     Eltwise,
+    Flatten,
     InnerProduct,
     Pooling,
+    Power,
     ReLU,
+    Reshape,
     Scale,
+    Sigmoid,
+    Silence,
+    Slice,
     Softmax,
+    Split,
+    TanH,
     make_layer,
 )
 
@@ -67,6 +80,27 @@ def test_small_blocks(monkeypatch):
 
 
 NETS = {
+    "an hourglass of other types": [  # whose tops must not lie where their bottoms lay
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=3, pad=1),
+        Slice.of("s", "c", ("s1", "s2"), slice_point=1),
+        Concat.of("cat", ("s2", "s1"), "cat"),
+        Power.of("p", "cat", "p", scale=0.5, shift=1.0, power=2.0),
+        Pooling.of("pool", "p", "pool", kernel_size=2, stride=2),
+        Deconvolution.of("up", "pool", "up", num_output=4, kernel_size=4, stride=2, group=2),
+        Crop.of("crop", ("up", "c"), "crop", offset=(1, 0)),
+        Eltwise.of("e", ("c", "crop"), "e"),
+        Sigmoid.of("sig", "e", "e"),
+        Dropout.of("drop", "e", "e"),
+        Split.of("split", "e", ("e1", "e2")),
+        AbsVal.of("abs", "e1", "a"),
+        TanH.of("tanh", "e2", "t"),
+        Flatten.of("flat", "t", "flat", axis=2),
+        Reshape.of("shape", "flat", "r", shape={"dim": (0, -1, 5, 7)}),
+        Reshape.of("back", "r", "b", shape={"dim": (0, -1, 7, 5)}),
+        Eltwise.of("f", ("a", "b"), "f"),
+        InnerProduct.of("fc", "f", "fc", num_output=3),
+        Silence.of("quiet", "fc", ()),
+    ],
     "branch that reads the value before BatchNorm": [
         Convolution.of("c", "data", "c", num_output=4, kernel_size=(3, 2), pad=1),
         Pooling.of("p", "c", "p", kernel_size=1),
