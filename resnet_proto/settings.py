@@ -67,7 +67,7 @@ def checked(about: Field[Any], value: Any) -> Any:
     Raises:
         ResNetProtoError: the field cannot hold it.
     """
-    kind = str(about.type)
+    kind = kind_of(about)
     many = kind.startswith("tuple[")
     kind = kind.removeprefix("tuple[").removesuffix(", ...]")
     if many and isinstance(value, KINDS[kind]) and not isinstance(value, str):
@@ -87,6 +87,11 @@ def checked(about: Field[Any], value: Any) -> Any:
     if kind == "float":
         items = tuple(map(float, items))
     return items if many else items[0]
+
+
+def kind_of(about: Field[Any]) -> str:
+    """A field's annotation as text."""
+    return about.type.__name__ if type(about.type) is type else str(about.type)
 
 
 def refusal(about: Field[Any], value: Any, wanted: str) -> ResNetProtoError:
@@ -153,7 +158,7 @@ def assignments(settings: Any, texts: Sequence[str]) -> dict[str, Any]:
             if not isinstance(table, dict):
                 raise ResNetProtoError(f"--set {text}: '{key}' is set as a value already")
         about = {f.name: f for f in fields(holder)}.get(name) if is_dataclass(holder) else None
-        table[name] = value.strip() if about is None else read(str(about.type), value.strip())
+        table[name] = value.strip() if about is None else read(kind_of(about), value.strip())
     return result
 
 

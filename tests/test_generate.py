@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from pin_presets import digest
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.generate import generate, write_files
 from resnet_proto.presets import PRESETS
-from pin_presets import digest
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ROOT / "generated"

@@ -9,9 +9,9 @@ from resnet_proto.report.summary import summarize
 from resnet_proto.settings import from_table, read_toml, to_toml
 from resnet_proto.spec import ResNetSpec
 
-# Learned values. Others' counts: torchvision's documentation (18 to 152, wide-resnet-50-2, resnext),
-# timm (resnet-50-d), github osmr/imgclsmob (10, 26, preact, se, cifar-preact, cifar-wide-28-10), and
-# for options A and plain the sums of the paper's shapes, which the paper rounds to 0.27M ... 19.4M.
+# Learned values. Others' counts: torchvision (18 to 152, wide-resnet-50-2, resnext), timm
+# (resnet-50-d), github osmr/imgclsmob (10, 26, preact, se, cifar-preact, cifar-wide-28-10); for
+# option A and plain the sums of the shapes, which the paper rounds to 0.27M ... 19.4M.
 # 50 and the half-width net have one more count each: their released caffemodels.
 PARAMETERS = {
     "resnet-10": 5_418_792,
@@ -57,7 +57,7 @@ PARAMETERS = {
     "cifar-wide-resnet-28-10": 36_479_194,
 }
 
-# Multiply-adds of convolutions and classifier, to the last digit: sums over table 1 and section 4.2.
+# Multiply-adds of convolutions and classifier: sums over table 1 and section 4.2.
 MACS = {
     "resnet-18": 1_814_073_344,
     "resnet-34": 3_663_761_408,

@@ -122,7 +122,7 @@ def test_taken(change):
 
 
 def test_every_contradiction_is_named_at_once():
-    with pytest.raises(ResNetProtoError, match="cardinality 2 .*; stride_in 3x3 goes with"):
+    with pytest.raises(ResNetProtoError, match=r"cardinality 2 .*; stride_in 3x3 goes with"):
         ResNetSpec(cardinality=2, stride_in="3x3")
 
 
@@ -157,5 +157,5 @@ def test_finetuning_gives_the_classifier_another_name():
 def test_two_layers_of_one_name_are_refused():
     names = Names(convolution="same")
 
-    with pytest.raises(ResNetProtoError, match="layers the name 'same'; use {unit}"):
+    with pytest.raises(ResNetProtoError, match=r"layers the name 'same'; use \{unit\}"):
         deploy_net(ResNetSpec(stages=(1,), names=names))

@@ -137,7 +137,8 @@ def command(
             raise click.UsageError("--out - prints the net itself; leave --json out")
         if len(texts) > 1:
             raise click.UsageError("--out - writes one file; choose it, as in --only deploy")
-        click.get_binary_stream("stdout").write(encoded("".join(texts.values())))
+        sys.stdout.flush()
+        sys.stdout.buffer.write(encoded("".join(texts.values())))
         click.echo(figures, err=True)
         return
     named = spec.name.lower() if folder is None or name is not None else folder

@@ -50,7 +50,7 @@ def test_the_papers_recipe_for_cifar():
 
 
 def test_warm_up_of_stock_caffe_is_a_solver_of_its_own():
-    """Section 4.2: 0.01 for about 400 iterations; the second solver resumes the first's snapshot."""
+    """Section 4.2: 0.01 for about 400 iterations; the second solver resumes a snapshot."""
     training = RECIPES["cifar-warm-up"].training
     first, second = read(training, "solver_warmup.prototxt"), read(training)
 
