@@ -131,10 +131,10 @@ def prepare(folder: Path) -> int:
     from resnet_proto import random_weights
     from resnet_proto.build import deploy_net
     from resnet_proto.formats import convert, save
+    from resnet_proto.presets import PRESETS
     from resnet_proto.prototxt import to_prototxt
-    from resnet_proto.spec import PRESETS
 
-    net = deploy_net(PRESETS["resnet-152"])
+    net = deploy_net(PRESETS["resnet-152"].spec)
     (folder / TEXT).write_text(to_prototxt(net))
     save(folder / MODEL, random_weights(net), net)
     for name in (TENSORS, NPZ):

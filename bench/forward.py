@@ -60,10 +60,10 @@ def read(name: str, images: int) -> Any:
     """A preset or a file, for this many images."""
     from resnet_proto.build import deploy_net
     from resnet_proto.layers import make_layer
-    from resnet_proto.spec import PRESETS
+    from resnet_proto.presets import PRESETS
 
     if name in PRESETS:
-        net = deploy_net(PRESETS[name]).upgraded()
+        net = deploy_net(PRESETS[name].spec).upgraded()
     else:
         from resnet_proto.prototxt import read_prototxt
 

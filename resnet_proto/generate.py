@@ -43,7 +43,7 @@ def generate(
         FILES["deploy"]: to_prototxt(net, templates=templates),
         FILES["train_val"]: to_prototxt(to_train_val(net, spec.training), templates=templates),
     }
-    return texts | launch_files(spec.name, spec.training, templates=templates)
+    return texts | launch_files(spec.title, spec.training, templates=templates)
 
 
 def launch_files(

@@ -111,7 +111,7 @@ class Names:
 class ResNetSpec:
     """A residual net (arXiv 1512.03385), or one of those that came of it."""
 
-    name: str = setting("", "the net's name in its prototxt")
+    name: str = setting("", "the net's name in its prototxt; empty for ResNet-N")
     stages: tuple[int, ...] = setting((3, 4, 6, 3), "units of each stage", least=1, most=MAX_UNITS)
     unit: str = setting("basic", "what a unit is made of", one_of=tuple(CONVOLUTIONS))
     order: str = setting(
@@ -180,8 +180,6 @@ class ResNetSpec:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.name:
-            object.__setattr__(self, "name", f"ResNet-{self.depth}")
         if not self.stages:
             raise ResNetProtoError("stages are none; give the units of each, as in 3,4,6,3")
         if sum(self.stages) > MAX_UNITS:
@@ -196,6 +194,11 @@ class ResNetSpec:
         messages = [message for wrong, message in contradictions(self) if wrong]
         if messages:
             raise ResNetProtoError("; ".join(messages))
+
+    @property
+    def title(self) -> str:
+        """The net's name; by its depth where it has none."""
+        return self.name or f"ResNet-{self.depth}"
 
     @property
     def depth(self) -> int:

@@ -440,6 +440,9 @@ def random_weights(net: Net, seed: int = 0) -> Weights:
         damp = n_sums**-0.5 if step.label in damped else 1.0
         for name, shape in step.blobs.items():
             bottom = max(powers, default=IMAGE_POWER)
+            if layer.fixed:  # it chooses pixels
+                arrays[name] = np.ones(shape, np.float32)
+                continue
             arrays[name] = random_blob(rng, layer, name, shape, bottom, damp)
         for name in layer.tops:
             power[name] = top_power(layer, powers, bottom_cut, damp)

@@ -78,7 +78,7 @@ def test_imports_go_one_way(path):
     ("arguments", "absent"),
     [
         (["--help"], {"numpy", "google.protobuf", "jinja2"}),
-        (["gen", "--depth", "152", "--out", "-"], {"numpy", "google.protobuf"}),
+        (["gen", "--depth", "152", "--only", "deploy", "--out", "-"], {"numpy", "google.protobuf"}),
         (["summary", "--help"], {"numpy", "google.protobuf", "jinja2"}),
     ],
 )

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.render import scalar, shortest
-from resnet_proto.spec import PRESETS
 from resnet_proto.words import Word
 
 
@@ -47,7 +47,7 @@ def test_shortest_gives_the_same_float32(value):
 def test_own_templates_go_first(tmp_path):
     (tmp_path / "net.prototxt.j2").write_text("# {{ net.layers | length }} layers\n")
 
-    assert to_prototxt(deploy_net(PRESETS["resnet-18"]), templates=tmp_path) == "# 89 layers\n"
+    assert to_prototxt(deploy_net(PRESETS["resnet-18"].spec), templates=tmp_path) == "# 89 layers\n"
 
 
 @pytest.mark.parametrize("text", ["{{ nothing }}", "{% for %}"])
@@ -55,9 +55,9 @@ def test_a_wrong_template_is_named(tmp_path, text):
     (tmp_path / "net.prototxt.j2").write_text(text)
 
     with pytest.raises(ResNetProtoError, match=r"net\.prototxt\.j2"):
-        to_prototxt(deploy_net(PRESETS["resnet-18"]), templates=tmp_path)
+        to_prototxt(deploy_net(PRESETS["resnet-18"].spec), templates=tmp_path)
 
 
 def test_no_folder_of_templates(tmp_path):
     with pytest.raises(ResNetProtoError, match="no such folder"):
-        to_prototxt(deploy_net(PRESETS["resnet-18"]), templates=tmp_path / "none")
+        to_prototxt(deploy_net(PRESETS["resnet-18"].spec), templates=tmp_path / "none")

@@ -18,7 +18,7 @@ from resnet_proto.layers import (
     make_layer,
 )
 from resnet_proto.net import Net, labels
-from resnet_proto.spec import PRESETS
+from resnet_proto.presets import PRESETS
 from resnet_proto.weights import (
     Blob,
     Held,
@@ -145,7 +145,8 @@ def test_possible(shape, expected):
 def test_blob_names():
     assert blob_names("Convolution", 1, 1) == ("weight",)
     assert blob_names("Scale", 2, 1) == ("bias",)
-    assert blob_names("BatchNorm", 1, 5) == ("mean", "variance", "scale_factor", "3", "4")
+    fused = ("mean", "variance", "scale_factor", "weight", "bias")  # NVIDIA's, with Scale inside
+    assert blob_names("BatchNorm", 1, 6) == (*fused, "5")
     assert blob_names("Crop", 1, 2) == ("0", "1")
 
 
@@ -295,7 +296,7 @@ def test_unknown():
 
 def test_two_topologies_that_share_names():
     """ResNet-18 files differ in whether the first stage has a projection, and in widths."""
-    spec = replace(PRESETS["resnet-18"], width=8, stem_width=8, classes=10)
+    spec = replace(PRESETS["resnet-18"].spec, width=8, stem_width=8, classes=10)
     plain, projected = (
         deploy_net(replace(spec, project_first_stage=value)) for value in (False, True)
     )
@@ -370,7 +371,7 @@ def test_seed():
 
 @pytest.mark.parametrize("name", ["resnet-18", "resnet-50"])
 def test_every_blob_of_a_net(name):
-    spec = replace(PRESETS[name], width=4, stem_width=6, classes=5)
+    spec = replace(PRESETS[name].spec, width=4, stem_width=6, classes=5)
     net = deploy_net(spec)
     weights = random_weights(net)
 
@@ -387,7 +388,7 @@ def test_every_blob_of_a_net(name):
 @pytest.mark.parametrize("seed", range(3))
 def test_values_stay_in_sight(seed):
     """Through eight units: no blob vanishes, none explodes."""
-    spec = replace(PRESETS["resnet-18"], width=8, stem_width=8, classes=10)
+    spec = replace(PRESETS["resnet-18"].spec, width=8, stem_width=8, classes=10)
     net = deploy_net(spec)
 
     blobs = forward(net, random_weights(net, seed), random_inputs(net, seed=seed))

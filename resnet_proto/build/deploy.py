@@ -33,7 +33,7 @@ def deploy_net(spec: ResNetSpec) -> Net:
         )
     size = spec.input_size
     header = {"input": ("data",), "input_dim": (1, spec.input_channels, size, size)}
-    return Net(spec.name, tuple(d.layers), header)
+    return Net(spec.title, tuple(d.layers), header)
 
 
 # ---- stems

@@ -122,11 +122,11 @@ def command(
             f"--out {out}: this is a folder's place; one file goes to stdout: "
             f"--only deploy --out - > {out}"
         )
-    if out is None and set(spec.name) & set("/\\\0\n") | {spec.name} & {"", ".", ".."}:
+    if out is None and set(spec.title) & set("/\\\0\n") | {spec.title} & {"", ".", ".."}:
         raise click.UsageError(f"--name {name!r} cannot be the name of a folder; give --out DIR")
     net = deploy_net(spec)
     summary = summarize(net)  # refuses a net that no Caffe could hold
-    figures = f"{spec.name}: {summary.parameters:,} parameters, {summary.macs:,} MACs"
+    figures = f"{spec.title}: {summary.parameters:,} parameters, {summary.macs:,} MACs"
     texts = generate(spec, templates=templates)
     if only:
         if FILES[only] not in texts:
@@ -141,13 +141,13 @@ def command(
         sys.stdout.buffer.write(encoded("".join(texts.values())))
         click.echo(figures, err=True)
         return
-    named = spec.name.lower() if folder is None or name is not None else folder
+    named = spec.title.lower() if folder is None or name is not None else folder
     target = Path("generated", named) if out is None else Path(out)
     done = write_files(texts, target, force=force)
     if as_json:
         echo_json(
             {
-                "name": spec.name,
+                "name": spec.title,
                 "depth": spec.depth,
                 "layers": len(net.layers),
                 "parameters": summary.parameters,

@@ -28,7 +28,7 @@ def command(net: str, phase: str, lenient: bool, as_json: bool) -> None:
 
     \b
     resnet-proto summary deploy.prototxt
-    resnet-proto gen --depth 18 --out - | resnet-proto summary - --json
+    resnet-proto gen --depth 18 --only deploy --out - | resnet-proto summary - --json
     """
     from resnet_proto.report.summary import as_json as to_json
     from resnet_proto.report.summary import summarize, table

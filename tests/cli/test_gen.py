@@ -1,14 +1,18 @@
 """The command ``gen``."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
+from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt
-from resnet_proto.spec import PRESETS, ResNetSpec
+from resnet_proto.spec import ResNetSpec
 
 
 def run(*arguments):
@@ -27,17 +31,22 @@ def test_writes_below_the_current_folder(folder):
     assert result.exit_code == 0
     assert result.stdout == (
         "generated/resnet-34/deploy.prototxt  written\n"
-        "ResNet-34: depth 34, 21,797,672 parameters, 3,663,761,408 MACs\n"
+        "generated/resnet-34/train_val.prototxt  written\n"
+        "generated/resnet-34/solver.prototxt  written\n"
+        "generated/resnet-34/train.sh  written\n"
+        "ResNet-34: 21,797,672 parameters, 3,663,761,408 MACs\n"
+        "train: generated/resnet-34/train.sh (CAFFE=FILE names the caffe binary); "
+        "put train_lmdb and val_lmdb into generated/resnet-34\n"
     )
     written = read_prototxt(folder / "generated/resnet-34/deploy.prototxt")
-    assert written == deploy_net(PRESETS["resnet-34"])
+    assert written == deploy_net(PRESETS["resnet-34"].spec)
 
 
 def test_stdout_holds_the_net_and_nothing_else(folder):
     result = run("--depth", "18", "--out", "-", "--only", "deploy")
 
-    assert read_prototxt(result.stdout) == deploy_net(PRESETS["resnet-18"])
-    assert result.stderr == ""
+    assert read_prototxt(result.stdout) == deploy_net(PRESETS["resnet-18"].spec)
+    assert result.stderr == "ResNet-18: 11,689,512 parameters, 1,814,073,344 MACs\n"
     assert list(folder.iterdir()) == []
 
 
@@ -69,10 +78,13 @@ def test_json():
     assert json.loads(result.stdout) == {
         "name": "ResNet-50",
         "depth": 50,
-        "layers": 229,
+        "layers": 228,
         "parameters": 25_557_096,
         "macs": 3_857_973_248,
-        "files": {"generated/resnet-50/deploy.prototxt": "written"},
+        "files": {
+            f"generated/resnet-50/{name}": "written"
+            for name in ("deploy.prototxt", "train_val.prototxt", "solver.prototxt", "train.sh")
+        },
     }
 
 
@@ -98,7 +110,7 @@ def test_a_net_that_caffe_cannot_hold_is_refused_before_anything_is_written(fold
     before = (folder / "nets/deploy.prototxt").read_bytes()
 
     for out in ("nets", "-"):
-        result = run(*small, str(10**9), "--force", "--out", out)
+        result = run(*small, "10000000", "--force", "--out", out)
         assert result.exit_code == 1
         assert "layer 'res2a_branch1'" in result.stderr
         assert result.stdout == ""
@@ -109,12 +121,12 @@ def test_more_units_than_anybody_needs():
     result = run("--stages", f"{10**20}", "--unit", "basic")
 
     assert result.exit_code == 1
-    assert "units; 10,000 are the most" in result.stderr
+    assert "expected 1 to 10000" in result.stderr
 
 
 def test_a_name_that_is_no_folder_needs_one():
     """Caffe takes any name."""
-    result = run("--depth", "18", "--name", "a/b", "--out", "-")
+    result = run("--depth", "18", "--name", "a/b", "--only", "deploy", "--out", "-")
 
     assert read_prototxt(result.stdout).name == "a/b"
 
@@ -123,14 +135,18 @@ def test_a_name_that_is_no_folder_needs_one():
     ("arguments", "message"),
     [
         (["--depth", "18", "--out", "-", "--json"], "leave --json out"),
-        ([], "give either --depth N, or --stages"),
-        (["--depth", "50", "--stages", "1"], "give either --depth N, or --stages"),
-        (["--depth", "51"], "no preset has depth 51; known: 18, 34, 50, 101, 152"),
+        (["--depth", "18", "--out", "-"], "--out - writes one file; choose it, as in --only"),
+        (["--depth", "18", "--only", "solver_warmup"], "this spec has none; training.warm_up_lr"),
+        (["--depth", "18", "--out", "net.prototxt"], "--only deploy --out - > net.prototxt"),
+        ([], "give one of --depth N, --preset NAME, --spec FILE, or --stages"),
+        (["--depth", "50", "--stages", "1"], "give one of --depth N"),
+        (["--depth", "50", "--preset", "resnet-50"], "give one of --depth N"),
+        (["--depth", "51"], "no preset has depth 51; known: 10, 18, 26, 34, 50, 101, 152, 200"),
         (["--depth", "50", "--unit", "basic"], "--unit goes with --stages"),
         (["--stages", "1,2"], "--stages needs --unit"),
         (["--stages", "1,,2", "--unit", "basic"], "'1,,2' is not a list of positive numbers"),
         (["--stages", "0", "--unit", "basic"], "'0' is not a list of positive numbers"),
-        (["--depth", "50", "--width", "0"], "0 is not in the range x>=1"),
+        (["--depth", "50", "--width", "0"], "'0' is not a list of positive numbers"),
         (["--depth", "50", "--name", "../up"], "cannot be the name of a folder"),
         (["--depth", "50", "--name", ".."], "cannot be the name of a folder"),
     ],
@@ -141,3 +157,117 @@ def test_usage(arguments, message, folder):
     assert result.exit_code == 2
     assert message in result.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_preset(folder):
+    """A preset's folder has the preset's name."""
+    result = run("--preset", "cifar-resnet-110", "--json")
+
+    assert sorted(json.loads(result.stdout)["files"]) == [
+        f"generated/cifar-resnet-110/{name}"
+        for name in ("deploy.prototxt", "solver.prototxt", "solver_warmup.prototxt", "train.sh",
+                     "train_val.prototxt")
+    ]  # fmt: skip
+    script = folder / "generated/cifar-resnet-110/train.sh"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", script], check=True)
+    assert "near: cifar-resnet-110" in run("--preset", "cifar-resnet-11").stderr
+
+
+def test_print_change_and_read_a_spec(folder):
+    """Any preset is a file to start from."""
+    text = run("--depth", "50", "--print-spec").stdout
+    (folder / "my.toml").write_text(text)
+    assert list(folder.iterdir()) == [folder / "my.toml"]
+
+    same = run("--spec", "my.toml", "--only", "deploy", "--out", "-")
+    other = run("--spec", "my.toml", "--set", "shortcut=C", "--only", "deploy", "--out", "-")
+
+    net = read_prototxt(same.stdout)
+    assert net == deploy_net(PRESETS["resnet-50"].spec)
+    projections = [la for la in read_prototxt(other.stdout).layers if "branch1" in la.name]
+    assert len(projections) == 3 * 16
+
+
+def test_spec_from_stdin(folder):
+    result = CliRunner().invoke(
+        main, ["gen", "--spec", "-", "--only", "deploy", "--out", "-"], input="stages = [1]\n"
+    )
+
+    assert read_prototxt(result.stdout) == deploy_net(ResNetSpec(stages=(1,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages = [1", "my.toml: this is no TOML"),
+        ("stage = [1]", "my.toml: there is no field 'stage'; known: stages"),
+        ("[training]\nbatch = -1", "my.toml: training: batch is -1"),
+        ("stages = 'x'", 'my.toml: stages is "x"; expected a list'),
+        ("caf\xe9 = 1".encode("latin-1"), "my.toml: this is no UTF-8"),
+    ],
+)
+def test_spec_that_is_wrong(text, message, folder):
+    (folder / "my.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    result = run("--spec", "my.toml")
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "no such file; `resnet-proto gen --depth 50 --print-spec`" in run("--spec", "x").stderr
+
+
+def test_settings_of_training(folder):
+    arguments = ("--set", "training.batch=8", "--set", "training.gpus=1", "--set",
+                 "training.train_source=my_lmdb", "--only")  # fmt: skip
+
+    train_val = run("--depth", "18", *arguments, "train_val", "--out", "-")
+    solver = run("--depth", "18", *arguments, "solver", "--out", "-")
+
+    data = read_prototxt(train_val.stdout).layers[0].fields["data_param"]
+    assert data == {"source": "my_lmdb", "batch_size": 8, "backend": "LMDB"}
+    assert "# effective batch 8 = 8 images x 1 GPU\n" in solver.stdout
+
+
+def test_finetune(folder):
+    result = run(
+        "--depth", "18", "--classes", "37", "--finetune", "--only", "train_val", "--out", "-"
+    )
+
+    classifier = read_prototxt(result.stdout).layers[-4]
+    assert classifier.name == "fc37_finetune"
+    assert classifier.fields["param"][0]["lr_mult"] == 10.0
+
+
+def test_fully_connected_units(folder):
+    """Their net has no stem and no pooling."""
+    result = run("--stages", "2", "--unit", "fully-connected", "--only", "deploy", "--out", "-")
+
+    assert {layer.type for layer in read_prototxt(result.stdout).layers} == {
+        "InnerProduct", "ReLU", "Eltwise", "Softmax"
+    }  # fmt: skip
+
+
+def test_file_and_stdout_have_the_same_bytes(folder):
+    """Whatever the terminal's encoding, and for names that are no UTF-8."""
+    code = "from resnet_proto.cli import main; main()"
+    arguments = ["--stages", "1", "--unit", "basic", "--name", b"n\xe9\xc3\xa9", "--only", "deploy"]
+    command = [sys.executable, "-c", code, "gen", *arguments]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "1"}
+
+    subprocess.run([*command, "--out", "x"], check=True, capture_output=True)
+    printed = subprocess.run([*command, "--out", "-"], check=True, capture_output=True, env=latin)
+
+    assert printed.stdout == (folder / "x/deploy.prototxt").read_bytes()
+
+
+def test_list():
+    table = CliRunner().invoke(main, ["list"]).stdout.splitlines()
+    rows = json.loads(CliRunner().invoke(main, ["list", "--json"]).stdout)
+
+    assert [line.split()[0] for line in table[2:]] == list(PRESETS)
+    assert [row["name"] for row in rows] == list(PRESETS)
+    assert rows[0] == {
+        "name": "resnet-10", "stages": [1, 1, 1, 1], "unit": "basic", "parameters": 5_418_792,
+        "macs": 889_229_312, "source": "smaller than table 1",
+    }  # fmt: skip

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
+from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
-from resnet_proto.spec import PRESETS
 
 
 def run(*arguments, stdin=None):
@@ -19,7 +19,7 @@ def run(*arguments, stdin=None):
 @pytest.fixture
 def net(tmp_path):
     path = tmp_path / "deploy.prototxt"
-    path.write_text(to_prototxt(deploy_net(PRESETS["resnet-18"])))
+    path.write_text(to_prototxt(deploy_net(PRESETS["resnet-18"].spec)))
     return str(path)
 
 
