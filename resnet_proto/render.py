@@ -7,7 +7,7 @@ in prototxt is here, as the filter ``scalar``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ def render(template: str, *, templates: str | os.PathLike[str] | None = None, **
         raise ResNetProtoError(f"{templates}: no such folder of templates")
     try:
         found = environment(None if templates is None else str(templates)).get_template(template)
-        return found.render(**values)
+        return found.render(once=Once(), **values)
     except Exception as error:  # a user's template may do anything
         if not isinstance(error, TemplateError) and templates is None:
             raise
@@ -71,6 +71,20 @@ def environment(templates: str | None) -> Environment:
     )
     env.filters.update(scalar=scalar, entries=entries)
     return env
+
+
+class Once:
+    """Calls a macro once for equal arguments: a net's layers differ in names, and little else."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def __call__(self, macro: Callable[..., str], *arguments: Any) -> str:
+        """What the macro gives."""
+        key = repr(arguments)
+        if key not in self.known:
+            self.known[key] = macro(*arguments)
+        return self.known[key]
 
 
 def entries(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -6,8 +6,7 @@ dialect spells BatchNorm. What is drawn, and in which order, is known elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_proto.layers import (
     BatchNorm,
@@ -20,8 +19,7 @@ from resnet_proto.layers import (
 from resnet_proto.spec import ResNetSpec
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """The names of a convolution and of what follows it."""
 
     convolution: str

@@ -9,18 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from resnet_proto import layers  # a type's module is imported when a unit first has it
 from resnet_proto.build.drawing import Drawing
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.layers import (
-    Concat,
-    Convolution,
-    Dropout,
-    InnerProduct,
-    Pooling,
-    Power,
-    Scale,
-    Sigmoid,
-)
 from resnet_proto.spec import EXPANSION, ResNetSpec
 
 
@@ -166,13 +157,17 @@ def connected(d: Drawing, unit: Unit, bottom: str) -> str:
     shortcut = bottom
     if project:
         name = d.projection(unit.name).convolution
-        shortcut = d.put(InnerProduct.of(name, bottom, name, num_output=unit.out, bias_term=False))
+        shortcut = d.put(
+            layers.InnerProduct.of(name, bottom, name, num_output=unit.out, bias_term=False)
+        )
     first, last = (d.place(unit.name, number) for number in (1, 2))
     inner, out = (step.channels for step in unit.steps)
-    blob = d.put(InnerProduct.of(first.convolution, bottom, first.convolution, num_output=inner))
+    blob = d.put(
+        layers.InnerProduct.of(first.convolution, bottom, first.convolution, num_output=inner)
+    )
     blob = d.relu(first.relu, blob)
     blob = draw_dropout(d, unit, blob)
-    blob = d.put(InnerProduct.of(last.convolution, blob, last.convolution, num_output=out))
+    blob = d.put(layers.InnerProduct.of(last.convolution, blob, last.convolution, num_output=out))
     if d.spec.shortcut == "none":
         return d.relu(last.relu, blob)
     blob = d.eltwise(d.names.of("sum", unit=unit.name), (shortcut, blob))
@@ -241,7 +236,9 @@ def projected(d: Drawing, unit: Unit, bottom: str, stride: int) -> str:
 def averaged(d: Drawing, unit: Unit, bottom: str) -> str:
     """2x2 means before the projection: arXiv 1812.01187, figure 2(c)."""
     name = d.other(unit.name, "pool")
-    return d.put(Pooling.of(name, bottom, name, pool="AVE", kernel_size=2, stride=unit.stride))
+    return d.put(
+        layers.Pooling.of(name, bottom, name, pool="AVE", kernel_size=2, stride=unit.stride)
+    )
 
 
 def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
@@ -254,7 +251,7 @@ def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
     if unit.stride > 1:
         name = d.other(unit.name, "subsample")
         blob = d.put(
-            Convolution(
+            layers.Convolution(
                 name,
                 "Convolution",
                 (bottom,),
@@ -280,9 +277,9 @@ def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
             f"(unit {unit.name}) does not go; change width or stem_width, or take B"
         )
     zeros, padded = (d.other(unit.name, role) for role in ("zeros", "padded"))
-    d.put(Power.of(zeros, blob, zeros, scale=0.0))
+    d.put(layers.Power.of(zeros, blob, zeros, scale=0.0))
     copies = unit.out // unit.channels - 1
-    return d.put(Concat.of(padded, (blob, *(zeros,) * copies), padded))
+    return d.put(layers.Concat.of(padded, (blob, *(zeros,) * copies), padded))
 
 
 # ---- what else may be in a unit
@@ -294,7 +291,7 @@ def draw_dropout(d: Drawing, unit: Unit, blob: str) -> str:
         return blob
     name = d.other(unit.name, "dropout")
     top = blob if d.spec.in_place else name
-    return d.put(Dropout.of(name, blob, top, dropout_ratio=d.spec.dropout))
+    return d.put(layers.Dropout.of(name, blob, top, dropout_ratio=d.spec.dropout))
 
 
 def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
@@ -305,12 +302,12 @@ def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
         d.other(unit.name, role)
         for role in ("squeeze", "down", "down_relu", "up", "gate", "excite")
     )
-    d.put(Pooling.of(squeeze, blob, squeeze, pool="AVE", global_pooling=True))
+    d.put(layers.Pooling.of(squeeze, blob, squeeze, pool="AVE", global_pooling=True))
     inner = max(1, unit.out // d.spec.squeeze)
-    d.put(InnerProduct.of(down, squeeze, down, num_output=inner))
-    d.put(InnerProduct.of(up, d.relu(down_relu, down), up, num_output=unit.out))
-    d.put(Sigmoid.of(gate, up, gate))
-    return d.put(Scale.of(excite, (blob, gate), excite, axis=0))
+    d.put(layers.InnerProduct.of(down, squeeze, down, num_output=inner))
+    d.put(layers.InnerProduct.of(up, d.relu(down_relu, down), up, num_output=unit.out))
+    d.put(layers.Sigmoid.of(gate, up, gate))
+    return d.put(layers.Scale.of(excite, (blob, gate), excite, axis=0))
 
 
 def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> str:
@@ -330,8 +327,8 @@ def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> 
         bias=True,
         bias_filler={"type": "constant", "value": d.spec.gate_bias},
     )
-    d.put(Sigmoid.of(gate, transform, gate))
-    d.put(Power.of(carry, gate, carry, scale=-1.0, shift=1.0))
+    d.put(layers.Sigmoid.of(gate, transform, gate))
+    d.put(layers.Power.of(carry, gate, carry, scale=-1.0, shift=1.0))
     d.eltwise(new, (blob, gate), "PROD")
     d.eltwise(kept, (shortcut, carry), "PROD")
     return d.eltwise(d.names.of("sum", unit=unit.name), (new, kept))

@@ -28,12 +28,17 @@ T = TypeVar("T")
 MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
 
 
+PLAIN = frozenset({int, str, bool, Word})
+
+
 def normal(value: Any) -> Any:
     """The one form of a field's value: floats as float32 holds them, tuples, dicts of such.
 
     Caffe's floats are 32 bits wide, so 1e-5 in text and in a binary file are one value. A
     repeated field without values is not set.
     """
+    if type(value) in PLAIN:  # nearly all are
+        return value
     if isinstance(value, float):
         try:
             return float(struct.unpack("<f", struct.pack("<f", value))[0])
