@@ -21,6 +21,10 @@ class ShapeError(NetError):
     """A layer that cannot take the shapes it is given."""
 
 
+class UnknownShapeError(ShapeError):
+    """A data layer whose shape is in its files: it has to be handed in."""
+
+
 class UnknownLayerError(NetError):
     """A layer type that is carried along, but not understood."""
 

@@ -123,24 +123,35 @@ class Net:
             end = max(end, last[name] + 1)
         return replace(self, layers=self.layers[:end])
 
-    def walk(self, phase: str = "TEST") -> Iterator[Step]:
+    def walk(
+        self, phase: str = "TEST", shapes: Mapping[str, Shape] | None = None
+    ) -> Iterator[Step]:
         """Each layer of ``phase`` in order, with its shapes.
 
+        Args:
+            phase: TEST or TRAIN.
+            shapes: blob name -> shape, for tops of data layers (``Data``, ``DummyData`` ...); they
+                go before what the layer says. Labels that are not named have as many values as
+                the data has images.
+
         Raises:
-            NetError: a bottom that no layer has made, or a top that two layers write.
+            NetError: a bottom that no layer has made, or a top that two layers write; or no
+                data layer makes a blob that ``shapes`` names.
             ShapeError: a layer that cannot take its bottoms.
+            UnknownShapeError: a data layer whose shape is in its files, and not in ``shapes``.
             UnknownLayerError: a layer type whose shapes are not known; the layers before
                 it have been handed out by then.
         """
         try:
-            yield from self._steps(phase)
+            yield from self._steps(phase, shapes or {})
         except NetError as error:
             raise type(error)(f"{self.source}: {error}" if self.source else error) from None
 
-    def _steps(self, phase: str) -> Iterator[Step]:
+    def _steps(self, phase: str, given: Mapping[str, Shape]) -> Iterator[Step]:
         shapes: dict[str, Shape] = {}
         owners: dict[str, str] = {}
         layers = self.upgraded().filtered(phase).layers
+        check_given(given, layers)
         readers = count_readers(layers)
         names = list(labels(layer.name for layer in layers))
         for layer, label, n_readers in zip(layers, names, readers, strict=True):
@@ -150,7 +161,11 @@ class Net:
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
                 check_counts(layer)
-                tops = tuple(layer.top_shapes(bottoms))
+                tops = tuple(
+                    layer.tops_with(given)
+                    if given and layer.any_shape
+                    else layer.top_shapes(bottoms)
+                )
                 for name, shape in zip(layer.tops, tops, strict=True):
                     check_size(name, shape)
                 blobs = layer.blob_shapes(bottoms)
@@ -158,7 +173,7 @@ class Net:
                     check_size(name, shape)
                 check_lengths(layer, len(blobs))
             except ShapeError as error:
-                raise ShapeError(f"layer '{layer.name}' ({layer.type}): {error}") from None
+                raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
             yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms, tops, blobs))
 
@@ -167,6 +182,11 @@ class Net:
         inputs = tuple(layer for layer in self.upgraded().layers if layer.type == "Input")
         walk = replace(self, layers=inputs, fields={"state": self.fields.get("state", {})}).walk()
         return {k: v for step in walk for k, v in zip(step.layer.tops, step.tops, strict=True)}
+
+    def data_tops(self) -> dict[str, Layer]:
+        """The layer of each blob that a data layer makes, at phase TEST."""
+        layers = (layer for layer in self.filtered().layers if layer.any_shape)
+        return {name: layer for layer in layers for name in layer.tops}
 
     def canonical(self) -> list[dict[str, Any]]:
         """The layers as Caffe sees them: old inputs upgraded, defaults filled in.
@@ -308,6 +328,18 @@ def check_lengths(layer: Layer, n_blobs: int) -> None:
         n = len(layer.fields.get(key, ()))
         if n > most or (n and n != most and key != "param"):
             raise ShapeError(f"has {n} {key} for {most} {what}; give one for each, or none")
+
+
+def check_given(given: Mapping[str, Shape], layers: Sequence[Layer]) -> None:
+    """Shapes are handed in for tops of data layers only.
+
+    Raises:
+        NetError: no data layer makes such a blob.
+    """
+    known = {name for layer in layers if layer.any_shape for name in layer.tops} if given else ()
+    for name in given:
+        if name not in known:
+            raise NetError(f"no data layer makes a blob '{name}'{nearest(name, known)}")
 
 
 def count_readers(layers: Sequence[Layer]) -> list[list[int]]:

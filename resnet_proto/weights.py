@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from resnet_proto.errors import UnknownLayerError, WeightsError
+from resnet_proto.errors import UnknownLayerError, UnknownShapeError, WeightsError
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 from resnet_proto.net import labels
 
@@ -283,7 +283,7 @@ def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], d
         for step in net.walk():
             wanted[step.label] = step.blobs
             first.setdefault(step.layer.name, step.label)
-    except UnknownLayerError as error:
+    except (UnknownLayerError, UnknownShapeError) as error:
         for layer in net.upgraded().filtered().layers[len(wanted) :]:
             unknown[layer.name] = str(error)
     return wanted, first, unknown
@@ -416,11 +416,12 @@ def same_values(a: Blob, b: Blob) -> bool:
         x, y = x[size:], y[size:]
 
 
-def random_weights(net: Net, seed: int = 0) -> Weights:
+def random_weights(net: Net, seed: int = 0, shapes: Mapping[str, Shape] | None = None) -> Weights:
     """Float32 weights for every layer of a net, so that values neither vanish nor explode.
 
     Convolutions are He-scaled; BatchNorm's statistics are about those that the blob would have;
     a branch that ends in a sum is damped by the number of sums. The same seed gives the same.
+    ``shapes`` are those of ``Net.walk``.
 
     Raises:
         UnknownLayerError: a layer type whose blobs are not known.
@@ -428,11 +429,12 @@ def random_weights(net: Net, seed: int = 0) -> Weights:
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    damped, n_sums = branch_ends(net)
+    steps = list(net.walk(shapes=shapes))
+    damped, n_sums = branch_ends(steps)
     power: dict[str, float] = {}  # mean square of each blob
     cut: dict[str, bool] = {}  # whether a ReLU has cut it, or a part of it, at 0
     layers = []
-    for step in net.walk():
+    for step in steps:
         layer = step.layer
         arrays: dict[str, Array] = {}
         powers = [power[name] for name in layer.bottoms]
@@ -480,9 +482,10 @@ def random_blob(
 
 def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float) -> float:
     """Mean square of a layer's top, roughly."""
+    if layer.from_outside:
+        return IMAGE_POWER
     most = max(bottoms, default=0.0)
     return {
-        "Input": IMAGE_POWER,
         "Convolution": 2 * damp**2 * most,
         "Deconvolution": 2 * damp**2 * most,
         "InnerProduct": 2 * damp**2 * most,
@@ -496,7 +499,7 @@ def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float)
     }.get(layer.type, most)
 
 
-def branch_ends(net: Net) -> tuple[set[str], int]:
+def branch_ends(steps: Iterable[Step]) -> tuple[set[str], int]:
     """Labels of the layers that end a residual branch, and the number of sums.
 
     Of the branches of a sum that end in weights, the first is left alone if there is no
@@ -505,7 +508,7 @@ def branch_ends(net: Net) -> tuple[set[str], int]:
     ends: set[str] = set()
     n_sums = 0
     writer: dict[str, str | None] = {}
-    for step in net.walk():
+    for step in steps:
         layer = step.layer
         if layer.type == "Eltwise":
             n_sums += 1

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_proto.engine.plain import Schedule, check_inputs
+from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes
 from resnet_proto.errors import ResNetProtoError
 
 if TYPE_CHECKING:
@@ -237,12 +237,13 @@ def onnxruntime(job: Job) -> dict[str, Array]:
         ) from None
     from resnet_proto.formats.onnx import to_onnx
 
-    schedule = Schedule.of(job.net, job.outputs, job.until)
+    shapes = given_shapes(job.net, job.inputs)
+    schedule = Schedule.of(job.net, job.outputs, job.until, shapes)
     inputs = check_inputs(job.net, schedule, job.inputs, "float32")
     net = job.net.upgraded().filtered()
     if job.until is not None:
         net = net.until((job.until,))
-    model = to_onnx(net, job.weights, outputs=schedule.wanted)
+    model = to_onnx(net, job.weights, outputs=schedule.wanted, shapes=schedule.shapes)
     options = onnxruntime.SessionOptions()
     # Each node runs as it is written, none is joined with another.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

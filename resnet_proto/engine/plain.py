@@ -38,7 +38,8 @@ def forward(
     Args:
         net: any net whose layer types are known.
         weights: arrays by ``<layer>.<blob>``, ``conv1.weight``.
-        inputs: an array for each input of the net by name, or the array of the only one.
+        inputs: an array for each input of the net by name, or the array of the only one. What
+            data layers would read is an input too, of any shape.
         dtype: float32 or float64; everything is computed in it.
         outputs: names of the blobs wanted, all by default. Only what they need is
             computed, and every other blob is freed after its last reader.
@@ -55,16 +56,16 @@ def forward(
         UnknownLayerError: a layer that would be needed cannot be computed.
     """
     dtype = float_type(dtype)
-    schedule = Schedule.of(net, outputs, until)
+    schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
     with np.errstate(all="ignore"):
         for i, step in enumerate(schedule.steps):
-            if step.layer.type != "Input":
+            if not step.layer.from_outside:
                 bottoms = [blobs[name] for name in step.layer.bottoms]
                 tops = step.layer.forward(bottoms, step_blobs(step, weights, dtype))
                 blobs.update(zip(step.layer.tops, tops, strict=True))
             for name in schedule.freed[i]:
-                del blobs[name]
+                blobs.pop(name, None)  # a label that nobody needs has not been handed in
     return {name: blobs[name] for name in schedule.wanted}
 
 
@@ -76,15 +77,25 @@ class Schedule:
         steps: in order of running.
         wanted: names of the blobs to return, in the order of the net.
         freed: for each step the blobs that nothing after it reads and nobody wants.
+        shapes: of tops of data layers, as they were handed in.
     """
 
     steps: tuple[Step, ...]
     wanted: tuple[str, ...]
     freed: tuple[tuple[str, ...], ...]
+    shapes: Mapping[str, Shape]
 
     @classmethod
-    def of(cls, net: Net, outputs: Iterable[str] | None, until: str | None) -> Schedule:
+    def of(
+        cls,
+        net: Net,
+        outputs: Iterable[str] | None,
+        until: str | None,
+        shapes: Mapping[str, Shape] | None = None,
+    ) -> Schedule:
         """Find the layers that ``outputs`` need, up to ``until``.
+
+        ``shapes`` are those of ``given_shapes``.
 
         Raises:
             NetError: no blob has that name, or it lies behind ``until``.
@@ -97,7 +108,9 @@ class Schedule:
             net = net.until((until,))
         if outputs is not None:
             net = net.until(outputs)
-        steps = list(net.walk())
+        known = net.data_tops() if shapes else {}
+        shapes = {name: shape for name, shape in (shapes or {}).items() if name in known}
+        steps = list(net.walk(shapes=shapes))
         made = dict.fromkeys(name for step in steps for name in step.layer.tops)
         wanted = tuple(made) if outputs is None else tuple(n for n in made if n in outputs)
 
@@ -110,16 +123,18 @@ class Schedule:
             names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
             freed.append(tuple(name for name in names if name not in live))
             live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
-        return cls(tuple(steps), wanted, tuple(reversed(freed)))
+        return cls(tuple(steps), wanted, tuple(reversed(freed)), shapes)
 
     @property
     def inputs(self) -> dict[str, Shape]:
-        """Name and shape of the blobs that come from the caller."""
+        """Name and shape of the blobs that come from the caller, and that are needed."""
+        used = {name for step in self.steps for name in step.layer.bottoms} | {*self.wanted}
         return {
             name: shape
             for step in self.steps
-            if step.layer.type == "Input"
+            if step.layer.from_outside
             for name, shape in zip(step.layer.tops, step.tops, strict=True)
+            if name in used
         }
 
 
@@ -134,6 +149,17 @@ def float_type(dtype: DTypeLike) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
+def given_shapes(net: Net, inputs: Array | Mapping[str, Array]) -> dict[str, Shape]:
+    """The shapes of what is handed in for data layers: they go before what the net says."""
+    known = net.data_tops()
+    if isinstance(inputs, Mapping):
+        return {name: np.shape(inputs[name]) for name in known if name in inputs}
+    if not known or net.inputs():
+        return {}
+    needed = [name for name, layer in known.items() if layer.fill(name) is None]
+    return {(needed or list(known))[0]: np.shape(inputs)}
+
+
 def check_inputs(
     net: Net, schedule: Schedule, inputs: Array | Mapping[str, Array], dtype: DTypeLike
 ) -> dict[str, Array]:
@@ -144,17 +170,29 @@ def check_inputs(
         ShapeError: an array does not have the net's shape.
     """
     wanted = schedule.inputs
+    fills = {
+        name: value
+        for step in schedule.steps
+        if step.layer.any_shape
+        for name in step.layer.tops
+        if (value := step.layer.fill(name)) is not None
+    }
     if not isinstance(inputs, Mapping):
-        if len(wanted) != 1:
+        needed = [name for name in wanted if name not in fills] or list(wanted)
+        if len(needed) != 1:
             names = ", ".join(wanted) or "none"
             raise NetError(f"one array was given, but the inputs needed are: {names}")
-        inputs = dict.fromkeys(wanted, inputs)
-    known = net.inputs()
+        inputs = dict.fromkeys(needed, inputs)
     for name in inputs:
-        if name not in known:
-            raise NetError(f"the net has no input '{name}'{nearest(name, known)}")
+        if name not in wanted:
+            known = (*net.inputs(), *net.data_tops())
+            if name not in known:
+                raise NetError(f"the net has no input '{name}'{nearest(name, known)}")
     arrays = {}
     for name, shape in wanted.items():
+        if name not in inputs and name in fills:
+            arrays[name] = np.full(shape, fills[name], dtype)
+            continue
         if name not in inputs:
             raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
         arrays[name] = np.array(inputs[name], dtype, order="C")

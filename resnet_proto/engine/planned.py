@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_proto.engine.plain import Schedule, check_inputs, float_type
+from resnet_proto.engine.plain import Schedule, check_inputs, float_type, given_shapes
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -54,6 +54,10 @@ Compute: TypeAlias = "Callable[[Sequence[Array], Array, Array], None]"
 """Reads bottoms, writes the top, works in scratch; bottoms and top are (N, H, W, C)."""
 
 
+Request: TypeAlias = "tuple[frozenset[str] | None, str | None, frozenset[tuple[str, Shape]]]"
+"""Which blobs, how far, and the shapes of what is handed in for data layers."""
+
+
 class Plan:
     """A net with its weights, made ready to run many times.
 
@@ -71,7 +75,8 @@ class Plan:
         self.net = net
         self.weights = weights
         self.dtype = float_type(dtype)
-        self._programs: dict[tuple[frozenset[str] | None, str | None], Program] = {}
+        self.any_shape = bool(net.data_tops())
+        self._programs: dict[Request, Program] = {}
 
     def run(
         self,
@@ -84,14 +89,28 @@ class Plan:
         The arrays belong to the caller: no later run touches them. They share one piece of
         memory, so copy what is to be kept for long.
         """
-        program = self.prepare(outputs, until)
+        shapes = given_shapes(self.net, inputs) if self.any_shape else {}
+        program = self.prepare(outputs, until, shapes)
         return program.run(check_inputs(self.net, program.schedule, inputs, self.dtype))
 
-    def prepare(self, outputs: Iterable[str] | None = None, until: str | None = None) -> Program:
-        """Plan a request without running it. Only the last request's plan is kept."""
-        request = (None if outputs is None else frozenset(outputs), until)
+    def prepare(
+        self,
+        outputs: Iterable[str] | None = None,
+        until: str | None = None,
+        shapes: Mapping[str, Shape] | None = None,
+    ) -> Program:
+        """Plan a request without running it. Only the last request's plan is kept.
+
+        ``shapes`` are those of what will be handed in for data layers.
+        """
+        shapes = shapes or {}
+        request = (
+            None if outputs is None else frozenset(outputs),
+            until,
+            frozenset(shapes.items()),
+        )
         if request not in self._programs:
-            schedule = Schedule.of(self.net, *request)
+            schedule = Schedule.of(self.net, outputs, until, shapes)
             self._programs.clear()
             self._programs[request] = Program(schedule, self.weights, self.dtype)
         return self._programs[request]
@@ -115,7 +134,7 @@ class Program:
         self.tasks = [
             make_task(chain, weights, dtype)
             for chain in chains(schedule.steps, values)
-            if chain.steps[0].layer.type != "Input"
+            if not chain.steps[0].layer.from_outside
         ]
         self.last_read = {v: i for i, task in enumerate(self.tasks) for v in task.bottoms}
         inside = [Life(-1 - i, task.scratch, i, i) for i, task in enumerate(self.tasks)]
@@ -134,7 +153,7 @@ class Program:
         """Inputs of the right shape and dtype, by name -> the blobs wanted."""
         values = self.values
         memory = self.arena | self.results.allocate()
-        arrays = {v: inputs[name] for name, v in values.inputs.items()}
+        arrays = {values.inputs[name]: value for name, value in inputs.items()}
         with np.errstate(all="ignore"):
             for i, task in enumerate(self.tasks):
                 bottoms = [arrays[v] for v in task.bottoms]
@@ -185,7 +204,7 @@ class Values:
                 values.shapes.append(shape)
                 values.readers.append([])
             values.tops.append(tuple(current[name] for name in step.layer.tops))
-            if step.layer.type == "Input":
+            if step.layer.from_outside:
                 values.inputs.update(zip(step.layer.tops, values.tops[i], strict=True))
         values.wanted.update((name, current[name]) for name in schedule.wanted)
         return values

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own short name
 
-from resnet_proto.engine.plain import Schedule, check_inputs
+from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes
 from resnet_proto.errors import UnknownLayerError
 from resnet_proto.layers import axis_index
 from resnet_proto.layers.concat import chosen_axis
@@ -49,13 +49,14 @@ def forward(job: Job) -> dict[str, Array]:
     Raises:
         UnknownLayerError: a layer that torch cannot compute.
     """
-    schedule = Schedule.of(job.net, job.outputs, job.until)
+    shapes = given_shapes(job.net, job.inputs)
+    schedule = Schedule.of(job.net, job.outputs, job.until, shapes)
     inputs = check_inputs(job.net, schedule, job.inputs, "float32")
     blobs = {name: torch.tensor(value) for name, value in inputs.items()}
     with torch.inference_mode():
         for step, freed in zip(schedule.steps, schedule.freed, strict=True):
             layer = step.layer
-            if layer.type != "Input":
+            if not layer.from_outside:
                 if layer.type not in FUNCTIONS:
                     raise UnknownLayerError(
                         f"layer '{layer.name}' has type '{layer.type}', which engine 'torch' "
@@ -66,7 +67,7 @@ def forward(job: Job) -> dict[str, Array]:
                 tops = FUNCTIONS[layer.type](layer, bottoms, weights)
                 blobs.update(zip(layer.tops, tops, strict=True))
             for name in freed:
-                del blobs[name]
+                blobs.pop(name, None)
     return {name: blobs[name].numpy() for name in schedule.wanted}
 
 

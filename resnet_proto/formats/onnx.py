@@ -50,7 +50,11 @@ IR_VERSION = 7
 
 
 def to_onnx(
-    net: Net, weights: Mapping[str, Array], *, outputs: Iterable[str] | None = None
+    net: Net,
+    weights: Mapping[str, Array],
+    *,
+    outputs: Iterable[str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
 ) -> onnx.ModelProto:
     """The net at phase TEST as an ONNX model, with the input shapes of the net.
 
@@ -59,6 +63,7 @@ def to_onnx(
         weights: arrays by ``<layer>.<blob>``, ``conv1.weight``.
         outputs: names of the blobs that the model gives, all by default. Only what they need
             is written.
+        shapes: blob name -> shape, of what data layers give, as for ``Net.walk``.
 
     Returns:
         A model whose inputs and outputs are in the order of the net.
@@ -80,9 +85,11 @@ def to_onnx(
     names = labels(layer.name for layer in net.layers)
     last = {top: name for layer, name in zip(net.layers, names, strict=True) for top in layer.tops}
     wanted = None if outputs is None else tuple(outputs)
-    steps = list((net if wanted is None else net.until(wanted)).walk())
+    steps = list((net if wanted is None else net.until(wanted)).walk(shapes=shapes))
     if wanted is not None:
         steps = needed(steps, wanted)
+    read = (name for step in steps for name in step.layer.bottoms)
+    used = {*read, *(last if wanted is None else wanted)}
 
     def info(value: str, shape: Shape) -> Any:
         return helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
@@ -90,7 +97,7 @@ def to_onnx(
     graph = Graph(taken=set(last))
     inputs: list[Any] = []
     values: dict[str, str] = {}  # blob -> its newest version
-    shapes: dict[str, Shape] = {}
+    made: dict[str, Shape] = {}
     for step in steps:
         check_runs(step)
         bottoms = [values[name] for name in step.layer.bottoms]
@@ -98,14 +105,15 @@ def to_onnx(
             name if last[name] == step.label else graph.free(f"{name}@{step.label}")
             for name in step.layer.tops
         ]
-        if step.layer.type == "Input":
-            inputs += map(info, tops, step.tops)
+        if step.layer.from_outside:
+            names_and_shapes = zip(step.layer.tops, tops, step.tops, strict=True)
+            inputs += [info(top, size) for name, top, size in names_and_shapes if name in used]
         else:
             blobs = dict(zip(step.blobs, step_blobs(step, weights, "float32"), strict=True))
             write(Site(graph, step, bottoms, tops, blobs))
         values.update(zip(step.layer.tops, tops, strict=True))
-        shapes.update(zip(step.layer.tops, step.tops, strict=True))
-    results = [info(values[n], shapes[n]) for n in values if wanted is None or n in wanted]
+        made.update(zip(step.layer.tops, step.tops, strict=True))
+    results = [info(values[n], made[n]) for n in values if wanted is None or n in wanted]
     return helper.make_model(
         helper.make_graph(graph.nodes, net.name or "net", inputs, results, graph.initializers),
         producer_name="resnet-proto",

@@ -59,12 +59,17 @@ REGISTRY.modules.update(
     Concat="concat",
     Convolution="convolution",
     Crop="crop",
+    Data="data",
     Deconvolution="deconvolution",
     Dropout="dropout",
+    DummyData="dummy_data",
     Eltwise="eltwise",
     Flatten="flatten",
+    HDF5Data="hdf5_data",
+    ImageData="image_data",
     InnerProduct="inner_product",
     Input="input",
+    MemoryData="memory_data",
     Pooling="pooling",
     Power="power",
     ReLU="relu",
@@ -76,6 +81,7 @@ REGISTRY.modules.update(
     Softmax="softmax",
     Split="split",
     TanH="tanh",
+    WindowData="window_data",
 )
 
 

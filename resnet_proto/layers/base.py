@@ -106,6 +106,11 @@ class Layer:
     statistics: ClassVar[frozenset[str]] = frozenset()
     """Names of the blobs that are measured, and that no gradient reaches."""
 
+    from_outside: ClassVar[bool] = False
+    """True where its tops are what the caller hands in; it has no ``forward``."""
+    any_shape: ClassVar[bool] = False
+    """True where what the caller hands in may have any shape, and the net's is a default."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
 
@@ -204,6 +209,14 @@ class Layer:
             f"layer '{self.name}' has type '{self.type}', whose shapes are not known; "
             f"known: {', '.join(sorted(REGISTRY))}"
         )
+
+    def tops_with(self, given: Mapping[str, Shape]) -> list[Shape]:
+        """``top_shapes`` of a layer from outside, where the caller has given shapes by name."""
+        return self.top_shapes(())
+
+    def fill(self, top: str) -> float | None:
+        """The value that a top from outside is full of, where nothing is handed in; if any."""
+        return None
 
     def fan_in(self, weight: Shape) -> int:
         """How many products with a weight of this shape a value of the top adds up, about."""

@@ -18,6 +18,7 @@ class Input(Layer):
     message = "input_param"
     n_bottoms = (0, 0)
     n_tops = (1, MAX_COUNT)
+    from_outside = True
 
     shape: Field[tuple[dict[str, Any], ...]] = Field(())
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from resnet_proto.errors import UnknownLayerError
-from resnet_proto.layers import count, dims
+from resnet_proto.errors import UnknownLayerError, UnknownShapeError
+from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net, Step
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
@@ -50,8 +50,8 @@ class Summary:
     unknown: str | None = None
 
 
-def summarize(net: Net, phase: str = "TEST") -> Summary:
-    """Shapes and figures of each layer of ``phase``.
+def summarize(net: Net, phase: str = "TEST", shapes: Mapping[str, Shape] | None = None) -> Summary:
+    """Shapes and figures of each layer of ``phase``; ``shapes`` are those of ``Net.walk``.
 
     Raises:
         NetError: layers that do not fit together.
@@ -59,9 +59,9 @@ def summarize(net: Net, phase: str = "TEST") -> Summary:
     rows: list[Row] = []
     unknown = None
     try:
-        for step in net.walk(phase):
+        for step in net.walk(phase, shapes):
             rows.append(row(step))
-    except UnknownLayerError as error:
+    except (UnknownLayerError, UnknownShapeError) as error:
         unknown = str(error)
         rest = net.upgraded().filtered(phase).layers[len(rows) :]
         known = list(rows)
