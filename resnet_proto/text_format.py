@@ -64,6 +64,8 @@ CLOSERS = {"{": "}", "<": ">"}
 LIMITS = {"int32": 31, "int64": 63, "uint32": 32, "uint64": 64}
 TRUE = {"true", "True", "t"}
 FALSE = {"false", "False", "f"}
+LAYERS = {"layer", "layers"}
+"""What begins a layer: inside another one it says that a brace is missing."""
 MAX_DEPTH = 100
 """How deep unknown messages may be nested; the known ones end by themselves."""
 MAX_SHOWN = 100
@@ -83,8 +85,8 @@ def parse(
 ) -> dict[str, Any]:
     """The fields that ``text`` sets, as a tree: see ``Layer.fields``.
 
-    A field that the schema lacks is kept in a layer whose type is not known, as a tuple of
-    what was spelled: ``Word`` for a scalar, a dict for a message.
+    A field that the schema lacks is kept if its layer's type is not known and its name ends in
+    ``_param``, as a tuple of what was spelled: ``Word`` for a scalar, a dict for a message.
 
     Args:
         text: bytes that are no UTF-8 stand in it as ``surrogateescape`` leaves them.
@@ -241,12 +243,14 @@ class Parser:
         return at
 
     def judge(self, found: Unknown, type: str) -> None:
-        """Take, warn of or refuse an unknown field, by the type of its layer if it has one."""
-        if type and type not in MAINLINE_TYPES and type not in REGISTRY:
-            return
+        """Take, warn of or refuse an unknown field, by its name and the type of its layer."""
         name = self.tokens[found.at]
+        own = found.message == "LayerParameter" and name.endswith("_param")
+        if own and type and type not in MAINLINE_TYPES and type not in REGISTRY:
+            return
         problem = f"{found.message} has no field '{name[:MAX_SHOWN]}'"
-        if self.lenient:
+        nested = name in LAYERS and any(message == "LayerParameter" for message, _ in found.open)
+        if self.lenient and not nested:
             self.warnings.append(self.at(found.at, f"{problem}; kept as it is"))
             return
         known = fields(found.message)
