@@ -284,8 +284,10 @@ def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], d
             wanted[step.label] = step.blobs
             first.setdefault(step.layer.name, step.label)
     except UnknownLayerError as error:
-        for layer in net.upgraded().filtered().layers[len(wanted) :]:
-            unknown[layer.name] = str(error)
+        first_unknown, *behind = net.upgraded().filtered().layers[len(wanted) :]
+        where = f"behind layer '{first_unknown.name}' ({first_unknown.type})"
+        unknown = dict.fromkeys((layer.name for layer in behind), where)
+        unknown[first_unknown.name] = str(error)
     return wanted, first, unknown
 
 

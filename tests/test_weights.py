@@ -282,7 +282,8 @@ def test_unknown():
     assert words(layers, net) == {
         "conv": "copied", "strange": "unknown", "after": "unknown", "old": "ignored",
     }  # fmt: skip
-    assert "layer 'strange' has type 'Pythagoras'" in verdicts(layers, net)["after"][1]
+    assert "layer 'strange' has type 'Pythagoras'" in verdicts(layers, net)["strange"][1]
+    assert verdicts(layers, net)["after"][1] == "behind layer 'strange' (Pythagoras)"
 
 
 def test_two_topologies_that_share_names():

@@ -130,9 +130,16 @@ class Convolution(Layer):
             for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
         )
         if min(out, default=1) < 1:
+            spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+            padded = tuple(n + 2 * p for n, p in zip(shape[channel + 1 :], pad, strict=True))
+            has = f"the bottom with its pad has {dims(padded)}"
+            if spans == kernel:
+                raise ShapeError(
+                    f"kernel {dims(kernel)} is too large, {has}; make it smaller, or pad more"
+                )
             raise ShapeError(
-                f"kernel {dims(kernel)} is larger than the padded bottom {dims(shape)}; "
-                "the output would be empty"
+                f"kernel {dims(kernel)} with dilation {dims(dilation)} spans {dims(spans)}, {has}; "
+                "make the kernel or the dilation smaller, or pad more"
             )
         return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 

@@ -22,7 +22,8 @@ class Row:
         parameters: learned values.
         statistics: values that are measured and not learned: BatchNorm's blobs.
         macs: multiply-adds with weights, one forward pass.
-        activation_bytes: float32 bytes of the tops; 0 in place, where Caffe allocates nothing.
+        activation_bytes: float32 bytes of the tops; of one that is in place only what is more
+            than the blob has, because Caffe allocates nothing else.
     """
 
     layer: str
@@ -86,7 +87,11 @@ def summarize(net: Net, phase: str = "TEST") -> Summary:
 def row(step: Step) -> Row:
     """The figures of one layer."""
     values = sum(map(count, step.blobs.values()))
-    made = () if step.layer.in_place else step.tops
+    held = dict(zip(step.layer.bottoms, map(count, step.bottoms), strict=True))
+    made = (
+        max(0, count(shape) - held.get(name, 0))
+        for name, shape in zip(step.layer.tops, step.tops, strict=True)
+    )
     return Row(
         step.label,
         step.layer.type,
@@ -94,7 +99,7 @@ def row(step: Step) -> Row:
         values if step.layer.learned else 0,
         0 if step.layer.learned else values,
         step.macs,
-        FLOAT * sum(map(count, made)),
+        FLOAT * sum(made),
     )
 
 
@@ -102,14 +107,15 @@ def table(summary: Summary) -> Iterator[str]:
     """The rows as lines of text, with a head and the totals."""
     head = ("layer", "type", "top", "parameters", "MACs", "activation bytes")
     cells = [head, *(text_row(item) for item in summary.rows)]
+    least = "at least " if summary.unknown else ""
     cells.append(
         (
             "total",
             f"{len(summary.rows)} layers",
             "",
-            f"{summary.parameters:,}",
-            f"{summary.macs:,}",
-            f"{summary.activation_bytes:,}",
+            f"{least}{summary.parameters:,}",
+            f"{least}{summary.macs:,}",
+            f"{least}{summary.activation_bytes:,}",
         )
     )
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
@@ -120,7 +126,7 @@ def table(summary: Summary) -> Iterator[str]:
         left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
         right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
         yield f"{left}  {right}".rstrip()
-    yield f"BatchNorm statistics, not learned: {summary.statistics:,} values"
+    yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
     if summary.unknown:
         yield f"Incomplete: {summary.unknown}"
 
