@@ -15,6 +15,7 @@ from typing import Any
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
 from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
 from resnet_proto.schema import MAINLINE_TYPES
+from resnet_proto.words import counted
 
 
 @dataclass(frozen=True)
@@ -320,13 +321,13 @@ def check_shared(layer: Layer, label: str, owners: dict[str, str]) -> None:
 def check_lengths(layer: Layer, n_blobs: int) -> None:
     """No repeated field is longer than what it is about: net.cpp, Init."""
     for key, what, most in (
-        ("param", "blobs", n_blobs),
-        ("propagate_down", "bottoms", len(layer.bottoms)),
-        ("loss_weight", "tops", len(layer.tops)),
+        ("param", "blob", n_blobs),
+        ("propagate_down", "bottom", len(layer.bottoms)),
+        ("loss_weight", "top", len(layer.tops)),
     ):
         n = len(layer.fields.get(key, ()))
         if n > most or (n and n != most and key != "param"):
-            raise ShapeError(f"has {n} {key} for {most} {what}; give one for each, or none")
+            raise ShapeError(f"has {n} {key} for {counted(most, what)}; give one for each, or none")
 
 
 def count_readers(layers: Sequence[Layer]) -> list[list[int]]:
@@ -375,10 +376,10 @@ def check_counts(layer: Layer) -> None:
         ("top", layer.tops, layer.n_tops),
     ):
         if not least <= len(names) <= most:
-            wanted = str(least) if least == most else f"at least {least}"
-            if least < most < MAX_COUNT:
-                wanted = f"{least} to {most}"
-            raise ShapeError(f"takes {wanted} {kind}, has {len(names)}")
+            wanted = counted(least, kind)
+            if least < most:
+                wanted = f"{least} to {most} {kind}s" if most < MAX_COUNT else f"at least {wanted}"
+            raise ShapeError(f"takes {wanted}, has {len(names)}")
 
 
 def check_size(name: str, shape: Shape) -> None:

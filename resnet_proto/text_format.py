@@ -354,7 +354,7 @@ class Parser:
             return "a byte order mark; save the file as UTF-8 without it"
         if len(token) > MAX_SHOWN // 2:
             token = token[: MAX_SHOWN // 2] + "..."
-        return printable(token) if is_quoted(token) else f"'{printable(token)}'"
+        return one_sign_each(token) if is_quoted(token) else f"'{one_sign_each(token)}'"
 
     @cached_property
     def offsets(self) -> list[int]:
@@ -382,12 +382,12 @@ class Parser:
         first = max(self.lines[self.line(at) - 1], offset - MAX_SHOWN // 2)
         line = LINE_END.split(self.text[first : first + MAX_SHOWN], maxsplit=1)[0]
         return PrototxtError(
-            f"{self.at(at, problem)}\n{printable(line)}\n{' ' * (offset - first)}^"
+            f"{self.at(at, problem)}\n{one_sign_each(line)}\n{' ' * (offset - first)}^"
         )
 
 
-def printable(text: str) -> str:
-    """The text with one sign for each character that a terminal would not show as one."""
+def one_sign_each(text: str) -> str:
+    """The text as it stands above a caret: what a terminal would not show as one sign is one."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
 
 
@@ -430,7 +430,7 @@ def unquote(parser: Parser, at: int) -> bytes:
     def byte(match: re.Match[bytes]) -> bytes:
         plain, octal, hexadecimal, high, low, short, long, wrong = match.groups()
         if wrong is not None:
-            shown = printable(match[0].decode("utf-8", "replace"))
+            shown = one_sign_each(match[0].decode("utf-8", "replace"))
             raise parser.error(at, f"'{shown}' is no escape; a backslash is spelled '\\\\'")
         if plain:
             return bytes([PLAIN_ESCAPES[plain[0]]])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from resnet_proto.errors import UnknownLayerError, WeightsError
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 from resnet_proto.net import labels
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +185,7 @@ class Weights(Mapping[str, "Array"]):
         return key in self.blobs
 
     def __repr__(self) -> str:
-        return f"<Weights {self.source}: {len(self)} blobs, {self.nbytes:,} bytes>"
+        return f"<Weights {self.source}: {counted(len(self), 'blob')}, {self.nbytes:,} bytes>"
 
     @property
     def nbytes(self) -> int:
@@ -302,10 +303,8 @@ def misfit(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> str:
     if wanted and not blobs:
         return f"the weights have none for it, the net needs {shapes_text(wanted.values())}"
     if len(blobs) != len(wanted):
-        return (
-            f"{len(blobs)} blobs ({shapes_text(b.shape for b in blobs)}) in the weights, "
-            f"{len(wanted)} ({shapes_text(wanted.values())}) in the net"
-        )
+        stored = f"{counted(len(blobs), 'blob')} ({shapes_text(blob.shape for blob in blobs)})"
+        return f"{stored} in the weights, {len(wanted)} ({shapes_text(wanted.values())}) in the net"
     for blob, (name, shape) in zip(blobs, wanted.items(), strict=True):
         if not blob.fits(shape):
             stored = "stored without a shape" if blob.shapeless else dims(blob.shape)

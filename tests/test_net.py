@@ -49,7 +49,7 @@ REFUSED = {
     "more parameters than blobs": (
         layer("c", "Convolution", rest="param {} param {} " + NO_BIAS),
         layer("c", "Convolution", rest="param {} " + NO_BIAS),
-        r"layer 'c' \(Convolution\): has 2 param for 1 blobs",
+        r"layer 'c' \(Convolution\): has 2 param for 1 blob",
     ),
     "a rate for the statistics of BatchNorm": (
         layer("b", "BatchNorm", rest="param { lr_mult: 0 } param {}"),
@@ -64,7 +64,7 @@ REFUSED = {
     "more loss weights than tops": (
         layer("r", "ReLU", rest="loss_weight: 1 loss_weight: 0"),
         layer("r", "ReLU", rest="loss_weight: 0"),
-        r"layer 'r' \(ReLU\): has 2 loss_weight for 1 tops",
+        r"layer 'r' \(ReLU\): has 2 loss_weight for 1 top",
     ),
     "Eltwise of two shapes": (
         layer("c", "Convolution", rest=CONV.format(1)) + layer("s", "Eltwise", "data c"),
@@ -105,7 +105,7 @@ REFUSED = {
     "one bottom too few": (
         layer("s", "Eltwise"),
         layer("s", "Eltwise", "data data"),
-        r"layer 's' \(Eltwise\): takes at least 2 bottom, has 1",
+        r"layer 's' \(Eltwise\): takes at least 2 bottoms, has 1",
     ),
     "both kinds of rules": (
         layer("r", "ReLU", rest="include { phase: TEST } exclude { phase: TRAIN }"),

@@ -20,6 +20,7 @@ from resnet_proto.cli.options import (
     read_weights,
 )
 from resnet_proto.formats import FORMATS
+from resnet_proto.words import counted
 
 LONG = 1 << 26
 """Bytes from which on progress is shown."""
@@ -73,7 +74,7 @@ def command(
         )
         return
     click.echo(
-        f"wrote {'stdout' if target == '-' else target}: {len(weights)} blobs, "
+        f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
         f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
         err=True,
     )

@@ -20,6 +20,7 @@ from resnet_proto.cli.engine_options import (
 )
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
 from resnet_proto.cli.options import echo_json, json_option, lenient_option, net_argument, read_net
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -107,7 +108,7 @@ def command(
         echo_json({name: describe(value) for name, value in blobs.items()})
     else:
         for name, value in blobs.items():
-            click.echo("\n".join(lines(name, value)))
+            click.echo("\n".join(map(printable, lines(name, value))))
 
 
 def output_names(net: Net) -> list[str]:

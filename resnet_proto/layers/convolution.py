@@ -15,7 +15,7 @@ from resnet_proto.layers.base import (
     dims,
     register,
 )
-from resnet_proto.words import Word
+from resnet_proto.words import Word, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +123,10 @@ class Convolution(Layer):
         if any(other != shape for other in bottoms):
             raise ShapeError(f"bottoms differ: {', '.join(map(dims, bottoms))}")
         if len(self.tops) != len(bottoms):
-            raise ShapeError(f"has {len(bottoms)} bottom and {len(self.tops)} top; one for each")
+            raise ShapeError(
+                f"has {counted(len(bottoms), 'bottom')} and {counted(len(self.tops), 'top')}; "
+                "give one for each"
+            )
         kernel, stride, pad, dilation = self.windows(len(shape) - channel - 1)
         out = tuple(
             conv_size(*axis)

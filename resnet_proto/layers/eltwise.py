@@ -37,7 +37,7 @@ class Eltwise(Layer):
             )
         if self.coeff and (self.operation == "PROD" or len(self.coeff) != len(bottoms)):
             raise ShapeError(
-                f"has {len(self.coeff)} coeff for {len(bottoms)} bottom and {self.operation}; "
+                f"has {len(self.coeff)} coeff for {len(bottoms)} bottoms and {self.operation}; "
                 "SUM takes one for each bottom, or none"
             )
         return [bottoms[0]]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from resnet_proto.errors import UnknownLayerError
 from resnet_proto.layers import count, dims
 from resnet_proto.net import Net, Step
+from resnet_proto.words import counted, printable
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
 
@@ -111,7 +112,7 @@ def table(summary: Summary) -> Iterator[str]:
     cells.append(
         (
             "total",
-            f"{len(summary.rows)} layers",
+            counted(len(summary.rows), "layer"),
             "",
             f"{least}{summary.parameters:,}",
             f"{least}{summary.macs:,}",
@@ -125,10 +126,10 @@ def table(summary: Summary) -> Iterator[str]:
             yield rule
         left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
         right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
-        yield f"{left}  {right}".rstrip()
+        yield printable(f"{left}  {right}".rstrip())
     yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
     if summary.unknown:
-        yield f"Incomplete: {summary.unknown}"
+        yield printable(f"Incomplete: {summary.unknown}")
 
 
 def text_row(item: Row) -> tuple[str, ...]:
