@@ -14,8 +14,11 @@ def similar(name: str, known: Iterable[str]) -> str:
     """The names that may have been meant, as the end of a message; empty if none is like it."""
     from difflib import get_close_matches  # two milliseconds that `gen` does not need
 
-    folded = {other.lower(): other for other in known}
-    near = get_close_matches(name[:MAX_NAME].lower(), folded, n=3)
+    folded = {other.lower(): other for other in known if other}
+    short = name[:MAX_NAME].lower()
+    near = get_close_matches(short, folded, n=3)
+    if not near and short:
+        near = [key for key in folded if key.startswith(short) or short.startswith(key)][:3]
     return f"; did you mean {', '.join(folded[key] for key in near)}?" if near else ""
 
 

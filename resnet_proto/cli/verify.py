@@ -62,12 +62,15 @@ def command(
     exit status is 1 if any is over the tolerance. Without --input, inputs are random.
 
     \b
-    resnet-proto verify deploy.prototxt --weights ResNet-50.caffemodel --against float64
-    resnet-proto verify deploy.prototxt --weights random --against caffe --caffe-python python3.9
+    resnet-proto verify deploy.prototxt --weights r50.caffemodel --against float64
+    resnet-proto verify deploy.prototxt --weights random \\
+        --against caffe --caffe-python python3.9
     """
     from resnet_proto.engine import random_inputs, run
     from resnet_proto.engine.compare import compare
 
+    if engine == against:
+        raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient)
     the_weights = weights_for(the_net, weights, seed)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
@@ -110,6 +113,7 @@ def table(rows: list[Row], tolerance: float) -> list[str]:
     name = max(len("blob"), *(len(row.blob) for row in rows))
     shape = max(len("shape"), *(len(row.text) for row in rows))
     lines = [f"{'blob':<{name}}  {'shape':<{shape}}  relative L2"]
+    lines.append("  ".join("-" * width for width in (name, shape, len("relative L2"))))
     for row in rows:
         mark = "" if row.within(tolerance) else "  over"
         cells = f"{row.blob:<{name}}  {row.text:<{shape}}  {row.distance:11.2e}{mark}"

@@ -126,7 +126,7 @@ def table(inspection: Inspection) -> Iterator[str]:
         right = (f"{cell:>{width}}" for cell, width in zip(cell_row[5:], widths[5:], strict=True))
         yield printable("  ".join([*left, *right, end]).rstrip())
         if i == 0:
-            yield "  ".join("-" * width for width in widths)
+            yield "  ".join("-" * width for width in (*widths, len(end)) if width)
     yield (
         f"{inspection.source}: {counted(inspection.layers, 'layer')}, "
         f"{counted(len(inspection.rows), 'blob')}, {counted(inspection.values, 'value')}, "
