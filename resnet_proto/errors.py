@@ -4,6 +4,23 @@ A message names the thing, what was expected, what came, and what to do. Only
 ``cli/`` turns them into exit status 1.
 """
 
+from collections.abc import Iterable
+
+MAX_NAME = 100
+"""How much of a name is compared with others."""
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """The names that may have been meant, as the end of a message; empty if none is like it."""
+    from difflib import get_close_matches  # two milliseconds that `gen` does not need
+
+    folded = {other.lower(): other for other in known if other}
+    short = name[:MAX_NAME].lower()
+    near = get_close_matches(short, folded, n=3)
+    if not near and short:
+        near = [key for key in folded if key.startswith(short) or short.startswith(key)][:3]
+    return f"; did you mean {', '.join(folded[key] for key in near)}?" if near else ""
+
 
 class ResNetProtoError(Exception):
     """A net, weight file or request that cannot be used as it is."""

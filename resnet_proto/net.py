@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
-from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
+from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.schema import MAINLINE_TYPES
+from resnet_proto.words import counted
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class Net:
     ) -> Iterator[Step]:
         """Each layer of ``phase`` in order, with its shapes.
 
+        What needs no shapes is checked first, for all layers.
+
         Args:
             phase: TEST or TRAIN.
             shapes: blob name -> shape, for tops of data layers (``Data``, ``DummyData`` ...); they
@@ -152,11 +156,9 @@ class Net:
         owners: dict[str, str] = {}
         layers = self.upgraded().filtered(phase).layers
         check_given(given, layers)
-        readers = count_readers(layers)
         names = list(labels(layer.name for layer in layers))
-        for layer, label, n_readers in zip(layers, names, readers, strict=True):
-            check_blobs(layer, shapes)
-            check_in_place(layer, n_readers)
+        check_structure(layers)
+        for layer, label in zip(layers, names, strict=True):
             check_shared(layer, label, owners)
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
@@ -174,6 +176,10 @@ class Net:
                 check_lengths(layer, len(blobs))
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
+            except UnknownLayerError as error:
+                types = {*REGISTRY, *MAINLINE_TYPES}
+                hint = "" if layer.type in types else similar(layer.type, sorted(types))
+                raise UnknownLayerError(f"{error}{hint}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
             yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms, tops, blobs))
 
@@ -245,13 +251,10 @@ def check_runs(step: Step) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The names that may have been meant, as the end of a message."""
-    from difflib import get_close_matches  # two milliseconds that `gen` does not need
-
     known = list(known)
     if not known:
         return "; the net has none"
-    near = get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(near)}?" if near else f"; the last is '{known[-1]}'"
+    return similar(name, known) or f"; the last is '{known[-1]}'"
 
 
 def labels(names: Iterable[str]) -> Iterator[str]:
@@ -283,13 +286,30 @@ def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ..
     )
 
 
-def check_blobs(layer: Layer, made: Mapping[str, Shape]) -> None:
+def check_structure(layers: Sequence[Layer]) -> None:
+    """What can be said of layers by their names and types alone.
+
+    Raises:
+        NetError: a layer without a type, or blobs that ``check_blobs`` or ``check_in_place``
+            refuses.
+    """
+    made: dict[str, None] = {}
+    for layer, n_readers in zip(layers, count_readers(layers), strict=True):
+        if not layer.type:
+            raise NetError(f"layer '{layer.name}' has no type; give it one: type: \"Convolution\"")
+        check_blobs(layer, made)
+        check_in_place(layer, n_readers)
+        made.update(dict.fromkeys(layer.tops))
+
+
+def check_blobs(layer: Layer, made: Mapping[str, object]) -> None:
     """Every bottom has been made, and no top is written twice: net.cpp, AppendBottom, AppendTop."""
     for name in layer.bottoms:
         if name not in made:
             raise NetError(
                 f"layer '{layer.name}' ({layer.type}) reads blob '{name}', which no layer before "
-                f"it writes; known here: {', '.join(list(made)[-5:]) or 'none'}"
+                "it writes"
+                + (similar(name, made) or f"; known here: {', '.join(list(made)[-5:]) or 'none'}")
             )
     seen: set[str] = set()
     for i, name in enumerate(layer.tops):
@@ -321,13 +341,13 @@ def check_shared(layer: Layer, label: str, owners: dict[str, str]) -> None:
 def check_lengths(layer: Layer, n_blobs: int) -> None:
     """No repeated field is longer than what it is about: net.cpp, Init."""
     for key, what, most in (
-        ("param", "blobs", n_blobs),
-        ("propagate_down", "bottoms", len(layer.bottoms)),
-        ("loss_weight", "tops", len(layer.tops)),
+        ("param", "blob", n_blobs),
+        ("propagate_down", "bottom", len(layer.bottoms)),
+        ("loss_weight", "top", len(layer.tops)),
     ):
         n = len(layer.fields.get(key, ()))
         if n > most or (n and n != most and key != "param"):
-            raise ShapeError(f"has {n} {key} for {most} {what}; give one for each, or none")
+            raise ShapeError(f"has {n} {key} for {counted(most, what)}; give one for each, or none")
 
 
 def check_given(given: Mapping[str, Shape], layers: Sequence[Layer]) -> None:
@@ -343,7 +363,11 @@ def check_given(given: Mapping[str, Shape], layers: Sequence[Layer]) -> None:
 
 
 def count_readers(layers: Sequence[Layer]) -> list[list[int]]:
-    """For each bottom of each layer: how many bottoms read the same version of that blob."""
+    """For each bottom of each layer: how many bottoms read the same version of that blob.
+
+    A ``loss_weight`` that is set reads too: insert_splits.cpp. The 1 that a loss layer has
+    without setting it comes only after that.
+    """
     counts: list[int] = []  # of each version
     current: dict[str, int] = {}
     read = []
@@ -355,6 +379,8 @@ def count_readers(layers: Sequence[Layer]) -> list[list[int]]:
         for name in layer.tops:
             current[name] = len(counts)
             counts.append(0)
+        for name, weight in zip(layer.tops, layer.fields.get("loss_weight", ()), strict=False):
+            counts[current[name]] += weight != 0
     return [[counts[version] if version >= 0 else 0 for version in row] for row in read]
 
 
@@ -367,7 +393,8 @@ def check_in_place(layer: Layer, readers: Sequence[int]) -> None:
         if bottom == top and n > 1:
             raise NetError(
                 f"layer '{layer.name}' ({layer.type}) overwrites blob '{bottom}' in place, which "
-                f"{n - 1} other bottom reads as it was before; Caffe takes this for two sources. "
+                f"{n - 1} other bottom or loss reads as it was before; Caffe takes this for two "
+                "sources. "
                 "Give the top a name of its own"
             )
 
@@ -381,17 +408,20 @@ def check_counts(layer: Layer) -> None:
         ("top", layer.tops, layer.n_tops),
     ):
         if not least <= len(names) <= most:
-            wanted = str(least) if least == most else f"at least {least}"
-            if least < most < MAX_COUNT:
-                wanted = f"{least} to {most}"
-            raise ShapeError(f"takes {wanted} {kind}, has {len(names)}")
+            wanted = counted(least, kind)
+            if least < most:
+                wanted = f"{least} to {most} {kind}s" if most < MAX_COUNT else f"at least {wanted}"
+            raise ShapeError(f"takes {wanted}, has {len(names)}")
 
 
 def check_size(name: str, shape: Shape) -> None:
     """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
     if any(size < 0 for size in shape):
-        raise ShapeError(f"blob '{name}' would be {dims(shape)}; no size may be negative")
+        raise ShapeError(
+            f"blob '{name}' would be {dims(shape)}; no size may be negative; give the real one"
+        )
     if count(shape) > MAX_COUNT:
         raise ShapeError(
-            f"blob '{name}' would be {dims(shape)}; Caffe's limit is {MAX_COUNT} values"
+            f"blob '{name}' would be {dims(shape)}; Caffe's limit is {MAX_COUNT} values; "
+            "make the batch or the maps smaller"
         )

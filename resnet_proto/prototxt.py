@@ -26,8 +26,8 @@ def read_prototxt(
     Args:
         source: a path, or the text itself: a ``str`` that holds a line break, a ``{``, or a
             ``:`` before a space or a quote is text. A ``Path`` is always a path.
-        lenient: keep fields that Caffe's schema lacks in layers of known type, as they are
-            spelled. In layers of unknown type they are always kept.
+        lenient: keep fields that Caffe's schema lacks, as they are spelled. What ends in
+            ``_param`` in a layer of unknown type is always kept.
         warnings: where to say what ``lenient`` kept.
 
     Raises:

@@ -64,6 +64,8 @@ CLOSERS = {"{": "}", "<": ">"}
 LIMITS = {"int32": 31, "int64": 63, "uint32": 32, "uint64": 64}
 TRUE = {"true", "True", "t"}
 FALSE = {"false", "False", "f"}
+LAYERS = {"layer", "layers"}
+"""What begins a layer: inside another one it says that a brace is missing."""
 MAX_DEPTH = 100
 """How deep unknown messages may be nested; the known ones end by themselves."""
 MAX_SHOWN = 100
@@ -83,8 +85,8 @@ def parse(
 ) -> dict[str, Any]:
     """The fields that ``text`` sets, as a tree: see ``Layer.fields``.
 
-    A field that the schema lacks is kept in a layer whose type is not known, as a tuple of
-    what was spelled: ``Word`` for a scalar, a dict for a message.
+    A field that the schema lacks is kept if its layer's type is not known and its name ends in
+    ``_param``, as a tuple of what was spelled: ``Word`` for a scalar, a dict for a message.
 
     Args:
         text: bytes that are no UTF-8 stand in it as ``surrogateescape`` leaves them.
@@ -241,12 +243,14 @@ class Parser:
         return at
 
     def judge(self, found: Unknown, type: str) -> None:
-        """Take, warn of or refuse an unknown field, by the type of its layer if it has one."""
-        if type and type not in MAINLINE_TYPES and type not in REGISTRY:
-            return
+        """Take, warn of or refuse an unknown field, by its name and the type of its layer."""
         name = self.tokens[found.at]
+        own = found.message == "LayerParameter" and name.endswith("_param")
+        if own and type and type not in MAINLINE_TYPES and type not in REGISTRY:
+            return
         problem = f"{found.message} has no field '{name[:MAX_SHOWN]}'"
-        if self.lenient:
+        nested = name in LAYERS and any(message == "LayerParameter" for message, _ in found.open)
+        if self.lenient and not nested:
             self.warnings.append(self.at(found.at, f"{problem}; kept as it is"))
             return
         known = fields(found.message)
@@ -350,7 +354,7 @@ class Parser:
             return "a byte order mark; save the file as UTF-8 without it"
         if len(token) > MAX_SHOWN // 2:
             token = token[: MAX_SHOWN // 2] + "..."
-        return printable(token) if is_quoted(token) else f"'{printable(token)}'"
+        return one_sign_each(token) if is_quoted(token) else f"'{one_sign_each(token)}'"
 
     @cached_property
     def offsets(self) -> list[int]:
@@ -378,12 +382,12 @@ class Parser:
         first = max(self.lines[self.line(at) - 1], offset - MAX_SHOWN // 2)
         line = LINE_END.split(self.text[first : first + MAX_SHOWN], maxsplit=1)[0]
         return PrototxtError(
-            f"{self.at(at, problem)}\n{printable(line)}\n{' ' * (offset - first)}^"
+            f"{self.at(at, problem)}\n{one_sign_each(line)}\n{' ' * (offset - first)}^"
         )
 
 
-def printable(text: str) -> str:
-    """The text with one sign for each character that a terminal would not show as one."""
+def one_sign_each(text: str) -> str:
+    """The text as it stands above a caret: what a terminal would not show as one sign is one."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
 
 
@@ -426,7 +430,7 @@ def unquote(parser: Parser, at: int) -> bytes:
     def byte(match: re.Match[bytes]) -> bytes:
         plain, octal, hexadecimal, high, low, short, long, wrong = match.groups()
         if wrong is not None:
-            shown = printable(match[0].decode("utf-8", "replace"))
+            shown = one_sign_each(match[0].decode("utf-8", "replace"))
             raise parser.error(at, f"'{shown}' is no escape; a backslash is spelled '\\\\'")
         if plain:
             return bytes([PLAIN_ESCAPES[plain[0]]])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from resnet_proto.errors import UnknownLayerError, UnknownShapeError, WeightsError
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 from resnet_proto.net import labels
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +185,7 @@ class Weights(Mapping[str, "Array"]):
         return key in self.blobs
 
     def __repr__(self) -> str:
-        return f"<Weights {self.source}: {len(self)} blobs, {self.nbytes:,} bytes>"
+        return f"<Weights {self.source}: {counted(len(self), 'blob')}, {self.nbytes:,} bytes>"
 
     @property
     def nbytes(self) -> int:
@@ -284,8 +285,10 @@ def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], d
             wanted[step.label] = step.blobs
             first.setdefault(step.layer.name, step.label)
     except (UnknownLayerError, UnknownShapeError) as error:
-        for layer in net.upgraded().filtered().layers[len(wanted) :]:
-            unknown[layer.name] = str(error)
+        first_unknown, *behind = net.upgraded().filtered().layers[len(wanted) :]
+        where = f"behind layer '{first_unknown.name}' ({first_unknown.type})"
+        unknown = dict.fromkeys((layer.name for layer in behind), where)
+        unknown[first_unknown.name] = str(error)
     return wanted, first, unknown
 
 
@@ -300,10 +303,8 @@ def misfit(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> str:
     if wanted and not blobs:
         return f"the weights have none for it, the net needs {shapes_text(wanted.values())}"
     if len(blobs) != len(wanted):
-        return (
-            f"{len(blobs)} blobs ({shapes_text(b.shape for b in blobs)}) in the weights, "
-            f"{len(wanted)} ({shapes_text(wanted.values())}) in the net"
-        )
+        stored = f"{counted(len(blobs), 'blob')} ({shapes_text(blob.shape for blob in blobs)})"
+        return f"{stored} in the weights, {len(wanted)} ({shapes_text(wanted.values())}) in the net"
     for blob, (name, shape) in zip(blobs, wanted.items(), strict=True):
         if not blob.fits(shape):
             stored = "stored without a shape" if blob.shapeless else dims(blob.shape)

@@ -21,6 +21,8 @@ def layer(name, type, bottoms="data", tops=None, rest=""):
 
 CONV = "convolution_param {{ num_output: 4 kernel_size: {} }}"
 
+DILATED = "convolution_param {{ num_output: 4 kernel_h: 3 kernel_w: 2 dilation: {} }}"
+
 NO_BIAS = "convolution_param { num_output: 2 kernel_size: 1 bias_term: false }"
 
 REFUSED = {
@@ -42,12 +44,12 @@ REFUSED = {
     "in place over a blob that another layer reads": (
         layer("a", "ReLU") + layer("b", "ReLU", "data", "data"),
         layer("b", "ReLU", "data", "data") + layer("a", "ReLU"),
-        r"layer 'b' \(ReLU\) overwrites blob 'data' in place, which 1 other bottom reads",
+        r"layer 'b' \(ReLU\) overwrites blob 'data' in place, which 1 other bottom or loss reads",
     ),
     "more parameters than blobs": (
         layer("c", "Convolution", rest="param {} param {} " + NO_BIAS),
         layer("c", "Convolution", rest="param {} " + NO_BIAS),
-        r"layer 'c' \(Convolution\): has 2 param for 1 blobs",
+        r"layer 'c' \(Convolution\): has 2 param for 1 blob",
     ),
     "a rate for the statistics of BatchNorm": (
         layer("b", "BatchNorm", rest="param { lr_mult: 0 } param {}"),
@@ -62,28 +64,48 @@ REFUSED = {
     "more loss weights than tops": (
         layer("r", "ReLU", rest="loss_weight: 1 loss_weight: 0"),
         layer("r", "ReLU", rest="loss_weight: 0"),
-        r"layer 'r' \(ReLU\): has 2 loss_weight for 1 tops",
+        r"layer 'r' \(ReLU\): has 2 loss_weight for 1 top",
     ),
     "Eltwise of two shapes": (
         layer("c", "Convolution", rest=CONV.format(1)) + layer("s", "Eltwise", "data c"),
         layer("c", "Convolution", rest=CONV.format(1).replace("4", "3"))
         + layer("s", "Eltwise", "data c"),
-        r"layer 's' \(Eltwise\): needs bottoms of one shape, has 'data' 2x3x7x5, 'c' 2x4x7x5",
+        r"layer 's' \(Eltwise\): needs bottoms of one shape, has 'data' 2x3x7x5, 'c' 2x4x7x5; give",
     ),
     "kernel larger than the map": (
         layer("c", "Convolution", rest=CONV.format(7)),
         layer("c", "Convolution", rest=CONV.format(5)),
-        r"layer 'c' \(Convolution\): kernel 7x7 is larger than the padded bottom 2x3x7x5",
+        r"layer 'c' \(Convolution\): kernel 7x7 is too large, the bottom with its pad has 7x5",
     ),
     "pooling larger than the map": (
         layer("p", "Pooling", rest="pooling_param { kernel_size: 9 }"),
         layer("p", "Pooling", rest="pooling_param { kernel_size: 5 }"),
-        r"layer 'p' \(Pooling\): kernel 9x9 is larger",
+        r"layer 'p' \(Pooling\): kernel 9x9 is too large, the bottom with its pad has 7x5",
+    ),
+    "dilated kernel larger than the padded map": (
+        layer("c", "Convolution", rest=DILATED.format(4)),
+        layer("c", "Convolution", rest=DILATED.format(3)),
+        r"layer 'c' \(Convolution\): kernel 3x2 with dilation 4x4 spans 9x5, the bottom",
+    ),
+    "in place over a loss": (
+        layer("a", "ReLU", rest="loss_weight: 1") + layer("b", "ReLU", "a", "a"),
+        layer("a", "ReLU", rest="loss_weight: 0") + layer("b", "ReLU", "a", "a"),
+        r"layer 'b' \(ReLU\) overwrites blob 'a' in place, which 1 other bottom or loss reads",
+    ),
+    "in place over a loss that is in place": (
+        layer("a", "ReLU", "data", "data", "loss_weight: 2") + layer("b", "ReLU", "data", "data"),
+        layer("b", "ReLU", "data", "data") + layer("a", "ReLU", "data", "data", "loss_weight: 2"),
+        r"layer 'b' \(ReLU\) overwrites blob 'data' in place",
+    ),
+    "no type": (
+        "layer { name: 'r' bottom: 'data' top: 'r' }",
+        layer("r", "ReLU"),
+        "layer 'r' has no type; give it one",
     ),
     "one bottom too few": (
         layer("s", "Eltwise"),
         layer("s", "Eltwise", "data data"),
-        r"layer 's' \(Eltwise\): takes at least 2 bottom, has 1",
+        r"layer 's' \(Eltwise\): takes at least 2 bottoms, has 1",
     ),
     "both kinds of rules": (
         layer("r", "ReLU", rest="include { phase: TEST } exclude { phase: TRAIN }"),
@@ -122,6 +144,61 @@ def test_caffe_refuses_and_accepts_the_same(tmp_path, caffe_python):
                 pytest.fail(f"Caffe accepts: {case}")
 
 
+BEHIND = [
+    "blob before it is made",
+    "two writers of a top",
+    "in place over the second bottom",
+    "in place over a blob that another layer reads",
+    "in place over a loss",
+    "no type",
+    "both kinds of rules",
+]
+
+
+@pytest.mark.parametrize("case", BEHIND)
+def test_refused_behind_an_unknown_layer(case):
+    """Names and types are checked where no shapes are known."""
+    wrong, right, message = REFUSED[case]
+    first = HEADER + layer("u", "Pythagoras", "", "u")
+    with pytest.raises(UnknownLayerError, match="layer 'u'"):
+        list(read_prototxt(first + right).walk())
+
+    with pytest.raises(NetError, match=message):
+        list(read_prototxt(first + wrong).walk())
+
+
+def test_a_loss_layer_has_its_weight_too_late_to_count(tmp_path, caffe_python):
+    """The 1 that Caffe gives it is set after blobs are split, so it may be overwritten."""
+    loss = layer("loss", "EuclideanLoss", "data data", "loss")
+    text = HEADER + loss + layer("r", "ReLU", "loss", "loss")
+    with pytest.raises(UnknownLayerError):
+        list(read_prototxt(text).walk())
+
+    (tmp_path / "net.prototxt").write_text(text)
+    write_job(tmp_path, tmp_path / "net.prototxt", None, {"data": np.zeros((2, 3, 7, 5))})
+    run_jobs(caffe_python, [tmp_path])
+    assert "loss" in read_job(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("type", "hint"),
+    [
+        ("Relu", r"WindowData; did you mean ReLU, "),
+        ("Convolutoin", r"WindowData; did you mean Convolution"),
+        ("Python", "WindowData$"),
+    ],
+)
+def test_a_type_that_was_meant(type, hint):
+    """Only where Caffe itself has no such type."""
+    with pytest.raises(UnknownLayerError, match=f"has type '{type}'.*{hint}"):
+        list(read_prototxt(HEADER + layer("a", type)).walk())
+
+
+def test_a_blob_that_was_meant():
+    with pytest.raises(NetError, match="'Conv_1', which no layer before it writes; did you mean c"):
+        list(read_prototxt(HEADER + layer("conv1", "ReLU") + layer("a", "ReLU", "Conv_1")).walk())
+
+
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "deploy.prototxt"
     path.write_text(HEADER + layer("a", "ReLU", "conv"))
@@ -136,7 +213,10 @@ def test_errors_name_the_file(tmp_path):
     [
         ("input: 'a' input_dim: 1 input_dim: 3 input_dim: 7", "3 input_dim for 1 input"),
         ("input: 'a' input: 'b' input_shape { dim: 1 }", "1 input_shape for 2 input"),
-        ("input: 'a' input_shape { dim: -3 }", "blob 'a' would be -3; no size may be negative"),
+        (
+            "input: 'a' input_shape { dim: -3 }",
+            "blob 'a' would be -3; no size may be negative; give",
+        ),
         (
             "input: 'a' input_shape { dim: 65536 dim: 65536 }",
             "65536x65536; Caffe's limit is 2147483647",

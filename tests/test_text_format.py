@@ -336,8 +336,7 @@ def test_caffe_agrees(caffe_python):
 
 FOREIGN = """\
   foo_param: { a: 1 b: [- 2, 0x1F, 1.f] c { d: "x" 'y\\n' } c < > e: AVE e: [] }
-  bar: true
-  convolution_param { num_output: 3 baz: 7 }
+  bar_param: true
 """
 FOREIGN_TREE = {
     "foo_param": (
@@ -348,8 +347,7 @@ FOREIGN_TREE = {
             "e": ("AVE",),
         },
     ),
-    "bar": ("true",),
-    "convolution_param": {"num_output": 3, "baz": ("7",)},
+    "bar_param": ("true",),
 }
 
 
@@ -374,18 +372,49 @@ def test_known_type_refuses_unknown_fields(text):
     assert {key: tree[key] for key in FOREIGN_TREE} == FOREIGN_TREE
     assert [line.split(" ", 1)[1] for line in warnings] == [
         "LayerParameter has no field 'foo_param'; kept as it is",
-        "LayerParameter has no field 'bar'; kept as it is",
-        "ConvolutionParameter has no field 'baz'; kept as it is",
+        "LayerParameter has no field 'bar_param'; kept as it is",
     ]
 
 
-def test_unknown_field_of_a_filler():
-    """The filler's type is not the layer's."""
-    filler = 'convolution_param { weight_filler { type: "new" gain: 2 } }'
+@pytest.mark.parametrize(
+    ("refused", "accepted", "message"),
+    [
+        ('botom: "x"', 'bottom: "x"', "LayerParameter has no field 'botom'; nearest: bottom"),
+        ("inclde {}", "include {}", "LayerParameter has no field 'inclde'; nearest: include"),
+        ("include { fase: 1 }", "foo_param { fase: 1 }", "NetStateRule has no field 'fase'"),
+        (
+            "convolution_param { foo_param: 1 }",
+            "foo_param { convolution_param: 1 }",
+            "ConvolutionParameter has no field 'foo_param'",
+        ),
+        (
+            'convolution_param { weight_filler { type: "new" gain: 2 } }',
+            'convolution_param { weight_filler { type: "new" std: 2 } }',
+            "FillerParameter has no field 'gain'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("order", ['type: "Foo" {}', '{} type: "Foo"'])
+def test_unknown_type_takes_no_other_unknown_field(refused, accepted, message, order):
+    """The fields that every layer has are known, and so are the messages of Caffe's own types."""
+    assert net(f"layer {{ {order.format(accepted)} }}")
 
-    with pytest.raises(PrototxtError, match="FillerParameter has no field 'gain'"):
-        net(f'layer {{ type: "Convolution" {filler} }}')
-    assert net(f'layer {{ type: "NewConvolution" {filler} }}')
+    with pytest.raises(PrototxtError, match=message):
+        net(f"layer {{ {order.format(refused)} }}")
+    warnings = []
+    assert net(f"layer {{ {order.format(refused)} }}", lenient=True, warnings=warnings)
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("inner", ["layer", "layers"])
+@pytest.mark.parametrize("type", ["Foo", "Scale"])
+def test_a_layer_in_a_layer_lacks_a_brace(type, inner, lenient):
+    text = f'layer {{ type: "{type}" scale_param {{ axis: 1 }} %s {inner} {{ }} %s'
+    assert net(text % ("}", ""))
+
+    with pytest.raises(PrototxtError, match="is a '}' missing for the block 'layer'"):
+        net(text % ("", "}"), lenient=lenient)
 
 
 @pytest.mark.parametrize(
@@ -407,9 +436,9 @@ def test_unknown_field_of_a_filler():
     ],
 )
 def test_unknown_fields_are_text_format_too(taken, refused):
-    assert net(f'layer {{ type: "Foo" {taken} }}')
+    assert net(f'layer {{ type: "Foo" foo_param {{ {taken} }} }}')
     with pytest.raises(PrototxtError):
-        net(f'layer {{ type: "Foo" {refused} }}')
+        net(f'layer {{ type: "Foo" foo_param {{ {refused} }} }}')
 
 
 # ---- errors
@@ -528,8 +557,8 @@ DEEP = 100_000
     [
         "{" * DEEP,
         "layer {" * DEEP,
-        'layer { type: "Foo" ' + "a {" * DEEP,
-        'layer { type: "Foo" a: ' + "[" * DEEP,
+        'layer { type: "Foo" a_param { ' + "a {" * DEEP,
+        'layer { type: "Foo" a_param: ' + "[" * DEEP,
         '"\\' * DEEP,
         "'\n" * DEEP,
         'name: "' + "\\" * DEEP,
@@ -556,9 +585,9 @@ def test_nesting():
     """As deep as 100 unknown messages."""
     text = 'layer { type: "Foo" %s }'
 
-    assert net(text % ("a {" * 100 + "}" * 100))
+    assert net(text % ("a_param {" + "a {" * 99 + "}" * 100))
     with pytest.raises(PrototxtError, match="nested deeper than 100"):
-        net(text % ("a {" * 101 + "}" * 101))
+        net(text % ("a_param {" + "a {" * 100 + "}" * 101))
 
 
 def test_time_grows_with_the_length():

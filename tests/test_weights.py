@@ -201,7 +201,7 @@ def test_left_at_its_filler():
         (stored("fc", (80, 6), (6,)), "weight is 80x6 in the weights, the net needs 6x80"),
         (stored("fc", (6, 80), (7,)), "bias is 7 in the weights, the net needs 6"),
         (stored("fc", (6, 80), (1, 6)), "bias is 1x6 in the weights, the net needs 6"),
-        (stored("fc", (6, 80)), "1 blobs (6x80) in the weights, 2 (6x80, 6) in the net"),
+        (stored("fc", (6, 80)), "1 blob (6x80) in the weights, 2 (6x80, 6) in the net"),
         (stored("fc", (6, 80), (6,), (6,)), "3 blobs (6x80, 6, 6) in the weights, 2"),
         (stored("fc"), "the weights have none for it, the net needs 6x80, 6"),
     ],
@@ -222,7 +222,7 @@ def test_blobs_for_a_layer_that_takes_none():
 
     assert words((GOOD[0], stored("relu")), net) == {"conv": "copied"}
     assert verdicts((GOOD[0], stored("relu", (4,))), net)["relu"] == (
-        "refused", "1 blobs (4) in the weights, 0 (none) in the net",
+        "refused", "1 blob (4) in the weights, 0 (none) in the net",
     )  # fmt: skip
 
 
@@ -291,7 +291,8 @@ def test_unknown():
     assert words(layers, net) == {
         "conv": "copied", "strange": "unknown", "after": "unknown", "old": "ignored",
     }  # fmt: skip
-    assert "layer 'strange' has type 'Pythagoras'" in verdicts(layers, net)["after"][1]
+    assert "layer 'strange' has type 'Pythagoras'" in verdicts(layers, net)["strange"][1]
+    assert verdicts(layers, net)["after"][1] == "behind layer 'strange' (Pythagoras)"
 
 
 def test_two_topologies_that_share_names():
@@ -330,7 +331,7 @@ def test_fitted_sorts_by_name():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fc.bias": None}, r"layer 'fc': 1 blobs \(6x80\) in the weights"),
+        ({"fc.bias": None}, r"layer 'fc': 1 blob \(6x80\) in the weights"),
         ({"fc.bias": np.zeros(7)}, "layer 'fc': bias is 7 in the weights, the net needs 6"),
         ({"conv.gamma": np.zeros(4)}, "layer 'conv': 3 blobs"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -13,17 +14,32 @@ from typing import Any
 
 import click
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, similar
+from resnet_proto.words import printable
 
+HEADING = "Examples:"
+EXAMPLES = re.compile(r"^( *)\x08\n", re.M)
+"""Where the examples of a help begin: click leaves their lines as they are."""
 COMMANDS = {
-    "gen": "Generate the prototxt of a residual net: deploy, train_val, solver.",
-    "list": "List the nets that gen knows by name.",
+    "gen": "Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.",
+    "list": "List the nets that `gen` knows by name.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
     "inspect": "List the blobs of a weight file.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
     "verify": "Compare every blob of our forward pass with another engine's.",
 }
+
+
+EXTRA = {
+    "gen": "a depth goes with --depth N",
+    "summary": "it takes one net",
+    "inspect": "it takes one file, and a net with --net NET",
+    "convert": "it takes IN and OUT, and a net with --net NET",
+    "forward": "weights go with --weights FILE, inputs with --input FILE",
+    "verify": "weights go with --weights FILE, inputs with --input FILE",
+}
+"""What an argument too many may have meant."""
 
 
 class Commands(click.Group):
@@ -38,7 +54,19 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"resnet_proto.cli.{cmd_name}").command
+        if command.help and HEADING not in command.help:
+            command.help = EXAMPLES.sub(rf"\g<0>\g<1>{HEADING}\n", command.help, count=1)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            hint = similar(name, COMMANDS) or f"; known: {', '.join(COMMANDS)}"
+            raise click.UsageError(f"No such command '{name}'{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands from ``COMMANDS``."""
@@ -47,23 +75,60 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the library refuses ends with its message and status 1."""
+        reopen_closed()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
         except ResNetProtoError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(shown(str(error))) from None
+        except click.UsageError as error:
+            hint = usage_hint(error)
+            message = shown(error.format_message())
+            message = f"{message.rstrip('.')}; {hint}" if hint else message
+            raise click.UsageError(message, error.ctx) from None
         except MemoryError as error:
             raise click.ClickException(f"out of memory: {error}") from None
         except BrokenPipeError:
             raise  # the reader has had enough: click ends quietly
         except OSError as error:
-            with suppress(OSError):  # or the interpreter tries to flush stdout once more
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.ClickException(f"{error.filename or 'stdout'}: {error.strerror}") from None
+            drop_stdout()  # readers and writers of files name theirs, so this is stdout
+            name = error.filename or "stdout"
+            raise click.ClickException(shown(f"{name}: {error.strerror or error}")) from None
         except KeyboardInterrupt:
             click.echo("Aborted!", err=True)
             sys.exit(130)
+
+
+def usage_hint(error: click.UsageError) -> str:
+    """What to do about wrong usage, where click does not say it."""
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        return f"give {error.param.opts[0]} {error.param.metavar or '...'}"
+    if error.ctx and "unexpected extra argument" in error.message:
+        return EXTRA.get(error.ctx.info_name or "", "")
+    return ""
+
+
+def shown(message: str) -> str:
+    """A message as a terminal may have it; names in it come from files."""
+    return "\n".join(map(printable, message.split("\n")))
+
+
+def drop_stdout() -> None:
+    """Forget what could not be printed; the interpreter would try once more when it ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def reopen_closed() -> None:
+    """Make a closed stdin or stdout (``<&-``, ``>&-``) one that fails when it is used.
+
+    Python has None in its place, and the next file that is opened would have its number.
+    """
+    for name, flags in (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, flags)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -84,10 +149,11 @@ def main() -> None:
     """Residual networks in Caffe: generate, read, convert and check them.
 
     \b
+    Examples:
     resnet-proto gen --depth 152
     resnet-proto summary generated/resnet-152/deploy.prototxt
     resnet-proto convert ResNet-152.caffemodel ResNet-152.safetensors
-    resnet-proto verify deploy.prototxt --weights ResNet-152.caffemodel --against float64
+    resnet-proto verify deploy.prototxt --weights W.caffemodel --against float64
     """
     gc.set_threshold(100_000)  # a net is many small objects, and no cycles
     # Plain signals would end the process without removing half-written files.

@@ -13,6 +13,8 @@ import click
 
 from resnet_proto.cli.options import (
     echo_json,
+    file_to_read,
+    file_to_write,
     json_option,
     lenient_option,
     net_option,
@@ -20,14 +22,20 @@ from resnet_proto.cli.options import (
     read_weights,
 )
 from resnet_proto.formats import FORMATS
+from resnet_proto.words import counted
 
 LONG = 1 << 26
 """Bytes from which on progress is shown."""
 
 
 @click.command("convert")
-@click.argument("source", metavar="IN", type=click.Path(dir_okay=False, allow_dash=True))
-@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("source", metavar="IN", callback=file_to_read)
+@click.argument(
+    "target",
+    metavar="OUT",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    callback=file_to_write,
+)
 @net_option
 @click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
@@ -49,8 +57,8 @@ def command(
     with them, so that the way back needs none.
 
     \b
-    resnet-proto convert ResNet-50.caffemodel ResNet-50.safetensors --net deploy.prototxt
-    resnet-proto convert ResNet-50.safetensors ResNet-50.caffemodel
+    resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
+    resnet-proto convert r50.npz r50.caffemodel
     """
     from resnet_proto.formats import save
 
@@ -73,7 +81,7 @@ def command(
         )
         return
     click.echo(
-        f"wrote {'stdout' if target == '-' else target}: {len(weights)} blobs, "
+        f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
         f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
         err=True,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.options import read_weights
+from resnet_proto.cli.options import file_to_read, read_weights
 from resnet_proto.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 engine_choice = click.Choice(list(ENGINES))
 weights_option = click.option(
-    "--weights", required=True, metavar="FILE",
+    "--weights", required=True, metavar="FILE", callback=file_to_read,
     help="Weights of any format (- is stdin), or 'random' (of sensible scale, see --seed).",
 )  # fmt: skip
 seed_option = click.option(

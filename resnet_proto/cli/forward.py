@@ -19,7 +19,15 @@ from resnet_proto.cli.engine_options import (
     weights_option,
 )
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
-from resnet_proto.cli.options import echo_json, json_option, lenient_option, net_argument, read_net
+from resnet_proto.cli.options import (
+    echo_json,
+    file_to_write,
+    json_option,
+    lenient_option,
+    net_argument,
+    read_net,
+)
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -45,7 +53,7 @@ IMAGES = 16
 @caffe_python_option
 @seed_option
 @click.option("--out", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE.npz",
-              help="Write the blobs; - is stdout.")  # fmt: skip
+              callback=file_to_write, help="Write the blobs; - is stdout.")  # fmt: skip
 @lenient_option
 @json_option
 def command(
@@ -70,7 +78,8 @@ def command(
     \b
     resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
         --input cat.jpg --preprocess msra
-    resnet-proto forward deploy.prototxt --weights W --input data=x.npy --blob res5c --out out.npz
+    resnet-proto forward deploy.prototxt --weights ResNet-50.npz \\
+        --input data=x.npy --blob res5c,prob --out out.npz
     """
     from resnet_proto.engine import run
     from resnet_proto.files import atomic
@@ -107,7 +116,7 @@ def command(
         echo_json({name: describe(value) for name, value in blobs.items()})
     else:
         for name, value in blobs.items():
-            click.echo("\n".join(lines(name, value)))
+            click.echo("\n".join(map(printable, lines(name, value))))
 
 
 def output_names(net: Net) -> list[str]:

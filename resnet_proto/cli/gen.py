@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.options import claim_stdin, echo_json, json_option
+from resnet_proto.cli.options import echo_json, file_to_read, json_option, readable
 from resnet_proto.generate import FILES, encoded
 from resnet_proto.presets import PRESETS, preset
 from resnet_proto.settings import assignments, changed, from_table, read_toml, to_toml
@@ -34,7 +34,10 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
 @click.command("gen")
 @click.option("--depth", type=int, metavar="N", help=f"{', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}.")
 @click.option("--preset", "name_of_preset", metavar="NAME", help="A net of `resnet-proto list`.")
-@click.option("--spec", "file", metavar="FILE.toml", help="A spec as a file; - is stdin.")
+@click.option(
+    "--spec", "file", metavar="FILE.toml", callback=file_to_read,
+    help="A spec as a file; - is stdin.",
+)  # fmt: skip
 @click.option(
     "--stages", callback=counts, metavar="N,N,...", help="Units of each stage: any other net."
 )
@@ -205,8 +208,8 @@ def read_spec(path: str) -> ResNetSpec:
 
     try:
         if path == "-":
-            claim_stdin()
-            text = sys.stdin.buffer.read().decode()
+            with readable("stdin"):
+                text = sys.stdin.buffer.read().decode()
         else:
             text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -8,6 +8,7 @@ import click
 
 from resnet_proto.cli.options import (
     echo_json,
+    file_to_read,
     json_option,
     lenient_option,
     net_option,
@@ -17,7 +18,7 @@ from resnet_proto.cli.options import (
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.argument("file", callback=file_to_read)
 @net_option
 @click.option("--stats", is_flag=True, help="Add min, max, mean, and how many are not finite.")
 @lenient_option

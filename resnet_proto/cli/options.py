@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,37 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
     from resnet_proto.weights import Weights
 
-net_argument = click.argument("net", type=click.Path(dir_okay=False, allow_dash=True))
+
+def file_to_read(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A click callback for a file's name: not empty, and only one of them is ``-``.
+
+    Whether it can be read is seen when it is: status 1, whatever stands in the way.
+    """
+    if value == "":
+        raise click.BadParameter("it is empty; give the name of a file")
+    if value == "-":
+        meta = click.get_current_context().meta
+        if "stdin" in meta:
+            raise click.UsageError("two files are -, and stdin can be read only once")
+        meta["stdin"] = True
+    return value
+
+
+def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A click callback for a file's name: not empty, and in a folder that exists."""
+    if value == "":
+        raise click.BadParameter("it is empty; give the name of a file")
+    if value is not None and not Path(value).absolute().parent.is_dir():
+        raise ResNetProtoError(f"{value}: no such folder: {Path(value).parent}; make it first")
+    return value
+
+
+PART = 1 << 20
+"""Bytes that are read at a time."""
+net_argument = click.argument("net", callback=file_to_read)
 """A prototxt; ``-`` is stdin."""
 net_option = click.option(
-    "--net", type=click.Path(dir_okay=False, allow_dash=True), metavar="NET",
+    "--net", metavar="NET", callback=file_to_read,
     help="The net's prototxt; - is stdin.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -29,6 +56,7 @@ lenient_option = click.option(
 phase_option = click.option(
     "--phase",
     type=click.Choice(["TEST", "TRAIN"], case_sensitive=False),
+    metavar="[TEST|TRAIN]",
     default="TEST",
     show_default=True,
     help="Keep the layers of this phase.",
@@ -41,8 +69,8 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
 
     warnings: list[str] = []
     if path == "-":
-        claim_stdin()
-        text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        with readable("stdin"):
+            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         net = parse_net(text, source="stdin", lenient=lenient, warnings=warnings)
     else:
         net = read_prototxt(Path(path), lenient=lenient, warnings=warnings)
@@ -56,8 +84,6 @@ def read_weights(path: str) -> Weights:
     from resnet_proto.formats import load
 
     context = click.get_current_context()
-    if path == "-":
-        claim_stdin()
     if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
         name = "stdin" if path == "-" else path
         file = context.with_resource(spooled(None if path == "-" else path))
@@ -72,33 +98,36 @@ def read_weights(path: str) -> Weights:
     return weights
 
 
-def claim_stdin() -> None:
-    """Refuse a second ``-`` for reading.
-
-    Raises:
-        click.UsageError: stdin has been read.
-    """
-    meta = click.get_current_context().meta
-    if "stdin" in meta:
-        raise click.UsageError("two files are -, and stdin can be read only once")
-    meta["stdin"] = True
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what goes wrong with a pipe into an error that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}") from None
 
 
 @contextmanager
 def spooled(pipe: str | None) -> Iterator[Path]:
     """What comes from a pipe, or from stdin, as a file: weights are read here and there."""
-    import shutil
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
         path = Path(folder, "stdin")
-        with path.open("wb") as file:
-            if pipe is None:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            else:
-                with Path(pipe).open("rb") as source:
-                    shutil.copyfileobj(source, file)
+        try:
+            with path.open("wb") as file:
+                file.writelines(parts(pipe))
+        except OSError as error:
+            raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
         yield path
+
+
+def parts(pipe: str | None) -> Iterator[bytes]:
+    """What comes from a pipe, or from stdin, piece by piece."""
+    with readable(pipe or "stdin"), ExitStack() as stack:
+        source = stack.enter_context(Path(pipe).open("rb")) if pipe else sys.stdin.buffer
+        while part := source.read(PART):
+            yield part
 
 
 def echo_json(value: Any) -> None:

@@ -20,6 +20,7 @@ from resnet_proto.cli.engine_options import (
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
 from resnet_proto.cli.options import echo_json, json_option, lenient_option, net_argument, read_net
 from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
     from resnet_proto.engine.compare import Row
@@ -61,12 +62,15 @@ def command(
     exit status is 1 if any is over the tolerance. Without --input, inputs are random.
 
     \b
-    resnet-proto verify deploy.prototxt --weights ResNet-50.caffemodel --against float64
-    resnet-proto verify deploy.prototxt --weights random --against caffe --caffe-python python3.9
+    resnet-proto verify deploy.prototxt --weights r50.caffemodel --against float64
+    resnet-proto verify deploy.prototxt --weights random \\
+        --against caffe --caffe-python python3.9
     """
     from resnet_proto.engine import random_inputs, run
     from resnet_proto.engine.compare import compare
 
+    if engine == against:
+        raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient)
     the_weights = weights_for(the_net, weights, seed)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
@@ -99,7 +103,7 @@ def command(
         )
     else:
         click.echo("\n".join(table(rows, tolerance)))
-        click.echo(verdict(rows, over, f"{engine} against {against}", tolerance))
+        click.echo(printable(verdict(rows, over, f"{engine} against {against}", tolerance)))
     if over:
         sys.exit(1)
 
@@ -109,9 +113,11 @@ def table(rows: list[Row], tolerance: float) -> list[str]:
     name = max(len("blob"), *(len(row.blob) for row in rows))
     shape = max(len("shape"), *(len(row.text) for row in rows))
     lines = [f"{'blob':<{name}}  {'shape':<{shape}}  relative L2"]
+    lines.append("  ".join("-" * width for width in (name, shape, len("relative L2"))))
     for row in rows:
         mark = "" if row.within(tolerance) else "  over"
-        lines.append(f"{row.blob:<{name}}  {row.text:<{shape}}  {row.distance:11.2e}{mark}")
+        cells = f"{row.blob:<{name}}  {row.text:<{shape}}  {row.distance:11.2e}{mark}"
+        lines.append(printable(cells))
     return lines
 
 
@@ -119,11 +125,11 @@ def verdict(rows: list[Row], over: list[Row], who: str, tolerance: float) -> str
     """The last line: the worst blob, or the first that is over."""
     if over:
         return (
-            f"{who}: {len(over)} of {len(rows)} blobs over {tolerance:g}; "
+            f"{who}: {len(over)} of {counted(len(rows), 'blob')} over {tolerance:g}; "
             f"the first is '{over[0].blob}' with {over[0].distance:.2e}"
         )
     worst = max(rows, key=lambda row: row.distance)
     return (
-        f"{who}: {len(rows)} blobs within {tolerance:g}; "
+        f"{who}: {counted(len(rows), 'blob')} within {tolerance:g}; "
         f"the worst is '{worst.blob}' with {worst.distance:.2e}"
     )

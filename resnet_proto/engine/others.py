@@ -15,8 +15,8 @@ import signal
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +73,21 @@ class Job:
         return net.absolute(), weights.absolute()
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for files on their way to another program.
+
+    Raises:
+        ResNetProtoError: it cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
+        try:
+            yield Path(name)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ResNetProtoError(f"{name}: cannot be written: {reason}") from None
+
+
 def caffe(job: Job) -> dict[str, Array]:
     """The real Caffe, in another Python.
 
@@ -85,8 +100,7 @@ def caffe(job: Job) -> dict[str, Array]:
             "engine 'caffe' runs in a Python of its own, one that can `import caffe`; "
             "name it with --caffe-python or CAFFE_PYTHON"
         )
-    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
-        folder = Path(name)
+    with scratch() as folder:
         write_job(folder, *job.files(folder), job.inputs, job.until)
         run_jobs(python, [folder], job.timeout)
         return read_job(folder)
@@ -207,8 +221,8 @@ def opencv(job: Job) -> dict[str, Array]:
         shown = shown.until((job.until,))
     writers = {top: layer.name for layer in shown.layers for top in layer.tops[:1]}
     try:
-        with tempfile.TemporaryDirectory(prefix="resnet-proto-") as name:
-            net = cv2.dnn.readNetFromCaffe(*map(str, job.files(Path(name))))
+        with scratch() as folder:
+            net = cv2.dnn.readNetFromCaffe(*map(str, job.files(folder)))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.enableFusion(False)  # a fused layer would give its successor's blob
         net.enableWinograd(False)  # its rounding is ten times that of a plain convolution

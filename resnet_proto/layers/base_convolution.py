@@ -13,7 +13,7 @@ from resnet_proto.layers.base import (
     axis_index,
     dims,
 )
-from resnet_proto.words import Word
+from resnet_proto.words import Word, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,18 +128,21 @@ class BaseConvolution(Layer):
         if any(other != shape for other in bottoms):
             raise ShapeError(f"bottoms differ: {', '.join(map(dims, bottoms))}")
         if len(self.tops) != len(bottoms):
-            raise ShapeError(f"has {len(bottoms)} bottom and {len(self.tops)} top; one for each")
+            raise ShapeError(
+                f"has {counted(len(bottoms), 'bottom')} and {counted(len(self.tops), 'top')}; "
+                "give one for each"
+            )
         kernel, stride, pad, dilation = self.windows(len(shape) - channel - 1)
         out = tuple(
             self.size(*axis)
             for axis in zip(shape[channel + 1 :], kernel, stride, pad, dilation, strict=True)
         )
         if min(out, default=1) < 1:
-            raise ShapeError(self.empty(kernel, pad, shape))
+            raise ShapeError(self.empty(shape[channel + 1 :]))
         return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 
-    def empty(self, kernel: Shape, pad: Shape, bottom: Shape) -> str:
-        """Why the output would be empty."""
+    def empty(self, bottom: Shape) -> str:
+        """Why the output would be empty; ``bottom`` are the sizes of its spatial axes."""
         raise NotImplementedError
 
     def end_pad(self, spatial: Shape) -> Shape:

@@ -23,10 +23,16 @@ class Convolution(BaseConvolution):
     def size(self, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
         return conv_size(size, kernel, stride, pad, dilation)
 
-    def empty(self, kernel: Shape, pad: Shape, bottom: Shape) -> str:
+    def empty(self, bottom: Shape) -> str:
+        kernel, _, pad, dilation = self.windows(len(bottom))
+        spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+        padded = tuple(n + 2 * p for n, p in zip(bottom, pad, strict=True))
+        has = f"the bottom with its pad has {dims(padded)}"
+        if spans == kernel:
+            return f"kernel {dims(kernel)} is too large, {has}; make it smaller, or pad more"
         return (
-            f"kernel {dims(kernel)} is larger than the padded bottom {dims(bottom)}; "
-            "the output would be empty"
+            f"kernel {dims(kernel)} with dilation {dims(dilation)} spans {dims(spans)}, {has}; "
+            "make the kernel or the dilation smaller, or pad more"
         )
 
     @property

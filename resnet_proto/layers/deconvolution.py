@@ -27,9 +27,11 @@ class Deconvolution(BaseConvolution):
     def size(self, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
         return stride * (size - 1) + dilation * (kernel - 1) + 1 - 2 * pad
 
-    def empty(self, kernel: Shape, pad: Shape, bottom: Shape) -> str:
+    def empty(self, bottom: Shape) -> str:
+        kernel, _, pad, _ = self.windows(len(bottom))
         return (
-            f"pad {dims(pad)} leaves nothing of what kernel {dims(kernel)} makes of {dims(bottom)}"
+            f"pad {dims(pad)} leaves nothing of what kernel {dims(kernel)} makes of "
+            f"{dims(bottom)}; pad less"
         )
 
     def fan_in(self, weight: Shape) -> int:

@@ -31,10 +31,13 @@ class Eltwise(Layer):
             wanted = ", ".join(
                 f"'{name}' {dims(shape)}" for name, shape in zip(self.bottoms, bottoms, strict=True)
             )
-            raise ShapeError(f"needs bottoms of one shape, has {wanted}")
+            raise ShapeError(
+                f"needs bottoms of one shape, has {wanted}; "
+                "give what makes them the same num_output, stride and pad"
+            )
         if self.coeff and (self.operation == "PROD" or len(self.coeff) != len(bottoms)):
             raise ShapeError(
-                f"has {len(self.coeff)} coeff for {len(bottoms)} bottom and {self.operation}; "
+                f"has {len(self.coeff)} coeff for {len(bottoms)} bottoms and {self.operation}; "
                 "SUM takes one for each bottom, or none"
             )
         return [bottoms[0]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import MAX_COUNT, Field, Layer, Shape, register
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ class Input(Layer):
             shapes *= len(self.tops)
         if len(shapes) != len(self.tops):
             raise ShapeError(
-                f"has {len(shapes)} shape for {len(self.tops)} top; give one for each, or one"
+                f"has {counted(len(shapes), 'shape')} for {counted(len(self.tops), 'top')}; "
+                "give one for each, or one"
             )
         return shapes

@@ -90,9 +90,10 @@ class Pooling(Layer):
             for axis in zip(bottoms[0][2:], kernel, stride, pad, strict=True)
         )
         if min(out) < 1:
+            padded = tuple(n + 2 * p for n, p in zip(bottoms[0][2:], pad, strict=True))
             raise ShapeError(
-                f"kernel {dims(kernel)} is larger than the padded bottom {dims(bottoms[0])}; "
-                "the output would be empty"
+                f"kernel {dims(kernel)} is too large, the bottom with its pad has {dims(padded)}; "
+                "make it smaller, or pad more"
             )
         return [(*bottoms[0][:2], *out)] * len(self.tops)
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Blob, Verdict, Weights, match
+from resnet_proto.words import counted, printable
 
 CHUNK = 1 << 20
 """Values whose statistics are taken at a time, so that a blob may be larger than the memory."""
@@ -125,23 +126,17 @@ def table(inspection: Inspection) -> Iterator[str]:
         right = (f"{cell:>{width}}" for cell, width in zip(cell_row[5:], widths[5:], strict=True))
         yield printable("  ".join([*left, *right, end]).rstrip())
         if i == 0:
-            yield "  ".join("-" * width for width in widths)
+            yield "  ".join("-" * width for width in (*widths, len(end)) if width)
     yield (
-        f"{inspection.source}: {inspection.layers} layers, {len(inspection.rows)} blobs, "
-        f"{inspection.values:,} values, {inspection.bytes:,} bytes"
+        f"{inspection.source}: {counted(inspection.layers, 'layer')}, "
+        f"{counted(len(inspection.rows), 'blob')}, {counted(inspection.values, 'value')}, "
+        f"{counted(inspection.bytes, 'byte')}"
     )
     if inspection.verdicts is not None:
         counts = Counter(v.verdict for v in inspection.verdicts)
         yield "Caffe: " + (
             ", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing to do"
         )
-
-
-def printable(line: str) -> str:
-    """The line with escapes for what a terminal would obey or could not show."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def stats_cells(stats: Stats) -> tuple[str, ...]:

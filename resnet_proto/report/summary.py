@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from resnet_proto.errors import UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net, Step
+from resnet_proto.words import counted, printable
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
 
@@ -22,7 +23,8 @@ class Row:
         parameters: learned values.
         statistics: values that are measured and not learned: BatchNorm's blobs.
         macs: multiply-adds with weights, one forward pass.
-        activation_bytes: float32 bytes of the tops; 0 in place, where Caffe allocates nothing.
+        activation_bytes: float32 bytes of the tops; of one that is in place only what is more
+            than the blob has, because Caffe allocates nothing else.
     """
 
     layer: str
@@ -88,7 +90,11 @@ def row(step: Step) -> Row:
     layer = step.layer
     measured = sum(count(shape) for name, shape in step.blobs.items() if name in layer.statistics)
     learned = 0 if layer.fixed else sum(map(count, step.blobs.values())) - measured
-    made = () if layer.in_place else step.tops
+    held = dict(zip(layer.bottoms, map(count, step.bottoms), strict=True))
+    made = (
+        max(0, count(shape) - held.get(name, 0))
+        for name, shape in zip(layer.tops, step.tops, strict=True)
+    )
     return Row(
         step.label,
         layer.type,
@@ -96,7 +102,7 @@ def row(step: Step) -> Row:
         learned,
         measured,
         step.macs,
-        FLOAT * sum(map(count, made)),
+        FLOAT * sum(made),
     )
 
 
@@ -104,14 +110,15 @@ def table(summary: Summary) -> Iterator[str]:
     """The rows as lines of text, with a head and the totals."""
     head = ("layer", "type", "top", "parameters", "MACs", "activation bytes")
     cells = [head, *(text_row(item) for item in summary.rows)]
+    least = "at least " if summary.unknown else ""
     cells.append(
         (
             "total",
-            f"{len(summary.rows)} layers",
+            counted(len(summary.rows), "layer"),
             "",
-            f"{summary.parameters:,}",
-            f"{summary.macs:,}",
-            f"{summary.activation_bytes:,}",
+            f"{least}{summary.parameters:,}",
+            f"{least}{summary.macs:,}",
+            f"{least}{summary.activation_bytes:,}",
         )
     )
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
@@ -121,10 +128,10 @@ def table(summary: Summary) -> Iterator[str]:
             yield rule
         left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
         right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
-        yield f"{left}  {right}".rstrip()
-    yield f"BatchNorm statistics, not learned: {summary.statistics:,} values"
+        yield printable(f"{left}  {right}".rstrip())
+    yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
     if summary.unknown:
-        yield f"Incomplete: {summary.unknown}"
+        yield printable(f"Incomplete: {summary.unknown}")
 
 
 def text_row(item: Row) -> tuple[str, ...]:

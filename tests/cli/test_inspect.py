@@ -140,6 +140,8 @@ def test_verdicts(model, net):
 
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
+    assert lines[0].endswith("  verdict")
+    assert lines[1].endswith("  -------")
     assert lines[2].endswith("  copied")
     assert lines[3].endswith("  ignored: the net has no such layer")
     assert lines[4].endswith("  0")
@@ -221,7 +223,11 @@ def test_missing_and_wrong_arguments(tmp_path):
     assert "no.caffemodel: no such file" in missing.stderr
 
     assert run().exit_code == 2
-    assert run(tmp_path).exit_code == 2
+    folder = run(tmp_path)
+    assert (folder.exit_code, folder.stderr) == (
+        1,
+        f"Error: {tmp_path}: cannot be read: Is a directory\n",
+    )
     assert run("x", "--nett", "y").exit_code == 2
 
 

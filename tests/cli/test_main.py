@@ -24,8 +24,73 @@ def test_version():
     assert CliRunner().invoke(main, ["--version"]).stdout.startswith("resnet-proto 0.")
 
 
-def test_unknown_command():
-    result = CliRunner().invoke(main, ["generate"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("generate", "No such command 'generate'; did you mean gen?"),
+        ("foo", "No such command 'foo'; known: gen, "),
+        ("gen 18", "argument (18); a depth goes with --depth N"),
+        ("inspect a b", "argument (b); it takes one file, and a net with --net NET"),
+        ("forward a b --weights c", "argument (b); weights go with --weights FILE"),
+        ("verify a --against float64", "Missing option '--weights'; give --weights FILE"),
+        ("forward a --weights=", "Invalid value for '--weights': it is empty"),
+        ("inspect a --net=", "Invalid value for '--net': it is empty"),
+        ("inspect - --net -", "two files are -, and stdin can be read only once"),
+        ("convert a=", "Missing argument 'OUT'"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(arguments, message):
+    result = CliRunner().invoke(main, arguments.split())
 
     assert result.exit_code == 2
-    assert "No such command 'generate'" in result.stderr
+    assert message in result.stderr
+
+
+def test_empty_names():
+    for arguments in (["summary", ""], ["inspect", ""], ["convert", "", "x.npz"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2
+        assert "it is empty; give the name of a file" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["summary {}", "inspect {}", "convert {} x.npz",
+                                     "forward {} --weights random"])  # fmt: skip
+def test_unusable_files_are_one_status(tmp_path, command):
+    """Missing, a folder, or below a file: status 1, and the name."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none", tmp_path, tmp_path / "file" / "x"):
+        result = CliRunner().invoke(main, command.format(path).split())
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"Error: {path}: ")
+
+
+def test_errors_show_what_a_terminal_would_obey():
+    text = 'layer { name: "\\x1b[31m" type: "ReLU" bottom: "\\n" top: "a" }'
+
+    result = CliRunner().invoke(main, ["summary", "-"], input=text)
+
+    assert result.exit_code == 1
+    assert r"layer '\x1b[31m' (ReLU) reads blob" in result.stderr
+
+
+def test_tables_show_what_a_terminal_would_obey(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "\\x1b[31m" type: "Input" top: "\\x1b[2J" input_param { shape { dim: 2 } } }'
+    )
+
+    for arguments, shown in (
+        (["summary"], r"\x1b[31m  Input "),
+        (["verify", "--weights", "random", "--against", "float64"], r"\x1b[2J  2         0.00e+00"),
+    ):
+        result = CliRunner().invoke(main, [arguments[0], str(path), *arguments[1:]])
+        assert result.exit_code == 0, result.stderr
+        assert shown in result.stdout
+        assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_have_a_heading(name):
+    shown = CliRunner().invoke(main, [name, "--help"]).stdout
+
+    assert f"\n  Examples:\n  resnet-proto {name}" in shown

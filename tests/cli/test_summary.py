@@ -62,6 +62,26 @@ def test_json(net):
     assert summary["unknown"] is None
 
 
+def test_bytes_of_a_top_in_place_are_those_beyond_its_blob():
+    """A product that grows its bottom, and a second top that is not in place."""
+    text = (
+        'input: "data" input_shape { dim: 2 dim: 3 dim: 7 dim: 5 }\n'
+        'layer { name: "f" type: "InnerProduct" bottom: "data" top: "data"\n'
+        "  inner_product_param { num_output: 500 } }\n"
+        'layer { name: "g" type: "InnerProduct" bottom: "data" top: "data"\n'
+        "  inner_product_param { num_output: 4 } }\n"
+        'layer { name: "c" type: "Convolution" bottom: "data" bottom: "data" top: "c" top: "d"\n'
+        "  convolution_param { num_output: 1 axis: 0 kernel_size: 1 } }\n"
+        'layer { name: "e" type: "Convolution" bottom: "c" bottom: "d" top: "c" top: "e"\n'
+        "  convolution_param { num_output: 1 axis: 0 kernel_size: 1 } }\n"
+    )
+
+    shown = json.loads(run("-", "--json", stdin=text).stdout)
+
+    # data 2x3x7x5, then 2x500 in place, then 2x4 in place; c and d 1x4, then e beside c
+    assert [row["activation_bytes"] for row in shown["rows"]] == [840, 3160, 0, 32, 16]
+
+
 def test_stdin_gives_the_same(net):
     assert run("-", stdin=Path(net).read_text()).stdout == run(net).stdout
 
@@ -101,6 +121,8 @@ def test_up_to_an_unknown_layer():
         ["b", "Pythagoras", "?", "?", "?", "?"],
         ["c", "ReLU", "?", "?", "?", "?"],
     ]
+    assert lines[7].split() == "total 4 layers at least 0 at least 0 at least 48".split()
+    assert lines[8] == "BatchNorm statistics, not learned: at least 0 values"
     assert lines[-1].startswith("Incomplete: stdin: layer 'b' has type 'Pythagoras'")
 
 
@@ -108,6 +130,10 @@ def test_up_to_an_unknown_layer():
     ("text", "message"),
     [
         ("layer { name: 'a' type: 'ReLU' bottom: 'x' top: 'a' }", "reads blob 'x'"),
+        (
+            "layer { name: 'a' type: 'LRN' } layer { name: 'b' bottom: 'x' }",
+            "layer 'b' has no type",
+        ),
         ("layer { name: 'a'", "not closed"),
         ("layer { name: 'a' type: 'ReLU' kernel: 3 }", "kernel"),
     ],

@@ -70,7 +70,8 @@ def test_one_row_for_each_blob(net_file):
 
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ["blob", *BLOBS]
+    assert [line.split()[0] for line in lines[:-1]] == ["blob", "-" * 4, *BLOBS]
+    assert lines[1] == "----  -------  -----------"
     assert lines[-1].startswith("numpy against float64: 4 blobs within 1e-05; the worst is '")
 
 
@@ -105,6 +106,14 @@ def test_nan_other_shape_and_zero_are_over(net_file, wrong, change):
     shown = json.loads(result.stdout)
     assert shown["first_over"] == "fc"
     assert shown["blobs"][-1]["distance"] is None  # JSON has no nan and no infinity
+
+
+def test_one_engine_is_not_compared_with_itself(net_file):
+    result = call(net_file, "--engine", "float64")
+
+    assert result.exit_code == 2
+    assert "--engine and --against are both float64; name two engines" in result.stderr
+    assert call(net_file, "--engine", "float64", against="numpy").exit_code == 0
 
 
 def test_no_common_blob(net_file, monkeypatch):
@@ -155,7 +164,7 @@ def test_caffe_refuses_with_its_own_words(tmp_path, caffe_python):
     save(weights, random_weights(net), net)
     engines = ("--engine", "caffe", "--caffe-python", caffe_python)
 
-    result = call(str(path), *engines, against="caffe", weights=str(weights))
+    result = call(str(path), *engines, weights=str(weights))
 
     assert result.exit_code == 1
     assert "Unknown layer type: Nonsense" in result.stderr

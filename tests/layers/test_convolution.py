@@ -107,14 +107,26 @@ def test_division_truncates_towards_zero():
     assert conv.top_shapes([x.shape]) == [(1, 1, 1, 1)]
     assert conv.forward([x], [np.ones((1, 1, 3, 3))])[0].item() == 10
 
-    with pytest.raises(ShapeError, match="output would be empty"):
+    with pytest.raises(
+        ShapeError, match="kernel 3x3 is too large, the bottom with its pad has 2x2"
+    ):
         Convolution.of("c", "x", "y", num_output=1, kernel_size=3).top_shapes([x.shape])
 
 
 @pytest.mark.parametrize(
     ("refused", "accepted", "message"),
     [
-        ({"kernel_size": 8}, {"kernel_size": 5}, "larger than the padded bottom"),
+        (
+            {"kernel_size": 8},
+            {"kernel_size": 5},
+            "kernel 8x8 is too large, the bottom with its pad has 7x5; make it smaller, or pad",
+        ),
+        (
+            {"kernel_size": (3, 2), "dilation": (4, 5), "pad": (0, 1)},
+            {"kernel_size": (3, 2), "dilation": (3, 5), "pad": (0, 1)},
+            "kernel 3x2 with dilation 4x5 spans 9x6, the bottom with its pad has 7x7; make the "
+            "kernel or the dilation smaller, or pad more",
+        ),
         ({"kernel_h": 3}, {"kernel_h": 3, "kernel_w": 2}, "kernel_h and kernel_w go together"),
         ({"kernel_size": (3, 2, 1)}, {"kernel_size": (3, 2)}, "3 values for 2 spatial axes"),
         ({"kernel_size": 0}, {"kernel_size": 1}, "1 is the least"),

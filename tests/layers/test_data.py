@@ -50,5 +50,5 @@ def test_not_known(fields):
 def test_refused_and_accepted():
     with pytest.raises(ShapeError, match="batch_size is 0"):
         walked(data(crop=6))
-    with pytest.raises(ShapeError, match="takes 1 to 2 top, has 3"):
+    with pytest.raises(ShapeError, match="takes 1 to 2 tops, has 3"):
         walked(data(("a", "b", "c"), crop=6, batch_size=4))

@@ -16,5 +16,5 @@ def test_one_shape_for_each_top_or_one_for_all():
     assert data("a", "b", shape=(A, B)).top_shapes(()) == [(2, 3, 7, 5), (2, 4)]
     assert data("a", "b", shape=(B,)).top_shapes(()) == [(2, 4), (2, 4)]
 
-    with pytest.raises(ShapeError, match="has 2 shape for 3 top"):
+    with pytest.raises(ShapeError, match="has 2 shapes for 3 tops"):
         data("a", "b", "c", shape=(A, B)).top_shapes(())

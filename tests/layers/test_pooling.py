@@ -153,7 +153,11 @@ def test_stochastic_cannot_be_computed():
         ),
         ({"global_pooling": True, "kernel_size": 2}, {"global_pooling": True}, "whole map"),
         ({"global_pooling": True, "pad": 1}, {"global_pooling": True, "pad": 0}, "pad"),
-        ({"kernel_size": 9}, {"kernel_size": 9, "pad": 2}, "larger than the padded bottom"),
+        (
+            {"kernel_size": 9},
+            {"kernel_size": 9, "pad": 2},
+            "9x9 is too large, the bottom with its pad has 7x5",
+        ),
         ({"pool": "STOCHASTIC", "kernel_size": 3, "pad": 1}, {"kernel_size": 3, "pad": 1}, "pad"),
     ],
 )

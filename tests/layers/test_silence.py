@@ -22,5 +22,5 @@ def test_reads_any_blobs():
 def test_no_top():
     net = Net("n", (DATA, Silence.of("quiet", ("a", "b"), "c")))
 
-    with pytest.raises(ShapeError, match="takes 0 top, has 1"):
+    with pytest.raises(ShapeError, match="takes 0 tops, has 1"):
         list(net.walk())

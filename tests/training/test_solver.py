@@ -30,7 +30,7 @@ def test_the_papers_recipe_for_imagenet():
         "base_lr": pytest.approx(0.1),
         "lr_policy": "multistep",
         "gamma": pytest.approx(0.1),
-        "stepvalue": (150_137, 300_273),
+        "stepvalue": (150_137, 300_274),
         "max_iter": 450_410,
         "momentum": pytest.approx(0.9),
         "weight_decay": pytest.approx(1e-4),
