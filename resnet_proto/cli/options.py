@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +52,7 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
 
 def read_weights(path: str) -> Weights:
     """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
+    from resnet_proto.files import spooled
     from resnet_proto.formats import load
 
     context = click.get_current_context()
@@ -60,7 +60,8 @@ def read_weights(path: str) -> Weights:
         claim_stdin()
     if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
         name = "stdin" if path == "-" else path
-        file = context.with_resource(spooled(None if path == "-" else path))
+        with Path(path).open("rb") if path != "-" else nullcontext(sys.stdin.buffer) as source:
+            file = context.with_resource(spooled(source))
         try:
             weights = load(file)
         except ResNetProtoError as error:
@@ -82,23 +83,6 @@ def claim_stdin() -> None:
     if "stdin" in meta:
         raise click.UsageError("two files are -, and stdin can be read only once")
     meta["stdin"] = True
-
-
-@contextmanager
-def spooled(pipe: str | None) -> Iterator[Path]:
-    """What comes from a pipe, or from stdin, as a file: weights are read here and there."""
-    import shutil
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
-        path = Path(folder, "stdin")
-        with path.open("wb") as file:
-            if pipe is None:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            else:
-                with Path(pipe).open("rb") as source:
-                    shutil.copyfileobj(source, file)
-        yield path
 
 
 def echo_json(value: Any) -> None:

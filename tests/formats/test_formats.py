@@ -1,5 +1,7 @@
 """What holds for every format: load, save, convert."""
 
+import io
+import os
 import shutil
 import struct
 from importlib import import_module
@@ -124,6 +126,48 @@ def test_known_suffix_decides_alone(tmp_path):
 
     with pytest.raises(FormatError, match=r"x\.safetensors is a zip archive"):
         load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", ["x", *(f"x.{name}" for name in FORMATS)])
+def test_pipes_and_devices(tmp_path, name):
+    """They cannot be read here and there; opening a pipe could wait for ever."""
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(FormatError, match=rf"{name} is a pipe, not a weight file; save what"):
+        load(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(FormatError, match=rf"{name} is a device, not a weight file; save what"):
+        load(path)
+    path.unlink()
+
+    save(path, {"x.0": np.ones(2)}, Net(), to=None if path.suffix else "npz")
+    assert list(load(path)) == ["x.0"]
+
+
+@pytest.mark.parametrize("name", ["\0.npz", "x" * 300, "x.npz/y.npz"])
+def test_paths_that_no_file_has(tmp_path, name):
+    (tmp_path / "x.npz").touch()
+    with pytest.raises(
+        FormatError, match=r"no such file|cannot be read: (File name|embedded null)"
+    ):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_to_an_open_file(tmp_path, name):
+    """What goes there is what a file of that name would hold; and nothing if it fails."""
+    stream, weights = io.BytesIO(), random_weights(NET)
+    with pytest.raises(FormatError, match="no format is called ''"):
+        save(stream, weights, NET)
+    with pytest.raises(WeightsError, match="does not fit"):
+        save(stream, {"conv/1.a.weight": np.ones(2)}, NET, to=name)
+    assert stream.getvalue() == b""
+
+    save(stream, weights, NET, to=name)
+    save(tmp_path / f"x.{name}", weights, NET)
+
+    assert stream.getvalue() == (tmp_path / f"x.{name}").read_bytes()
 
 
 @pytest.mark.parametrize(("name", "to"), [("x.bin", None), ("x", None), ("x.npz", "onyx")])
