@@ -14,7 +14,7 @@ import mmap
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import (
+    MAX_AXES,
     PART,
     Blob,
     Held,
@@ -307,6 +308,8 @@ class Walk:
             if number == blobs_number:
                 self.expect("a blob", BYTES, wire, at)
                 blobs.append((start, end))
+                if self.n_items + len(blobs) >= MAX_ITEMS:
+                    break
             elif number == name_number:
                 self.expect("the layer's name", BYTES, wire, at)
                 name = self.text(start, end)
@@ -372,7 +375,7 @@ class Walk:
         if not whole or shape_stop - shape_start > 0x7F:
             return None
         shape = self.shape(shape_start, shape_stop)
-        if not size or size != 4 * count(shape) or not possible(shape):
+        if not size or not possible(shape) or size != 4 * count(shape):
             return None
         data = Pieces(buffer, (Piece(start, start + size),), "float32")
         return Blob(*names, shape, "float32", size, data)
@@ -403,6 +406,7 @@ class Walk:
             elif number == 7:
                 self.expect("a shape", BYTES, wire, at)
                 shape = (shape or ()) + self.shape(start, end)
+                self.check_axes(at, shape)
             elif number <= 4:  # num, channels, height, width
                 self.expect("a dimension", VARINT, wire, at)
                 legacy[number] = signed(start)
@@ -428,10 +432,10 @@ class Walk:
             dimensions = tuple(legacy.get(number, 0) for number in (1, 2, 3, 4))
         elif shape is not None:
             dimensions = shape
-        if count(dimensions) != n_values or not possible(dimensions):
+        if not possible(dimensions) or count(dimensions) != n_values:
             raise self.error(
                 begin,
-                f"{names[-1]} is {dims(dimensions)[:200]} and has {n_values:,} values, "
+                f"{names[-1]} is {dims(dimensions)} and has {n_values:,} values, "
                 "which do not make such an array",
             )
         return Blob(
@@ -459,6 +463,11 @@ class Walk:
             block = min(2 * block, 1 << 20)
         return at
 
+    def check_axes(self, at: int, sizes: Sequence[int]) -> None:
+        """Refuse a shape as soon as it is longer than any can be."""
+        if len(sizes) > MAX_AXES:
+            raise self.error(at, f"a shape of more than {MAX_AXES} sizes")
+
     def shape(self, at: int, stop: int) -> Shape:
         """BlobShape.dim, packed or not; a net has few different ones."""
         message = bytes(self.buffer[at:stop])
@@ -469,11 +478,14 @@ class Walk:
             number, wire, start, end = self.field(at, stop)
             if number == 1 and wire == VARINT:
                 sizes.append(signed(start))
+                self.check_axes(at, sizes)
             elif number == 1:
                 self.expect("a shape's sizes", BYTES, wire, at)
                 while start < end:
                     size, start = self.varint(start, end)
                     sizes.append(signed(size))
+                    if len(sizes) > MAX_AXES:
+                        self.check_axes(at, sizes)
             at = end
         return self.shapes.setdefault(message, tuple(sizes))
 
