@@ -1,13 +1,15 @@
 """An interrupted write leaves the old file."""
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import atomic
+from resnet_proto.files import atomic, spooled
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -34,7 +36,7 @@ def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "a").write_text("")
 
     with (
-        pytest.raises(ResNetProtoError, match="a/b: cannot be written"),
+        pytest.raises(ResNetProtoError, match=r"a/b: cannot be written: .*/a is a file, not a"),
         atomic(tmp_path / "a" / "b"),
     ):
         raise AssertionError("not reached")
@@ -68,15 +70,17 @@ def test_a_fifo_stays_a_fifo(tmp_path):
     """And its reader gets all or nothing."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
-    with ThreadPoolExecutor(1) as pool:
-        got = pool.submit(path.read_bytes)
-        with pytest.raises(ValueError, match="halfway"), atomic(path) as file:
-            file.write(b"never seen")
-            raise ValueError("halfway")
-        with atomic(path) as file:
-            file.write(b"all")
+    got = []
+    reader = Thread(target=lambda: got.append(path.read_bytes()), daemon=True)
+    reader.start()
+    with pytest.raises(ValueError, match="halfway"), atomic(path) as file:
+        file.write(b"never seen")
+        raise ValueError("halfway")
+    with atomic(path) as file:
+        file.write(b"all")
+    reader.join(timeout=20)
 
-    assert got.result() == b"all"
+    assert got == [b"all"]
     assert path.is_fifo()
 
 
@@ -96,3 +100,123 @@ def test_a_read_only_file_is_refused(tmp_path):
     with pytest.raises(ResNetProtoError, match="read-only"), atomic(path):
         raise AssertionError("not reached")
     assert path.read_bytes() == b"old"
+
+
+def test_many_at_a_time(tmp_path):
+    """Threads of one process, which have one number: the file is that of one of them."""
+    path = tmp_path / "x"
+    contents = [bytes([i]) * (100_000 + 7_777 * i) for i in range(4)]
+    start = Barrier(4)
+
+    def write(content):
+        start.wait()
+        for _ in range(10):
+            with atomic(path) as file:
+                for at in range(0, len(content), 1000):
+                    file.write(content[at : at + 1000])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))
+
+    assert path.read_bytes() in contents
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_name_of_the_part_cannot_be_known(tmp_path):
+    """It is another one each time, and is made, not opened: nothing can be put in its way."""
+    names = []
+    for _ in range(2):
+        with atomic(tmp_path / "x") as file:
+            names.append(file.name)
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("size", [1, 249, 255])
+def test_names_may_be_as_long_as_the_system_lets_them(tmp_path, size):
+    with atomic(tmp_path / ("x" * size)) as file:
+        file.write(b"new")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["x" * size]
+    with pytest.raises(ResNetProtoError, match="cannot be written: File name too long"):
+        atomic(tmp_path / ("x" * 256)).__enter__()
+
+
+def test_a_private_file_is_private_all_the_time(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+
+    with atomic(path) as file:
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+
+
+def test_folders_that_were_made_for_it_go_again(tmp_path):
+    path = tmp_path / "a" / "b" / "x"
+    with pytest.raises(ValueError, match="halfway"), atomic(path):
+        raise ValueError("halfway")
+    assert list(tmp_path.iterdir()) == []
+
+    with pytest.raises(ValueError, match="halfway"), atomic(path):
+        (tmp_path / "a" / "of somebody else").touch()
+        raise ValueError("halfway")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["of somebody else"]
+
+    with atomic(path):
+        pass
+    assert path.exists()
+
+
+def test_a_circle_of_links(tmp_path):
+    """It leads nowhere, and stays; a link to what is not there yet is followed."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(ResNetProtoError, match="/a: cannot be written: Too many levels"):
+        atomic(tmp_path / "a").__enter__()
+    assert (tmp_path / "a").is_symlink()
+
+    (tmp_path / "c").symlink_to("new")
+    with atomic(tmp_path / "c") as file:
+        file.write(b"x")
+    assert (tmp_path / "new").read_bytes() == b"x"
+
+
+def test_spooled():
+    """Content of a pipe, under a path; where possible it has no name that could be left behind."""
+    with spooled(io.BytesIO(b"all of it")) as path:
+        assert path.read_bytes() == path.read_bytes() == b"all of it"
+    assert not path.exists()
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A temporary folder without room."""
+    monkeypatch.setattr("tempfile.tempdir", "/full")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: Path("/dev/full").open("w+b"))  # noqa: SIM115
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_the_temporary_folder_is_named(full):
+    message = "no temporary file can be written in /full: No space left on device; set TMPDIR"
+    with pytest.raises(ResNetProtoError, match=message), spooled(io.BytesIO(b"x")):
+        raise AssertionError("not reached")
+    with pytest.raises(ResNetProtoError, match=message), atomic("/dev/null") as file:
+        file.write(b"x")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_the_target_is_named():
+    """The twin: here the temporary folder has room."""
+    with (
+        pytest.raises(ResNetProtoError, match="/dev/full: cannot be written: No space"),
+        atomic("/dev/full") as file,
+    ):
+        file.write(b"x")
+
+
+def test_no_temporary_folder_at_all(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(ResNetProtoError, match=r"in .*none: No such file or directory; set TMPDIR"),
+        spooled(io.BytesIO(b"x")),
+    ):
+        raise AssertionError("not reached")

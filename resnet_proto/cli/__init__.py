@@ -29,6 +29,7 @@ COMMANDS = {
     "forward": "Run a net forward and show or save its blobs.",
     "verify": "Compare every blob of our forward pass with another engine's.",
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
 EXTRA = {
@@ -131,6 +132,15 @@ def reopen_closed() -> None:
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
+def stop(number: int, _: object) -> None:
+    """End in good order: a plain signal would leave half-written files, a second one too."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the installed version and stop."""
     if wanted and not ctx.resilient_parsing:
@@ -156,9 +166,9 @@ def main() -> None:
     resnet-proto verify deploy.prototxt --weights W.caffemodel --against float64
     """
     gc.set_threshold(100_000)  # a net is many small objects, and no cycles
-    # Plain signals would end the process without removing half-written files.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of layers may be no UTF-8
             stream.reconfigure(errors="backslashreplace")

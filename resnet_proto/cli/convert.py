@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
@@ -68,7 +65,8 @@ def command(
         raise click.UsageError("OUT is -: leave --json out")
     the_net = None if net is None else read_net(net, lenient=lenient)
     weights = read_weights(source)
-    with written(target) as path, progress(weights.nbytes) as done:
+    with progress(weights.nbytes) as done:
+        path = sys.stdout.buffer if target == "-" else target
         save(path, weights, the_net, to=to, verify=not no_verify, progress=done)
     if as_json:
         echo_json(
@@ -85,19 +83,6 @@ def command(
         f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
         err=True,
     )
-
-
-@contextmanager
-def written(target: str) -> Iterator[Path]:
-    """Where to write; what is for stdout goes there once it is complete."""
-    if target != "-":
-        yield Path(target)
-        return
-    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
-        path = Path(folder, "stdout")
-        yield path
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
 
 
 @contextmanager

@@ -41,8 +41,6 @@ def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> s
     return value
 
 
-PART = 1 << 20
-"""Bytes that are read at a time."""
 net_argument = click.argument("net", callback=file_to_read)
 """A prototxt; ``-`` is stdin."""
 net_option = click.option(
@@ -81,12 +79,16 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
 
 def read_weights(path: str) -> Weights:
     """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
+    from resnet_proto.files import spooled
     from resnet_proto.formats import load
 
     context = click.get_current_context()
     if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
         name = "stdin" if path == "-" else path
-        file = context.with_resource(spooled(None if path == "-" else path))
+        with readable(name), ExitStack() as stack:
+            fifo = path != "-"
+            source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
+            file = context.with_resource(spooled(source))
         try:
             weights = load(file)
         except ResNetProtoError as error:
@@ -105,29 +107,6 @@ def readable(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}") from None
-
-
-@contextmanager
-def spooled(pipe: str | None) -> Iterator[Path]:
-    """What comes from a pipe, or from stdin, as a file: weights are read here and there."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="resnet-proto-") as folder:
-        path = Path(folder, "stdin")
-        try:
-            with path.open("wb") as file:
-                file.writelines(parts(pipe))
-        except OSError as error:
-            raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
-        yield path
-
-
-def parts(pipe: str | None) -> Iterator[bytes]:
-    """What comes from a pipe, or from stdin, piece by piece."""
-    with readable(pipe or "stdin"), ExitStack() as stack:
-        source = stack.enter_context(Path(pipe).open("rb")) if pipe else sys.stdin.buffer
-        while part := source.read(PART):
-            yield part
 
 
 def echo_json(value: Any) -> None:

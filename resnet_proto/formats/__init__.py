@@ -7,14 +7,15 @@ write(file, weights, net, progress)
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
-from resnet_proto.files import atomic
+from resnet_proto.files import atomic, buffered, path_of
 from resnet_proto.sniff import HEAD, format_of
 from resnet_proto.weights import Weights, fitted, same_values
 
@@ -36,15 +37,24 @@ def load(path: str | os.PathLike[str]) -> Weights:
         path: its suffix names the format. With any other suffix the content decides.
 
     Raises:
-        FormatError: the file cannot be read, is damaged, or is something else.
+        FormatError: the file cannot be read, is damaged, or is something else. A pipe or a
+            device is not read: weights are read here and there.
     """
-    if not Path(path).exists():
-        raise FormatError(f"{path}: no such file")
+    try:
+        mode = Path(path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FormatError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise FormatError(f"{path}: cannot be read: {why}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+        raise FormatError(f"{path} is {what}, not a weight file; save what comes from it in a file")
     return _module(_format_to_read(Path(path))).read(path)  # type: ignore[no-any-return]
 
 
 def save(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     weights: Mapping[str, Array],
     net: Net | None = None,
     *,
@@ -55,7 +65,8 @@ def save(
     """Write weights to a file, which is there when it is complete, and not before.
 
     Args:
-        path: its suffix names the format, unless ``to`` does.
+        path: its suffix names the format, unless ``to`` does. An open binary file gets the
+            content once it is complete.
         weights: ``<layer>.<blob>`` -> array.
         net: gives a caffemodel its structure; other formats carry its text, so that the way
             back needs none. None takes the net that the weights carry.
@@ -67,22 +78,26 @@ def save(
         WeightsError: the weights do not fit the net, or the format cannot hold them.
         FormatError: no format is called so, or what was read back differs.
     """
-    target = Path(path)
+    if isinstance(path, str | os.PathLike):
+        target, opened = Path(path), atomic(path)
+    else:
+        target, opened = Path(str(getattr(path, "name", "the stream"))), buffered(path)
     module = _module(_format_to_write(target, to))
     given = Weights.of(weights)
     if net is None:
         net = net_of(given)
     if net is not None:
         fitted(given, net)
-    with atomic(target) as file:
+    with opened as file:
         module.write(file, given, net, progress)
         file.flush()
         if verify:
+            part = path_of(file)
             try:
-                with closing(module.read(file.name)) as written:
+                with closing(module.read(part)) as written:
                     compare(given, written, target)
             except FormatError as error:
-                raise FormatError(str(error).replace(str(file.name), str(target))) from None
+                raise FormatError(str(error).replace(str(part), str(target))) from None
 
 
 def convert(

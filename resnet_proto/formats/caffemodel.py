@@ -14,7 +14,7 @@ import mmap
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import (
+    MAX_AXES,
     PART,
     Blob,
     Held,
@@ -307,6 +308,8 @@ class Walk:
             if number == blobs_number:
                 self.expect("a blob", BYTES, wire, at)
                 blobs.append((start, end))
+                if self.n_items + len(blobs) >= MAX_ITEMS:
+                    break
             elif number == name_number:
                 self.expect("the layer's name", BYTES, wire, at)
                 name = self.text(start, end)
@@ -372,7 +375,7 @@ class Walk:
         if not whole or shape_stop - shape_start > 0x7F:
             return None
         shape = self.shape(shape_start, shape_stop)
-        if not size or size != 4 * count(shape) or not possible(shape):
+        if not size or not possible(shape) or size != 4 * count(shape):
             return None
         data = Pieces(buffer, (Piece(start, start + size),), "float32")
         return Blob(*names, shape, "float32", size, data)
@@ -403,6 +406,7 @@ class Walk:
             elif number == 7:
                 self.expect("a shape", BYTES, wire, at)
                 shape = (shape or ()) + self.shape(start, end)
+                self.check_axes(at, shape)
             elif number <= 4:  # num, channels, height, width
                 self.expect("a dimension", VARINT, wire, at)
                 legacy[number] = signed(start)
@@ -428,10 +432,10 @@ class Walk:
             dimensions = tuple(legacy.get(number, 0) for number in (1, 2, 3, 4))
         elif shape is not None:
             dimensions = shape
-        if count(dimensions) != n_values or not possible(dimensions):
+        if not possible(dimensions) or count(dimensions) != n_values:
             raise self.error(
                 begin,
-                f"{names[-1]} is {dims(dimensions)[:200]} and has {n_values:,} values, "
+                f"{names[-1]} is {dims(dimensions)} and has {n_values:,} values, "
                 "which do not make such an array",
             )
         return Blob(
@@ -459,6 +463,11 @@ class Walk:
             block = min(2 * block, 1 << 20)
         return at
 
+    def check_axes(self, at: int, sizes: Sequence[int]) -> None:
+        """Refuse a shape as soon as it is longer than any can be."""
+        if len(sizes) > MAX_AXES:
+            raise self.error(at, f"a shape of more than {MAX_AXES} sizes")
+
     def shape(self, at: int, stop: int) -> Shape:
         """BlobShape.dim, packed or not; a net has few different ones."""
         message = bytes(self.buffer[at:stop])
@@ -469,11 +478,14 @@ class Walk:
             number, wire, start, end = self.field(at, stop)
             if number == 1 and wire == VARINT:
                 sizes.append(signed(start))
+                self.check_axes(at, sizes)
             elif number == 1:
                 self.expect("a shape's sizes", BYTES, wire, at)
                 while start < end:
                     size, start = self.varint(start, end)
                     sizes.append(signed(size))
+                    if len(sizes) > MAX_AXES:
+                        self.check_axes(at, sizes)
             at = end
         return self.shapes.setdefault(message, tuple(sizes))
 
@@ -515,7 +527,7 @@ def write(
             **layer.fields,
             "blobs": (),  # a prototxt may hold values, over which Caffe copies those of the weights
         }
-        write_layer(file, encode("LayerParameter", tree), blobs, progress)
+        write_layer(file, encode("LayerParameter", tree), as_floats(blobs, weights), progress)
     done = {label for _, label, _ in rows}
     alone = [stored for stored in weights.layers if stored.blobs and stored.label not in done]
     names = (*(layer.name for layer, _, _ in rows), *(stored.name for stored in alone))
@@ -524,25 +536,27 @@ def write(
         # Scale's blobs are called by the number of its bottoms; Caffe does not look at them here.
         found = [n for n in (0, 2) if blob_names(stored.type, n, len(given)) == given]
         if label != stored.label or not found:
+            keys = ", ".join(f"'{blob.key}'" for blob in stored.blobs)
             raise WeightsError(
-                f"layer '{stored.label}' is not in the net, and a caffemodel would not keep the "
-                f"names of its blobs ({', '.join(given)}); leave it out"
+                f"{weights.source}: layer '{stored.label}' is not in the net, and a caffemodel "
+                f"would not keep the names of its blobs ({keys}); "
+                "leave it out, or give the net that has it"
             )
         tree = {"name": stored.name, "type": stored.type, "bottom": ("",) * found[0]}
-        write_layer(file, encode("LayerParameter", tree), stored.blobs, progress)
+        blobs = as_floats(stored.blobs, weights)
+        write_layer(file, encode("LayerParameter", tree), blobs, progress)
 
 
 def write_layer(
     file: BinaryIO, head: bytes, blobs: tuple[Blob, ...], progress: Callable[[int], None]
 ) -> None:
     """One ``layer`` of NetParameter: its parameters, then its blobs, each of known length."""
-    stored = [as_float(blob) for blob in blobs]
-    heads = [blob_head(blob) for blob in stored]
-    sizes = [len(h) + blob.nbytes for h, blob in zip(heads, stored, strict=True)]
+    heads = [blob_head(blob) for blob in blobs]
+    sizes = [len(h) + blob.nbytes for h, blob in zip(heads, blobs, strict=True)]
     tags = [b"\x3a" + encoded(size) for size in sizes]  # LayerParameter.blobs
     total = len(head) + sum(map(len, tags)) + sum(sizes)
     file.write(b"\xa2\x06" + encoded(total) + head)  # NetParameter.layer
-    for tag, start, blob in zip(tags, heads, stored, strict=True):
+    for tag, start, blob in zip(tags, heads, blobs, strict=True):
         file.write(tag + start)
         for part in blob.data.parts():
             file.write(part)
@@ -555,6 +569,8 @@ def blob_head(blob: Blob) -> bytes:
         shape = b"".join(
             bytes([8 * number]) + encoded(size) for number, size in enumerate(blob.shape, 1)
         )
+    elif blob.shapeless:
+        shape = b""
     else:
         sizes = b"".join(map(encoded, blob.shape))
         message = b"\x0a" + encoded(len(sizes)) + sizes if sizes else b""
@@ -563,19 +579,27 @@ def blob_head(blob: Blob) -> bytes:
     return shape + tag + encoded(blob.nbytes)
 
 
-def as_float(blob: Blob) -> Blob:
-    """The blob in a type that Caffe has."""
-    if blob.dtype in ("float32", "float64"):
-        return blob
-    if blob.dtype != "float16":
-        raise WeightsError(
-            f"'{blob.key}' is {blob.dtype}; a caffemodel holds float32 and float64 only"
-        )
-    values = blob.array().astype("float32")
-    return Blob(
-        blob.layer, blob.layer_name, blob.type, blob.name,
-        blob.shape, "float32", values.nbytes, Held(values), blob.legacy,
-    )  # fmt: skip
+def as_floats(blobs: tuple[Blob, ...], weights: Weights) -> tuple[Blob, ...]:
+    """The blobs in types that Caffe has.
+
+    Raises:
+        WeightsError: one has a type that floats cannot stand for.
+    """
+    import numpy as np
+
+    floats = []
+    for blob in blobs:
+        if blob.dtype == "float16":
+            with np.errstate(invalid="ignore"):  # signalling nan
+                values = blob.array().astype(np.float32)
+            blob = blob._replace(dtype="float32", nbytes=values.nbytes, data=Held(values))
+        elif blob.dtype not in ("float32", "float64"):
+            raise WeightsError(
+                f"{weights.source}: '{blob.key}' is {blob.dtype}; a caffemodel holds float32 and "
+                "float64 only: convert it to one of them"
+            )
+        floats.append(blob)
+    return tuple(floats)
 
 
 def encoded(value: int) -> bytes:

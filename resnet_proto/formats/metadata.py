@@ -12,21 +12,27 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.errors import WeightsError
+from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.weights import Blob, StoredLayer, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resnet_proto.net import Net
+MAX_METADATA = 1 << 24
+"""Characters, or bytes; those of a net of 10,000 layers are 3 MB. JSON of so many can become
+objects of twenty times the size, which a larger file would take from a small archive."""
 
 
 def pack(weights: Weights, net: Net | None) -> dict[str, str]:
     """The metadata of a file that is to hold these weights.
 
     Raises:
-        WeightsError: a name that is no UTF-8, which only a caffemodel can hold.
+        WeightsError: a name that is no UTF-8, which only a caffemodel can hold; no array at all,
+            or too much text.
     """
+    if not weights:
+        raise WeightsError(f"{weights.source}: there is no array to write; a file has at least one")
     layers = {}
     for layer in weights.layers:
         if layer.blobs:
@@ -34,6 +40,7 @@ def pack(weights: Weights, net: Net | None) -> dict[str, str]:
                 "name": layer.name if layer.name != layer.label else "",
                 "type": layer.type,
                 "legacy": [blob.name for blob in layer.blobs if blob.legacy],
+                "shapeless": [blob.name for blob in layer.blobs if blob.shapeless],
             }
             layers[layer.label] = {key: value for key, value in row.items() if value}
     metadata = {"layers": json.dumps(layers, ensure_ascii=False)}
@@ -44,11 +51,17 @@ def pack(weights: Weights, net: Net | None) -> dict[str, str]:
     for text in (*weights, *metadata.values()):
         try:
             text.encode()
-        except UnicodeEncodeError:
-            shown = text if len(text) < 80 else "the net"
+        except UnicodeEncodeError as error:
+            shown = text[max(0, error.start - 40) : error.end + 40]
             raise WeightsError(
-                f"{shown!r} is no UTF-8, and only a caffemodel can hold it; rename the layer"
+                f"{weights.source}: {shown!r} is no UTF-8, and only a caffemodel can hold it; "
+                "rename the layer, or convert to a caffemodel"
             ) from None
+    if (size := sum(map(len, metadata.values()))) > MAX_METADATA:
+        raise WeightsError(
+            f"{weights.source}: the net and the names have {size:,} characters; files other than "
+            f"a caffemodel hold at most {MAX_METADATA:,}: leave the net out, or write a caffemodel"
+        )
     return metadata
 
 
@@ -58,7 +71,13 @@ def unpack(
     source: str,
     close: Callable[[], None] | None = None,
 ) -> Weights:
-    """Weights from blobs (their ``layer`` is the label, their type empty) and the metadata."""
+    """Weights from blobs (their ``layer`` is the label, their type empty) and the metadata.
+
+    Raises:
+        FormatError: there is no blob, or too much metadata.
+    """
+    if any(len(text) > MAX_METADATA for text in metadata.values()):
+        raise too_long(source)
     about = read_layers(metadata.get("layers", ""))
     layers: dict[str, list[Blob]] = {label: [] for label in about}
     for blob in blobs:
@@ -68,8 +87,14 @@ def unpack(
                 layer_name=row.get("name", blob.layer),
                 type=row.get("type", ""),
                 legacy=blob.name in row.get("legacy", ()) and len(blob.shape) == 4,
+                # one value is a scalar then: caffemodel.py, blob
+                shapeless=blob.name in row.get("shapeless", ())
+                and len(blob.shape) < 2
+                and blob.shape != (1,),
             )
         )
+    if not any(layers.values()):
+        raise FormatError(f"{source} has no array; a weight file has at least one")
     return Weights(
         (
             StoredLayer(label, row[0].layer_name, row[0].type, tuple(row))
@@ -82,13 +107,21 @@ def unpack(
     )
 
 
+def too_long(source: str) -> FormatError:
+    """Metadata that nobody needs."""
+    return FormatError(
+        f"{source}: its metadata has more than {MAX_METADATA:,} bytes, which no net needs; "
+        "take it out of the file"
+    )
+
+
 def read_layers(text: str) -> dict[str, dict[str, Any]]:
     """The rows that ``pack`` wrote; none if the text is something else."""
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    kinds = {"name": str, "type": str, "legacy": list}
+    kinds = {"name": str, "type": str, "legacy": list, "shapeless": list}
     if isinstance(rows, dict) and all(
         isinstance(row, dict)
         and all(isinstance(value, kinds.get(key, object)) for key, value in row.items())

@@ -7,6 +7,7 @@ bear no date, so the same weights make the same file.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -19,7 +20,7 @@ from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from resnet_proto.errors import FormatError, WeightsError
-from resnet_proto.formats.metadata import pack, unpack
+from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
 from resnet_proto.layers import Shape, count
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
 
 METADATA = "metadata.json"
-MAX_METADATA = 1 << 28
-"""Bytes; the prototxt of a net of a million layers has as many."""
+MAX_HEADER = 1 << 16
+"""Bytes of an array's header; numpy reads 10,000, but only when it has all of them."""
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError,
     TypeError, SyntaxError, TokenError,
@@ -118,7 +119,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     except DAMAGED as error:
         raise FormatError(f"{source}: no npz file, or cut off: {error}; get it again") from None
     try:
-        blobs = []
+        blobs: list[Blob] = []
         metadata = {}
         for info in archive.infolist():
             if info.filename == METADATA:
@@ -126,17 +127,23 @@ def read(path: str | os.PathLike[str]) -> Weights:
             else:
                 blobs.append(read_entry(archive, info, source))
         if len({blob.key for blob in blobs}) < len(blobs):
-            raise FormatError(f"{source}: two arrays have one name")
+            raise FormatError(f"{source}: two arrays have one name; write it again")
+        return unpack(blobs, metadata, source, archive.close)
     except BaseException:
         archive.close()
         raise
-    return unpack(blobs, metadata, source, archive.close)
 
 
 def read_metadata(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> dict[str, str]:
-    """The metadata; none if it is not ours."""
+    """The metadata; none if it is not ours.
+
+    Raises:
+        FormatError: it is damaged, or too long.
+    """
     with damage(source, METADATA), archive.open(info) as file:
-        text = file.read(MAX_METADATA)
+        text = file.read(MAX_METADATA + 1)
+    if len(text) > MAX_METADATA:
+        raise too_long(source)
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -153,13 +160,20 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> 
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"npy version {version}")
         old = version == (1, 0)
+        length = file.read(2 if old else 4)
+        size = int.from_bytes(length, "little")
+        if size > MAX_HEADER:  # before it is read: a few bytes inflate to as many as it says
+            raise ValueError(f"its header has {size:,} bytes, expected at most {MAX_HEADER:,}")
         header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(file)
+        shape, fortran, dtype = header(io.BytesIO(length + file.read(size)))
         start = file.tell()
         if dtype.kind not in "fiub":
-            raise ValueError(f"its values are {dtype}, expected numbers; pickles are not read")
+            raise FormatError(
+                f"{source}: '{info.filename}' has values of type {str(dtype)[:80]}, expected "
+                "numbers; save it as numbers, or leave it out. Pickles are never read"
+            )
         if not possible(shape):
-            raise ValueError(f"there is no array of shape {shape}")
+            raise ValueError(f"there is no array of shape {str(shape)[:200]}")
         if count(shape) * dtype.itemsize != info.file_size - start:
             raise ValueError(
                 f"{shape} of {dtype} needs {count(shape) * dtype.itemsize:,} bytes, "
@@ -184,7 +198,10 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
         for key, blob in weights.blobs.items():
             name = f"{key}.npy"
             if "\0" in name or len(name.encode()) >= 1 << 16:
-                raise WeightsError(f"{key[:80]!r}: an npz archive cannot hold such a name")
+                raise WeightsError(
+                    f"{weights.source}: {key[:80]!r}: an npz archive cannot hold such a name; "
+                    "rename the layer"
+                )
             with archive.open(stored(name), "w", force_zip64=True) as entry:
                 dtype = np.dtype(blob.dtype).newbyteorder("<")
                 header = {"descr": dtype.str, "fortran_order": False, "shape": blob.shape}

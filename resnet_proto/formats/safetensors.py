@@ -102,7 +102,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
             )
         shape = tuple(view.get_shape())
         if not possible(shape):
-            raise FormatError(f"{source}: '{key}' is {dims(shape)}; there is no such array")
+            raise FormatError(f"{source}: '{key}' is {dims(shape)[:200]}; there is no such array")
         nbytes = count(shape) * item_size(dtype)
         data = Tensor(opened, key, shape, nbytes)
         blobs.append(Blob(layer, layer, "", name, shape, dtype, nbytes, data))
@@ -140,12 +140,18 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
     """
     needed()  # so that what is written can be read back
     if METADATA in weights:
-        raise WeightsError(f"'{METADATA}' is what safetensors calls its metadata; rename the array")
+        raise WeightsError(
+            f"{weights.source}: '{METADATA}' is what safetensors calls its metadata; "
+            "rename the array"
+        )
     header: dict[str, Mapping[str, Any]] = {METADATA: pack(weights, net)}
     end = 0
     for key, blob in weights.blobs.items():
         if blob.dtype not in NAMES:
-            raise WeightsError(f"'{key}' is {blob.dtype}; known: {', '.join(NAMES)}")
+            raise WeightsError(
+                f"{weights.source}: '{key}' is {blob.dtype}; known: {', '.join(NAMES)}: "
+                "convert it to one of them"
+            )
         start, end = end, end + blob.nbytes
         header[key] = {
             "dtype": NAMES[blob.dtype],

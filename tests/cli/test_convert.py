@@ -1,11 +1,13 @@
 """The command ``convert``."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 
 from resnet_proto import load, random_weights, read_prototxt, save
 from resnet_proto.cli import main
+from resnet_proto.cli.convert import progress
 
 TEXT = """
 name: "tiny"
@@ -230,6 +233,87 @@ def test_a_signal_leaves_nothing_behind(tmp_path, model, number, source):
     assert status == 128 + number
     assert "Traceback" not in talk
     assert left == []
+
+
+AT_THE_FIRST_PART = """
+import os, signal, sys
+import resnet_proto.formats.npz as module
+right = module.write
+def write(file, weights, net, progress):
+    right(file, weights, net, lambda size: at_the_first_part())
+module.write = write
+from resnet_proto.cli import main
+def at_the_first_part():
+"""
+
+
+def child(code, *arguments, **options):
+    command = [sys.executable, "-c", AT_THE_FIRST_PART + code + "main()", "convert"]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, check=False, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_more_signals_do_not_disturb_the_cleaning(tmp_path, model, first):
+    """The first one decides; others that come while files are removed change nothing."""
+    code = f"""
+    try:
+        signal.raise_signal(signal.{first})
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.raise_signal(number)
+        print("cleaning", file=sys.stderr)
+"""
+    target = tmp_path / "out" / "x.npz"
+    target.parent.mkdir()
+
+    done = child(code, model, target)
+
+    assert done.returncode == 128 + getattr(signal, first)
+    assert done.stderr.replace("Aborted!\n", "").strip() == "cleaning"
+    assert list(target.parent.iterdir()) == []
+
+
+def test_what_is_ignored_stays_ignored(tmp_path, model):
+    """As with nohup; the twin, without it, ends."""
+    code = "    signal.raise_signal(signal.SIGHUP)\n"
+
+    kept = child(
+        code, model, tmp_path / "x.npz",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    ended = child(code, model, tmp_path / "y.npz")
+
+    assert (kept.returncode, ended.returncode) == (0, 128 + signal.SIGHUP)
+    assert (tmp_path / "x.npz").exists()
+    assert not (tmp_path / "y.npz").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_stdout_that_is_full(model):
+    """Nothing is said to be written before it is."""
+    command = [sys.executable, "-c", "from resnet_proto.cli import main; main()", "convert"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*command, str(model), "-", "--to", "npz"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: stdout: No space left on device\n"
+
+
+def test_progress_is_for_long_work(monkeypatch):
+    """64 MB on a terminal; the command itself is tried below."""
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", shown)
+    for size, expected in ((67_108_863, False), (67_108_864, True)):
+        with progress(size) as done:
+            done(size)
+        assert ("writing" in shown.getvalue()) is expected
 
 
 def test_progress_is_shown_on_a_terminal_only(tmp_path, model):

@@ -2,8 +2,10 @@
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -249,12 +251,14 @@ def test_a_pipe(tmp_path, model, suffix):
     """As in ``inspect <(...)``: it can be read once, from its beginning to its end."""
     pipe = tmp_path / f"pipe{suffix}"
     os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(pipe.write_bytes, model.read_bytes())
-        result = run(pipe)
+    Thread(target=pipe.write_bytes, args=[model.read_bytes()], daemon=True).start()
+    done = subprocess.run(  # a process of its own: it may wait for ever if this is wrong
+        [sys.executable, "-c", "from resnet_proto.cli import main; main()", "inspect", str(pipe)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
-    assert result.exit_code == 0, result.output
-    assert result.stdout == run(model).stdout.replace(str(model), str(pipe))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == run(model).stdout.replace(str(model), str(pipe))
 
 
 def test_a_device(tmp_path):

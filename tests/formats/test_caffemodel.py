@@ -393,7 +393,10 @@ SHAPED = "is 2x4 and has 6 values"
         (shape(2**40, 2**40), shape(2**40, 0), ["1099511627776x1099511627776"]),
         (shape(0, 2**40, 2**40), shape(0, 2**40), ["0x1099511627776x1099511627776"]),
         (shape(2**31, 2**31, 2**2) + DATA, shape(6) + DATA, ["2147483648x2147483648x4"]),
-        (shape(*[1] * 32, 6) + DATA, shape(*[1] * 31, 6) + DATA, ["1x1x1x1"]),
+        (shape(*[1] * 32, 6) + DATA, shape(*[1] * 31, 6) + DATA, ["more than 32 sizes"]),
+        (field(7, field(1, 1) * 33), field(7, field(1, 6) + field(1, 1) * 31) + DATA, ["than 32"]),
+        (shape(1) * 33, shape(1) * 31 + shape(6) + DATA, ["more than 32 sizes"]),
+        (shape(*[2**63 - 1] * 20_000), shape(*[1] * 9, 6) + DATA, ["more than 32 sizes"]),
         (field(1, 6) + DATA, legacy(6, 1, 1, 1) + DATA, ["6x0x0x0"]),
         (field(5, DATA[2:-1]), field(5, DATA[2:-4]), ["no whole number"]),
         (field(5, 3), packed(5, 3), ["a value: expected 4 bytes, found a varint"]),
@@ -469,8 +472,28 @@ def test_pieces_have_a_limit(made, path):
     assert_refused(path, pieces(MAX_PIECES + 2), "layer 'fc'", "more than 4,096 pieces")
 
 
+def test_items_have_a_limit(made, path, monkeypatch):
+    """Layers and blobs together; each blob costs a hundred times its two bytes."""
+    monkeypatch.setattr("resnet_proto.formats.caffemodel.MAX_ITEMS", 9)
+    assert len(made(layer("a", "X", *[b""] * 5), layer("b", "X", b"", b"")).layers) == 2
+
+    message = "more than 9 layers and blobs"
+    assert_refused(path, layer("a", "X", *[b""] * 5) + layer("b", "X", b"", b"", b""), message)
+    assert_refused(path, layer("a", "X") * 10, message)
+
+
+def test_the_limit_holds_while_a_layer_is_read(path):
+    """And not only behind it, when all of it is in memory."""
+    path.write_bytes(layer("a", "X", *[b""] * 1_000_000))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="more than 131,072 layers and blobs"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 40e6  # the file itself is 2 MB
+    tracemalloc.stop()
+
+
 def test_many_of_everything(made):
-    """As long as there is memory for it, there is no other limit."""
+    """Far below the limits."""
     weights = made(
         layer("a", "X", *[b""] * 20_000), layer("b", "X", bottoms="x" * 20_000),
         layer("c", "X", packed(5) * 20_000 + packed(6, 1) * 20_000), layer("d", "X") * 5_000,

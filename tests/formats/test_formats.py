@@ -1,5 +1,7 @@
 """What holds for every format: load, save, convert."""
 
+import io
+import os
 import shutil
 import struct
 from importlib import import_module
@@ -12,6 +14,7 @@ from wire import field, layer, legacy, packed, shape
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats import FORMATS, convert, load, save
+from resnet_proto.formats.metadata import pack
 from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt
@@ -56,6 +59,7 @@ def with_oddities():
             layer("bn", "InnerProduct", shape(6, 80) + field(5, arrays["bn#2.weight"].tobytes())),
             layer("extra", "Scale", shape(3) + packed(5, 1, 2, 3), bottoms="xy"),
             layer("gate", "LSTM", shape() + packed(5, 1), shape(0, 2), shape(2) + packed(8, 1, 2)),
+            layer("shapeless", "LSTM", packed(5, 1), packed(8, 1, 2), b"", shape(1) + packed(5, 1)),
         ]
     )  # fmt: skip
 
@@ -77,8 +81,8 @@ def facts(weights, *, widened=False):
                 if widened and array.dtype == np.float16:
                     array = array.astype(np.float32)
                 rows.append(
-                    (blob.key, row.label, row.name, row.type, blob.legacy, array.shape,
-                     array.dtype.name, array.tobytes())
+                    (blob.key, row.label, row.name, row.type, blob.legacy, blob.shapeless,
+                     array.shape, array.dtype.name, array.tobytes())
                 )  # fmt: skip
     return rows
 
@@ -124,6 +128,87 @@ def test_known_suffix_decides_alone(tmp_path):
 
     with pytest.raises(FormatError, match=r"x\.safetensors is a zip archive"):
         load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", ["x", *(f"x.{name}" for name in FORMATS)])
+def test_pipes_and_devices(tmp_path, name):
+    """They cannot be read here and there; opening a pipe could wait for ever."""
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(FormatError, match=rf"{name} is a pipe, not a weight file; save what"):
+        load(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(FormatError, match=rf"{name} is a device, not a weight file; save what"):
+        load(path)
+    path.unlink()
+
+    save(path, {"x.0": np.ones(2)}, Net(), to=None if path.suffix else "npz")
+    assert list(load(path)) == ["x.0"]
+
+
+@pytest.mark.parametrize("name", ["\0.npz", "x" * 300, "x.npz/y.npz"])
+def test_paths_that_no_file_has(tmp_path, name):
+    (tmp_path / "x.npz").touch()
+    with pytest.raises(
+        FormatError, match=r"no such file|cannot be read: (File name|embedded null)"
+    ):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_to_an_open_file(tmp_path, name):
+    """What goes there is what a file of that name would hold; and nothing if it fails."""
+    stream, weights = io.BytesIO(), random_weights(NET)
+    with pytest.raises(FormatError, match="no format is called ''"):
+        save(stream, weights, NET)
+    with pytest.raises(WeightsError, match="does not fit"):
+        save(stream, {"conv/1.a.weight": np.ones(2)}, NET, to=name)
+    assert stream.getvalue() == b""
+
+    save(stream, weights, NET, to=name)
+    save(tmp_path / f"x.{name}", weights, NET)
+
+    assert stream.getvalue() == (tmp_path / f"x.{name}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["npz", "safetensors"])
+def test_no_array_at_all(tmp_path, name):
+    """As a caffemodel without a layer: it is refused when written and when read."""
+    path = tmp_path / f"x.{name}"
+    with pytest.raises(WeightsError, match=r"^the weights: there is no array to write"):
+        save(path, {})
+    if name == "npz":
+        np.savez(path)
+    else:
+        path.write_bytes(struct.pack("<Q", 2) + b"{}")
+    with pytest.raises(
+        FormatError, match=rf"x\.{name} has no array; a weight file has at least one"
+    ):
+        load(path)
+
+    save(path, {"x": np.empty(0)})
+    assert list(load(path)) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["npz", "safetensors"])
+def test_metadata_has_a_limit(tmp_path, monkeypatch, name):
+    """Reading and writing: nobody's text is cut."""
+    path, arrays = tmp_path / f"x.{name}", random_weights(NET)
+    save(path, arrays, NET)
+    size = max(map(len, pack(arrays, NET).values()))
+    for module in ("metadata", "npz"):
+        monkeypatch.setattr(f"resnet_proto.formats.{module}.MAX_METADATA", size - 1)
+
+    with pytest.raises(FormatError, match=rf"x\.{name}: its metadata has more than"):
+        load(path)
+    with pytest.raises(WeightsError, match="random weights: the net and the names have"):
+        save(path, arrays, NET)
+
+    for module in ("metadata", "npz"):
+        monkeypatch.setattr(f"resnet_proto.formats.{module}.MAX_METADATA", 2 * size)
+    save(path, arrays, NET)
+    assert load(path).net_text
 
 
 @pytest.mark.parametrize(("name", "to"), [("x.bin", None), ("x", None), ("x.npz", "onyx")])
@@ -255,7 +340,7 @@ def test_layers_whose_names_a_caffemodel_would_lose(tmp_path):
     assert load(tmp_path / "x.caffemodel")["more.1"].tolist() == [1, 1, 1]
 
     with pytest.raises(
-        WeightsError, match=r"layer 'more' is not in the net.*\(weight\); leave it out"
+        WeightsError, match=r"layer 'more' is not in the net.*\('more\.weight'\); leave it out"
     ):
         save(tmp_path / "y.caffemodel", arrays | {"more.weight": np.ones(2)}, NET)
 

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -210,11 +211,59 @@ class Bomb:
 def test_objects_are_not_unpickled(path):
     np.savez(path, x=np.array([Bomb()], object))
 
-    with pytest.raises(FormatError, match=r"'x\.npy' is damaged: its values are object.*pickles"):
+    with pytest.raises(
+        FormatError, match=r"made\.npz: 'x\.npy' has values of type object.*Pickles"
+    ):
         load(path)
 
     np.savez(path, x=np.array([1]))
     assert load(path)["x"].tolist() == [1]
+
+
+@pytest.mark.parametrize("values", [["text"], [1j], [b"x"], np.array([(1, 2.0)], "i4,f4")])
+def test_what_is_no_number_is_not_called_damaged(path, values):
+    np.savez(path, **{"a.b": values})
+    with pytest.raises(FormatError, match=r"'a\.b\.npy' has values of type .*save it as numbers"):
+        load(path)
+
+    np.savez(path, **{"a.b": [True]})
+    assert load(path)["a.b"].tolist() == [True]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_header_that_inflates(path, version):
+    """A megabyte may hold a gigabyte of spaces: its length is looked at before it is read."""
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+    width = 2 if version == 1 else 4
+
+    def write(said, spaces):
+        head = b"\x93NUMPY" + bytes([version, 0]) + said.to_bytes(width, "little")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", head + text + b" " * spaces + b"\n" + SIX.tobytes())
+
+    write(9_000, 9_000 - 1 - len(text))
+    assert load(path)["x"].tolist() == SIX.tolist()
+
+    size = 65_535 if version == 1 else 30_000_000
+    write(size, size - 1 - len(text))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=r"'x\.npy' is damaged: (its h|H)eader"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+
+
+def test_metadata_that_inflates(path):
+    """Sixteen megabytes are read, spaces here; one byte more is refused."""
+    for size, good in ((1 << 24, True), ((1 << 24) + 1, False), (1 << 25, False)):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x.npy", npy(SIX))
+            archive.writestr("metadata.json", b" " * size)
+        if good:
+            assert list(load(path)) == ["x"]
+        else:
+            with pytest.raises(FormatError, match=r"made\.npz: its metadata has more than 16,777"):
+                load(path)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
