@@ -343,7 +343,7 @@ def check_lengths(layer: Layer, n_blobs: int) -> None:
     for key, what, most in (
         ("param", "blob", n_blobs),
         ("propagate_down", "bottom", len(layer.bottoms)),
-        ("loss_weight", "top", len(layer.tops)),
+        ("loss_weight", "top", max(len(layer.tops), layer.auto_tops)),
     ):
         n = len(layer.fields.get(key, ()))
         if n > most or (n and n != most and key != "param"):
@@ -403,15 +403,15 @@ def check_counts(layer: Layer) -> None:
     """As many bottoms and tops as the type takes: layer.hpp, CheckBlobCounts."""
     if type(layer) is Layer:
         return
-    for kind, names, (least, most) in (
-        ("bottom", layer.bottoms, layer.n_bottoms),
-        ("top", layer.tops, layer.n_tops),
+    for kind, n, (least, most) in (
+        ("bottom", len(layer.bottoms), layer.n_bottoms),
+        ("top", max(len(layer.tops), layer.auto_tops), layer.n_tops),
     ):
-        if not least <= len(names) <= most:
+        if not least <= n <= most:
             wanted = counted(least, kind)
             if least < most:
                 wanted = f"{least} to {most} {kind}s" if most < MAX_COUNT else f"at least {wanted}"
-            raise ShapeError(f"takes {wanted}, has {len(names)}")
+            raise ShapeError(f"takes {wanted}, has {n}")
 
 
 def check_size(name: str, shape: Shape) -> None:

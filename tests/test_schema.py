@@ -25,15 +25,20 @@ def test_descriptor_set_is_up_to_date(tmp_path, protoc):
 @pytest.mark.parametrize("cls", REGISTRY.values(), ids=REGISTRY)
 def test_layer_classes_agree(cls):
     """Each class has the fields and defaults of its message, and a type that is Caffe's."""
-    known = schema.fields("LayerParameter").get(cls.message)
-    fields = schema.fields(known.message) if known else {}
+    own, *others = cls.message, *cls.other_messages
+    for message, fields_of_class in (
+        (own, cls.known_fields()),
+        *((message, cls.known_fields(message)) for message in others),
+    ):
+        known = schema.fields("LayerParameter").get(message)
+        fields = schema.fields(known.message) if known else {}
 
-    assert cls.known_fields().keys() == fields.keys()
-    for name, field in cls.known_fields().items():
-        default = fields[name].default
-        assert normal(field.default) == default if default else not field.default
-        assert isinstance(field.default, tuple) == fields[name].repeated
-        assert isinstance(field.default, Word) == (fields[name].kind == "enum")
+        assert fields_of_class.keys() == fields.keys()
+        for name, field in fields_of_class.items():
+            default = fields[name].default
+            assert normal(field.default) == default if default else not field.default
+            assert isinstance(field.default, tuple) == fields[name].repeated
+            assert isinstance(field.default, Word) == (fields[name].kind == "enum")
 
 
 def test_types():

@@ -55,6 +55,7 @@ __all__ = [
 
 REGISTRY.modules.update(
     AbsVal="absval",
+    Accuracy="accuracy",
     BatchNorm="batch_norm",
     Concat="concat",
     Convolution="convolution",
@@ -64,6 +65,7 @@ REGISTRY.modules.update(
     Dropout="dropout",
     DummyData="dummy_data",
     Eltwise="eltwise",
+    EuclideanLoss="euclidean_loss",
     Flatten="flatten",
     HDF5Data="hdf5_data",
     ImageData="image_data",
@@ -76,9 +78,11 @@ REGISTRY.modules.update(
     Reshape="reshape",
     Scale="scale",
     Sigmoid="sigmoid",
+    SigmoidCrossEntropyLoss="sigmoid_cross_entropy_loss",
     Silence="silence",
     Slice="slice",
     Softmax="softmax",
+    SoftmaxWithLoss="softmax_with_loss",
     Split="split",
     TanH="tanh",
     WindowData="window_data",

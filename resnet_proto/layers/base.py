@@ -105,6 +105,8 @@ class Layer:
     n_tops: ClassVar[tuple[int, int]] = (1, 1)
     statistics: ClassVar[frozenset[str]] = frozenset()
     """Names of the blobs that are measured, and that no gradient reaches."""
+    auto_tops: ClassVar[int] = 0
+    """So many tops it makes, even if the net names fewer: layer.hpp, AutoTopBlobs."""
 
     from_outside: ClassVar[bool] = False
     """True where its tops are what the caller hands in; it has no ``forward``."""

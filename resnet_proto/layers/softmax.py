@@ -30,8 +30,13 @@ class Softmax(Layer):
         return [bottoms[0]]
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
-        import numpy as np
+        return [softmax(bottoms[0], self.axis)]
 
-        x = bottoms[0]
-        exp = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        return [exp / exp.sum(axis=self.axis, keepdims=True)]
+
+def softmax(x: Array, axis: int) -> Array:
+    """exp(x - max) / sum, along ``axis``."""
+    import numpy as np
+
+    exp: Array = np.exp(x - x.max(axis=axis, keepdims=True))
+    exp /= exp.sum(axis=axis, keepdims=True)
+    return exp

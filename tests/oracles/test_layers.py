@@ -87,6 +87,68 @@ def caffes_engine(rng):
     return Word("CAFFE")
 
 
+def scores_and_labels(rng, behind=0):
+    """Scores, labels, the axis of the classes, and a label to ignore."""
+    shape = any_shape(rng)
+    while len(shape) <= behind:
+        shape = any_shape(rng)
+    axis = axis_of(rng, shape, 0.1)
+    if axis % len(shape) < behind and rng.random() < 0.9:
+        axis = behind
+    n = shape[min(axis, len(shape) - 1)]
+    places = [size for i, size in enumerate(shape) if i != axis % len(shape)] or [1]
+    if rng.random() < 0.2:
+        places = [places[0], int(np.prod(places[1:]))]
+    if rng.random() < 0.1:
+        places[int(rng.integers(len(places)))] += 1
+    scores = 4 * rng.normal(size=shape)
+    if rng.random() < 0.2:
+        scores = np.round(scores)  # so that some are equal
+    return scores, labels(rng, places, n), axis, int(rng.integers(n))
+
+
+def accuracy(rng):
+    scores, label, axis, ignored = scores_and_labels(rng)
+    fields = {"axis": axis} | some(rng, top_k=int(rng.integers(1, 5)), ignore_label=ignored)
+    return fields, [scores, label], int(rng.integers(1, 3))
+
+
+def loss_param(rng, ignored):
+    modes = ("FULL", "VALID", "BATCH_SIZE", "NONE")
+    fields = some(rng, ignore_label=ignored, normalization=Word(rng.choice(modes)))
+    if rng.random() < 0.3:
+        fields["normalize"] = bool(rng.random() < 0.5)
+    return {"loss_param": fields} if fields else {}
+
+
+def softmax_with_loss(rng):
+    scores, label, axis, ignored = scores_and_labels(rng, behind=1)
+    fields = {"softmax_param": {"axis": axis, **some(rng, engine=Word("CAFFE"))}}
+    n_tops = int(rng.choice([0, 1, 1, 1, 1, 1, 2]))
+    n_weights = n_tops or 1
+    if rng.random() < 0.6:
+        n_weights = n_weights if rng.random() < 0.9 else 2
+        fields["loss_weight"] = (1.0, 0.0)[:n_weights]
+    return Whole(fields | loss_param(rng, ignored)), [scores * 10, label], n_tops
+
+
+def euclidean_loss(rng):
+    shape = any_shape(rng)
+    other = shape if rng.random() < 0.6 else (shape[0], int(np.prod(shape[1:])))
+    if rng.random() < 0.15:
+        other = any_shape(rng)
+    return {}, [shape, other], int(rng.integers(2))
+
+
+def sigmoid_cross_entropy_loss(rng):
+    _, (shape, other), n_tops = euclidean_loss(rng)
+    targets = rng.uniform(0, 1, other)
+    if rng.random() < 0.5:
+        targets = rng.integers(-1, 2, other)
+    fields = loss_param(rng, int(rng.integers(-1, 2)))
+    return Whole(fields), [shape, targets], n_tops
+
+
 def batch_norm(rng):
     fields = some(rng, use_global_stats=True, eps=1e-3, moving_average_fraction=0.9)
     return fields, [sizes(rng, 2, 7, int(rng.integers(2, 5, endpoint=True)))], 1
@@ -287,6 +349,7 @@ def split(rng):
 
 CONFIGURATIONS = {
     "AbsVal": neuron(),
+    "Accuracy": accuracy,
     "BatchNorm": batch_norm,
     "Concat": concat,
     "Convolution": convolution,
@@ -295,6 +358,7 @@ CONFIGURATIONS = {
     "DummyData": dummy_data,
     "Dropout": neuron(dropout_ratio=lambda rng: float(rng.uniform(0, 1))),
     "Eltwise": eltwise,
+    "EuclideanLoss": euclidean_loss,
     "Flatten": flatten,
     "InnerProduct": inner_product,
     "Input": input_,
@@ -304,9 +368,11 @@ CONFIGURATIONS = {
     "Reshape": reshape,
     "Scale": scale,
     "Sigmoid": neuron(engine=caffes_engine),
+    "SigmoidCrossEntropyLoss": sigmoid_cross_entropy_loss,
     "Silence": silence,
     "Slice": slice_,
     "Softmax": softmax,
+    "SoftmaxWithLoss": softmax_with_loss,
     "Split": split,
     "TanH": neuron(engine=caffes_engine),
 }
@@ -403,6 +469,7 @@ def test_equal_to_caffe(type, caffe_python, tmp_path):
             refused += 1
         else:
             assert not isinstance(blobs, NetError), f"we refuse, Caffe does not: {text}"
+            theirs.pop("(automatic)", None)  # the top of a loss that the net does not name
             assert blobs.keys() == theirs.keys()
             assert not any(np.shares_memory(a, b) for a, b in combinations(blobs.values(), 2))
             for row in compare(blobs, theirs):
