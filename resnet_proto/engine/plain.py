@@ -92,12 +92,7 @@ class Schedule:
         if isinstance(outputs, str):
             raise NetError(f"outputs is '{outputs}'; give a list of names")
         outputs = None if outputs is None else tuple(outputs)
-        net = net.upgraded().filtered()
-        if until is not None:
-            net = net.until((until,))
-        if outputs is not None:
-            net = net.until(outputs)
-        steps = list(net.walk())
+        steps = list(net.reaching(outputs, until).walk())
         made = dict.fromkeys(name for step in steps for name in step.layer.tops)
         wanted = tuple(made) if outputs is None else tuple(n for n in made if n in outputs)
 
