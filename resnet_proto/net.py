@@ -121,9 +121,35 @@ class Net:
         end = 0
         for name in names:
             if name not in last:
-                raise NetError(f"no blob '{name}' to compute{nearest(name, last)}")
+                tops = next((layer.tops for layer in self.layers if layer.name == name), ())
+                hint = (
+                    f"; that is a layer, its blob is '{tops[0]}'" if tops else nearest(name, last)
+                )
+                raise NetError(f"no blob '{name}' to compute{hint}")
             end = max(end, last[name] + 1)
         return replace(self, layers=self.layers[:end])
+
+    def reaching(self, outputs: Iterable[str] | None, until: str | None) -> Net:
+        """The layers of phase TEST that a run may need: up to ``until``, or to the last output.
+
+        Raises:
+            NetError: no blob has that name, or it is behind ``until``.
+        """
+        net = whole = self.upgraded().filtered()
+        if until is not None:
+            net = whole.until((until,))
+        if outputs is not None:
+            names = tuple(outputs)
+            whole.until(names)
+            made = {top for layer in net.layers for top in layer.tops}
+            for name in names:
+                if name not in made:
+                    raise NetError(
+                        f"blob '{name}' is behind '{until}', where the run stops; "
+                        "ask for one before it, or stop later"
+                    )
+            net = net.until(names)
+        return net
 
     def walk(
         self, phase: str = "TEST", shapes: Mapping[str, Shape] | None = None

@@ -136,7 +136,9 @@ def decode(path: Path, channels: str) -> Image.Image:
     except FileNotFoundError:
         raise ResNetProtoError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise ResNetProtoError(f"{path}: not an image that Pillow knows") from None
+        raise ResNetProtoError(
+            f"{path}: not an image that Pillow knows; give an image or an array (.npy)"
+        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ResNetProtoError(f"{path}: the image is damaged: {error}") from None
 
@@ -213,6 +215,8 @@ def read_mean(options: ImageOptions, shape: Shape, resized: Size) -> Array:
 
 def read_mean_file(path: Path) -> Array:
     """The array of an .npy or .binaryproto file."""
+    if not path.exists():
+        raise ResNetProtoError(f"{path}: no such file; the mean is not there")
     if path.suffix != ".binaryproto":
         return read_npy(path)
     from resnet_proto.formats.caffemodel import read_binaryproto

@@ -99,11 +99,14 @@ def refuse_other(head: str, source: str) -> None:
         found = kind(head.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:  # a str that was no file
         found = None
-    if found and found[0] not in (EMPTY, PROTOTXT, TEXT):
-        what, advice = found
-        raise PrototxtError(f"{source} is {what}, not a prototxt; {advice}")
+    if found and found not in (EMPTY, PROTOTXT, TEXT):
+        advice = found.for_net or found.advice
+        raise PrototxtError(f"{source} is {found.what}, not a prototxt; {advice}")
     if "\0" in head:
-        raise PrototxtError(f"{source} is a binary file (a caffemodel?), not a prototxt")
+        raise PrototxtError(
+            f"{source} is a binary file (a caffemodel?), not a prototxt; "
+            "give the prototxt, and weights to --weights"
+        )
 
 
 def to_prototxt(net: Net, *, templates: str | os.PathLike[str] | None = None) -> str:

@@ -3,69 +3,127 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from resnet_proto.errors import FormatError
 
-EMPTY, PROTOTXT, TEXT = "an empty file", "a prototxt (text)", "a text file"
 AGAIN = "download the file itself"
 UNPACK = "unpack it first"
-KINDS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself: git lfs pull"),
-    (b"\x00\x05\x16\x07", "macOS metadata (AppleDouble)", "the data is in the file without '._'"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Caffe can save its weights as caffemodel"),
-    (b"PK\x03\x04", "a zip archive (npz, torch, keras ...)", f"give it its suffix, or {UNPACK}"),
-    (b"\x1f\x8b", "a gzip file", f"{UNPACK}: gunzip"),
-    (b"BZh", "a bzip2 file", f"{UNPACK}: bunzip2"),
-    (b"\xfd7zXZ\x00", "an xz file", f"{UNPACK}: unxz"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", f"{UNPACK}: unzstd"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-    (b"Rar!\x1a\x07", "a RAR archive", UNPACK),
-    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
-    (b"\x93NUMPY", "a single numpy array (npy)", "save several with numpy.savez"),
+IMAGE = "an image goes to --input"
+WEIGHTS = "give the prototxt; this file's weights go to --weights"
+
+
+class Kind(NamedTuple):
+    """What a file is, and what to do if weights were wanted; if a net was, where that differs."""
+
+    what: str
+    advice: str
+    for_net: str = ""
+
+
+EMPTY = Kind("an empty file", AGAIN)
+TEXT = Kind("a text file", AGAIN)
+PROTOTXT = Kind("a prototxt (text)", "the weights are in another file; give this one as the net")
+CAFFEMODEL = Kind("a caffemodel", "give it the suffix .caffemodel", WEIGHTS)
+SAFETENSORS = Kind("a safetensors file", "give it the suffix .safetensors", WEIGHTS)
+HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
+KINDS: tuple[tuple[bytes, Kind], ...] = (
+    (rb"version https://git-lfs", Kind("a Git LFS pointer", "fetch the file itself: git lfs pull")),
+    (
+        rb"\x00\x05\x16\x07",
+        Kind("macOS metadata (AppleDouble)", "the data is in the file without '._'"),
+    ),
+    (
+        rb"\x89HDF\r\n\x1a\n",
+        Kind("an HDF5 file", "Caffe can save its weights as caffemodel", WEIGHTS),
+    ),
+    (
+        rb"PK\x03\x04",
+        Kind(
+            "a zip archive (npz, torch, keras ...)",
+            f"give it its suffix, or {UNPACK}",
+            f"{WEIGHTS}, and an npz that carries its net has the suffix .npz",
+        ),
+    ),
+    (
+        rb"\x80[\x02-\x05][(\]cX}\x8a\x95]",
+        Kind(
+            "a pickle (torch, chainer ...)",
+            "pickles are never read, because they can run anything: save it as safetensors or npz",
+            "give the prototxt",
+        ),
+    ),
+    (rb"\x1f\x8b", Kind("a gzip file", f"{UNPACK}: gunzip")),
+    (rb"BZh", Kind("a bzip2 file", f"{UNPACK}: bunzip2")),
+    (rb"\xfd7zXZ\x00", Kind("an xz file", f"{UNPACK}: unxz")),
+    (rb"\x28\xb5\x2f\xfd", Kind("a zstd file", f"{UNPACK}: unzstd")),
+    (rb"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
+    (rb"Rar!\x1a\x07", Kind("a RAR archive", UNPACK)),
+    (rb"\xff\xfe", Kind("UTF-16 text", "save it as UTF-8")),
+    (
+        rb"\x93NUMPY",
+        Kind(
+            "a single numpy array (npy)",
+            "save several with numpy.savez",
+            "give the prototxt; an input goes to --input",
+        ),
+    ),
+    (rb"\x89PNG\r\n\x1a\n", Kind("an image (PNG)", IMAGE)),
+    (rb"\xff\xd8\xff", Kind("an image (JPEG)", IMAGE)),
+    (rb"GIF8[79]a", Kind("an image (GIF)", IMAGE)),
+    (rb"BM.{4}\0{4}", Kind("an image (BMP)", IMAGE)),
 )
-HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+MAGIC = tuple((re.compile(magic, re.DOTALL), kind) for magic, kind in KINDS)
+IS_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 IS_PROTOTXT = re.compile(rb"(\s|#[^\n]*\n)*(name\s*:|layers?\s*\{|input|state\s*\{|force_backward)")
-SAFETENSORS = re.compile(rb"\{\s*\"")
+IS_SAFETENSORS = re.compile(rb"\{\s*\"")
 IS_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 HEAD = 512
 """How many bytes are looked at."""
 
 
-def kind(head: bytes) -> tuple[str, str] | None:
-    """What a file is that begins so, and what to do about it; None if nothing is recognised."""
+def kind(head: bytes) -> Kind | None:
+    """What a file is that begins so; None if nothing is recognised."""
     if not head:
-        return EMPTY, AGAIN
-    for magic, what, advice in KINDS:
-        if head.startswith(magic):
-            return what, advice
-    if SAFETENSORS.match(head, 8):
-        return "a safetensors file", "give it the suffix .safetensors"
+        return EMPTY
+    for magic, found in MAGIC:
+        if magic.match(head):
+            return found
+    if IS_SAFETENSORS.match(head, 8):
+        return SAFETENSORS
+    if is_caffemodel(head):
+        return CAFFEMODEL
     if CONTROL.search(head):
         return None
-    if HTML.match(head):
-        return "a web page (HTML)", f"{AGAIN}, not the page that links to it"
+    if IS_HTML.match(head):
+        return HTML
     if IS_PROTOTXT.match(head):
-        return PROTOTXT, "the weights are in another file; give this one as the net"
-    if IS_TEXT.fullmatch(head):
-        return TEXT, AGAIN
-    return None
+        return PROTOTXT
+    return TEXT if IS_TEXT.fullmatch(head) else None
+
+
+def is_caffemodel(head: bytes) -> bool:
+    """Whether a NetParameter begins so: its name, if it has one, and then its first layer."""
+    at = 0
+    if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
+        at = 2 + head[1]
+    return head[at : at + 2] == b"\xa2\x06" or head[at : at + 1] == b"\x12"
 
 
 def refuse(source: str, head: bytes, wanted: str) -> None:
-    """Refuse a file that is recognised as something else.
+    """Refuse a file that is recognised as something else than the weights that were wanted.
 
     Raises:
         FormatError: it is.
     """
     found = kind(head[:HEAD])
-    if found:
-        what, advice = found
-        raise FormatError(f"{source} is {what}, not {wanted}; {advice}")
+    if found and found.what != wanted:
+        raise FormatError(f"{source} is {found.what}, not {wanted}; {found.advice}")
 
 
 def format_of(head: bytes) -> str:
     """The format of a file that begins so, a caffemodel if nothing else: it has no mark."""
     if head.startswith(b"PK\x03\x04"):
         return "npz"
-    return "safetensors" if SAFETENSORS.match(head, 8) else "caffemodel"
+    return "safetensors" if IS_SAFETENSORS.match(head, 8) else "caffemodel"

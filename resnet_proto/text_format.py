@@ -263,7 +263,19 @@ class Parser:
                 f"is a '}}' missing for the block '{self.tokens[opened]}' "
                 f"opened on line {self.line(opened)}?"
             )
+        elif not found.open and self.root == "NetParameter":
+            advice = self.other_text(found.at) or advice
         raise self.error(found.at, f"{problem}; {advice}")
+
+    def other_text(self, at: int) -> str:
+        """What the text is, if the field at ``at`` is no net's; empty if it may be a net."""
+        tokens = self.tokens
+        if tokens[at] in fields("SolverParameter"):
+            for i in range(len(tokens) - 2):
+                if tokens[i] in ("net", "train_net") and is_quoted(tokens[i + 2]):
+                    return f"this is a solver; its net is in {one_sign_each(tokens[i + 2])}"
+            return "this is a solver; give its net"
+        return "" if at else "this is no prototxt of a net; that begins with name: or layer {"
 
     def verbatim(self, at: int, depth: int) -> tuple[list[Any], int]:
         """What stands after the unknown name at ``at``: as many values as it spells."""

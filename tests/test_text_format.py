@@ -481,6 +481,27 @@ CONV = 'layer {\n  name: "c"\n  type: "Convolution"\n  convolution_param {\n    
             "  ^",
         ),
         (
+            "base_lr: 0.1\nnet: 'train_val.prototxt'\n",
+            "a.prototxt:1:1: NetParameter has no field 'base_lr'; this is a solver; its net is in "
+            "'train_val.prototxt'\n"
+            "base_lr: 0.1\n"
+            "^",
+        ),
+        (
+            "# A title\n\nSome words.\n",
+            "a.prototxt:3:1: NetParameter has no field 'Some'; this is no prototxt of a net; that "
+            "begins with name: or layer {\n"
+            "Some words.\n"
+            "^",
+        ),
+        (
+            "name: 'a'\nlayr {}\n",
+            "a.prototxt:2:1: NetParameter has no field 'layr'; nearest: layers, layer; --lenient "
+            "keeps a field of a fork\n"
+            "layr {}\n"
+            "^",
+        ),
+        (
             "input_shape {}\r\nlayer {\r\n  relu_param {}\r\n",
             "a.prototxt:2:1: the block 'layer' that begins here is not closed; line 4 has the end "
             "of the text instead\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.options import file_to_read, read_weights
+from resnet_proto.cli.options import carries_net, file_to_read, read_weights
 from resnet_proto.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def weights_for(net: Net, weights: str, seed: int) -> Weights:
         from resnet_proto.weights import random_weights
 
         return random_weights(net, seed)
+    if weights.lower() == "random" and not Path(weights).exists():
+        raise click.UsageError(f"--weights {weights}: no such file; did you mean random?")
     return read_weights(weights)
 
 
@@ -51,6 +53,6 @@ def number(value: float) -> float | None:
 def files(net: str, weights: str) -> dict[str, Any]:
     """The files themselves, for the engines that read files."""
     return {
-        "net_file": None if net == "-" else Path(net),
+        "net_file": None if net == "-" or carries_net(net) else Path(net),
         "weights_file": None if weights in ("random", "-") else Path(weights),
     }

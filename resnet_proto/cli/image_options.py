@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+NUMBERS = "give one value, or three: blue,green,red, as in 104,117,123"
+
+MAX_AXES = 5
+"""Orders of more axes are not tried."""
 
 input_option = click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE",
@@ -33,15 +39,17 @@ def image_options(command: Command) -> Command:
             help="Image options by name; those below go before it.",
         ),
         click.option(
-            "--mean", callback=optional(read_mean), metavar="B,G,R|FILE",
+            "--mean", callback=optional(read_mean, f"{NUMBERS}; or a .npy or .binaryproto file"),
+            metavar="B,G,R|FILE",
             help="Grey levels (0..255) to subtract, or a .npy or .binaryproto file.",
         ),
         click.option(
-            "--scale", callback=optional(read_numbers), metavar="X|B,G,R",
+            "--scale", callback=optional(read_numbers, NUMBERS), metavar="X|B,G,R",
             help="Factor after the mean.",
         ),
         click.option(
-            "--crop", callback=optional(read_crop), metavar="N|ROWSxCOLUMNS",
+            "--crop", callback=optional(read_crop, "give N or ROWSxCOLUMNS, as in 256 or 256x320"),
+            metavar="N|ROWSxCOLUMNS",
             help="Resize to this (N: the shorter side), then take the centre. "
             "Else the image is warped to the net's size.",
         ),
@@ -59,14 +67,14 @@ def image_options(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
-def optional(read: Callable[[str], Any]) -> Callable[..., Any]:
+def optional(read: Callable[[str], Any], advice: str) -> Callable[..., Any]:
     """A click callback: ``read`` on what was given; a ValueError is a usage error."""
 
     def callback(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
         try:
             return None if value is None else read(value)
         except ValueError:
-            raise click.BadParameter(f"'{value}' is not {parameter.metavar}") from None
+            raise click.BadParameter(f"'{value}' is not {parameter.metavar}; {advice}") from None
 
     return callback
 
@@ -100,6 +108,11 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
         ResNetProtoError: a file that cannot be read, or does not have the input's shape.
     """
     shapes = net.inputs()
+    if given and not shapes:
+        raise click.UsageError(
+            f"--input {given[0]}: the net has no inputs, as a training net, which reads its own "
+            "data; give its deploy prototxt"
+        )
     arrays = {}
     for text in given:
         name, _, path = text.partition("=")
@@ -113,7 +126,28 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
         if name in arrays:
             raise click.UsageError(f"--input {text}: input '{name}' is given twice")
         arrays[name] = read_input(Path(path), name, shapes[name], image)
+        if note := note_on(path):
+            click.echo(f"Note: {note}", err=True)
     return arrays
+
+
+def note_on(path: str) -> str:
+    """What the user may take for granted about an input, and is not so; else empty."""
+    source = click.get_current_context().get_parameter_source
+    names = ("preprocess", "mean", "scale", "crop", "channels")
+    given = [
+        f"--{name}" for name in names if source(name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if is_array(path):
+        return f"{path} is an array and taken as it is, without {', '.join(given)}" if given else ""
+    if {"--preprocess", "--mean"} & set(given):
+        return ""
+    return f"no mean is subtracted from {path} (--preprocess caffe); see --preprocess"
+
+
+def is_array(path: str) -> bool:
+    """Whether an input is no image."""
+    return path.lower().endswith(".npy")
 
 
 def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Array:
@@ -124,9 +158,28 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
     from resnet_proto.layers import dims
     from resnet_proto.preprocess import load_image, read_npy
 
-    if path.suffix.lower() != ".npy":
+    if not is_array(str(path)):
         return np.repeat(load_image(path, shape, image), shape[0], axis=0)
     array = read_npy(path)
     if array.shape != shape:
-        raise ResNetProtoError(f"{path}: {dims(array.shape)}, input '{name}' needs {dims(shape)}")
+        hint = reshaping(array.shape, shape)
+        raise ResNetProtoError(
+            f"{path}: {dims(array.shape)}, input '{name}' needs {dims(shape)}{hint}"
+        )
     return array
+
+
+def reshaping(shape: Shape, wanted: Shape) -> str:
+    """How an array gets the net's shape, as the end of a message; empty if no view of it has it.
+
+    With several ways, the first keeps most axes in their order: (H, W, C) is (2, 0, 1).
+    """
+    call, axes = "", len(wanted)
+    if len(shape) == axes - 1 and wanted[0] == 1:
+        call, shape = "[None]", (1, *shape)
+    if len(shape) != axes or axes > MAX_AXES or sorted(shape) != sorted(wanted):
+        return ""
+    if shape == wanted:
+        return f"; add the batch axis: x{call}"
+    order = next(p for p in permutations(range(axes)) if tuple(shape[i] for i in p) == wanted)
+    return f"; put its axes in order: x{call}.transpose{order}"

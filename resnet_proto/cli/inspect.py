@@ -21,28 +21,34 @@ from resnet_proto.cli.options import (
 @click.argument("file", callback=file_to_read)
 @net_option
 @click.option("--stats", is_flag=True, help="Add min, max, mean, and how many are not finite.")
+@click.option("--problems", is_flag=True, help="With --net: leave out what is copied.")
 @lenient_option
 @json_option
-def command(file: str, net: str | None, stats: bool, lenient: bool, as_json: bool) -> None:
+def command(
+    file: str, net: str | None, stats: bool, problems: bool, lenient: bool, as_json: bool
+) -> None:
     """List the blobs of a weight file.
 
     FILE is a .caffemodel, .npz or .safetensors, or - for stdin. Values are read for --stats
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
-    status is 1 if one is refused or none is copied.
+    status is 1 if the weights do not fit: one is refused or left at its filler, or none is
+    copied. `forward`, `convert` and `verify` refuse the same.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel
-    resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt
+    resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt --problems
     """
     from resnet_proto.report.inspect import as_json as to_json
     from resnet_proto.report.inspect import inspect, table
 
+    if problems and net is None:
+        raise click.UsageError("--problems are those of weights in a net; add --net NET")
     the_net = None if net is None else read_net(net, lenient=lenient)
     inspection = inspect(read_weights(file), the_net, stats=stats)
     if as_json:
-        echo_json(to_json(inspection))
+        echo_json(to_json(inspection, problems=problems))
     else:
-        click.echo("\n".join(table(inspection)))
+        click.echo("\n".join(table(inspection, problems=problems)))
     if not inspection.fits:
         sys.exit(1)

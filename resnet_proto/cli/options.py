@@ -62,7 +62,10 @@ phase_option = click.option(
 
 
 def read_net(path: str, *, lenient: bool = False) -> Net:
-    """The net of a prototxt; ``-`` is stdin. Warnings go to stderr."""
+    """The net of a prototxt, or of a weight file that carries one; ``-`` is stdin.
+
+    Warnings go to stderr.
+    """
     from resnet_proto.prototxt import parse_net, read_prototxt
 
     warnings: list[str] = []
@@ -70,10 +73,34 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
         with readable("stdin"):
             text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
         net = parse_net(text, source="stdin", lenient=lenient, warnings=warnings)
+    elif carries_net(path):
+        net = carried_net(path, lenient=lenient, warnings=warnings)
     else:
         net = read_prototxt(Path(path), lenient=lenient, warnings=warnings)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+    return net
+
+
+def carries_net(path: str) -> bool:
+    """Whether a file is a weight file that may have its net's prototxt within."""
+    return path.lower().endswith((".npz", ".safetensors"))
+
+
+def carried_net(path: str, **options: Any) -> Net:
+    """The net whose prototxt a weight file carries.
+
+    Raises:
+        ResNetProtoError: it carries none.
+    """
+    from resnet_proto.formats import load, net_of
+
+    with load(path) as weights:
+        net = net_of(weights, **options)
+    if net is None:
+        raise ResNetProtoError(
+            f"{path} carries no prototxt; give the net's own file, or convert with --net first"
+        )
     return net
 
 

@@ -58,8 +58,7 @@ def run(
     for name, shape in net.inputs().items():
         if name not in inputs:
             raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
-    if job.until is not None:
-        net.upgraded().filtered().until((job.until,))  # refuses a blob that is not there
+    net.reaching(job.outputs, job.until)  # refuses a blob that is not there
     blobs = ENGINES[engine](job)
     if job.outputs is None:
         return blobs

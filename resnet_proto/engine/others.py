@@ -84,8 +84,8 @@ def scratch() -> Iterator[Path]:
         try:
             yield Path(name)
         except OSError as error:
-            reason = error.strerror or error
-            raise ResNetProtoError(f"{name}: cannot be written: {reason}") from None
+            problem = error.strerror or error
+            raise ResNetProtoError(f"{name}: cannot be written: {problem}") from None
 
 
 def caffe(job: Job) -> dict[str, Array]:
@@ -156,7 +156,7 @@ def run_jobs(python: str, folders: Sequence[Path], timeout: float = TIMEOUT) -> 
         child.communicate()
     if child.returncode:
         raise ResNetProtoError(
-            f"{python}: cannot run Caffe (status {child.returncode}): {last_line(talk)}"
+            f"{python}: cannot run Caffe (status {child.returncode}): {reason(talk)}"
         )
 
 
@@ -187,6 +187,14 @@ def caffe_words(log: str, status: int) -> str:
     if words:
         return "; ".join(dict.fromkeys(word.strip() for word in words))
     return last_line(log) if status > 0 else f"ended by {signal.Signals(-status).name}"
+
+
+def reason(talk: str) -> str:
+    """Why a program did not start: how a traceback ends, or else how the talk begins."""
+    lines = [line.strip() for line in talk.splitlines() if line.strip()]
+    if not lines or "Traceback (most recent call last):" in lines:
+        return last_line(talk)
+    return "; ".join(lines[:2])
 
 
 def last_line(text: str) -> str:

@@ -103,11 +103,7 @@ class Schedule:
         if isinstance(outputs, str):
             raise NetError(f"outputs is '{outputs}'; give a list of names")
         outputs = None if outputs is None else tuple(outputs)
-        net = net.upgraded().filtered()
-        if until is not None:
-            net = net.until((until,))
-        if outputs is not None:
-            net = net.until(outputs)
+        net = net.reaching(outputs, until)
         known = net.data_tops() if shapes else {}
         shapes = {name: shape for name, shape in (shapes or {}).items() if name in known}
         steps = list(net.walk(shapes=shapes))

@@ -114,13 +114,13 @@ def convert(
         save(target, weights, net, to=to, verify=verify, progress=progress)
 
 
-def net_of(weights: Weights) -> Net | None:
-    """The net whose text the weights carry."""
+def net_of(weights: Weights, **options: Any) -> Net | None:
+    """The net whose text the weights carry; options as those of ``read_prototxt``."""
     if weights.net_text is None:
         return None
     from resnet_proto.prototxt import parse_net
 
-    return parse_net(weights.net_text, source=f"the net in {weights.source}")
+    return parse_net(weights.net_text, source=f"the net in {weights.source}", **options)
 
 
 def compare(given: Weights, written: Weights, target: Path) -> None:
@@ -158,6 +158,11 @@ def _format_to_read(path: Path) -> str:
 def _format_to_write(path: Path, to: str | None) -> str:
     suffix = path.suffix.lower()[1:]
     name = suffix if to is None else to
+    if not name:
+        raise FormatError(
+            f"{path} has no suffix; give it one of .{', .'.join(FORMATS)}, or name the format "
+            "with --to"
+        )
     if name not in FORMATS:
         raise FormatError(
             f"{path}: no format is called '{name}'; known: {', '.join(FORMATS)}, by the suffix"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Blob, Verdict, Weights, match
 from resnet_proto.words import counted, printable
 
+LEFT = "left at its filler"
 CHUNK = 1 << 20
 """Values whose statistics are taken at a time, so that a blob may be larger than the memory."""
 
@@ -59,9 +60,30 @@ class Inspection:
 
     @property
     def fits(self) -> bool:
-        """Whether Caffe would go on and copy something, as far as is known; True without a net."""
-        verdicts = {v.verdict for v in self.verdicts or ()}
-        return "refused" not in verdicts and bool({"copied", "unknown"} & verdicts or not verdicts)
+        """Whether every layer of the net gets its weights, as far as is known; True without one."""
+        return not self.misfit
+
+    @property
+    def misfit(self) -> str:
+        """Why the weights do not fit the net, as ``forward`` and ``convert`` see it, or empty."""
+        counts = Counter(v.verdict for v in self.verdicts or ())
+        problems = []
+        if refused := counts["refused"]:
+            problems.append(f"{counted(refused, 'layer')} refused, where Caffe ends")
+        if left := counts[LEFT]:
+            are, their = ("is", "its") if left == 1 else ("are", "their")
+            problems.append(
+                f"{counted(left, 'layer')} of the net {are} not in the file and would stay at "
+                f"{their} filler"
+            )
+        if counts and not counts["copied"] + counts["unknown"]:
+            problems.append("no layer is copied")
+        return "; ".join(problems)
+
+    @property
+    def without_problem(self) -> frozenset[str]:
+        """Labels of the file's layers that are copied."""
+        return frozenset(v.layer for v in self.verdicts or () if v.verdict == "copied")
 
 
 def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:
@@ -100,20 +122,28 @@ def measure(blob: Blob) -> Stats:
     return Stats(min(least), max(most), mean, len(values) - n_finite)
 
 
-def table(inspection: Inspection) -> Iterator[str]:
-    """The rows as lines of text; with verdicts, those stand at the first blob of their layer."""
+def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
+    """The rows as lines of text; with verdicts, those stand at the first blob of their layer.
+
+    Args:
+        inspection: what to show.
+        problems: leave out the layers that are copied.
+    """
+    hidden = inspection.without_problem if problems else frozenset()
     # A layer of the file and one of the net may have one label: Caffe goes by other rules.
     of_file, of_net = {}, []
     for verdict in inspection.verdicts or ():
-        if verdict.verdict == "left at its filler":
+        if verdict.verdict == LEFT:
             of_net.append(verdict)
-        else:
+        elif verdict.layer not in hidden:
             of_file[verdict.layer] = verdict
     with_stats = any(row.stats for row in inspection.rows)
     head: tuple[str, ...] = ("layer", "type", "blob", "shape", "dtype", "bytes")
     cells = [head + (("min", "max", "mean", "not finite") if with_stats else ())]
     ends = ["verdict" if inspection.verdicts is not None else ""]
     for row in inspection.rows:
+        if row.layer in hidden:
+            continue
         line = (row.layer, row.type, row.blob, dims(row.shape), row.dtype, f"{row.bytes:,}")
         cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
         ends.append(words(of_file.pop(row.layer, None)))
@@ -135,8 +165,11 @@ def table(inspection: Inspection) -> Iterator[str]:
     if inspection.verdicts is not None:
         counts = Counter(v.verdict for v in inspection.verdicts)
         yield "Caffe: " + (
-            ", ".join(f"{n} {name}" for name, n in counts.items()) or "nothing to do"
+            ", ".join(f"{counted(n, 'layer')} {name}" for name, n in counts.items())
+            or "nothing to do"
         )
+    if inspection.misfit:
+        yield f"does not fit: {inspection.misfit}"
 
 
 def stats_cells(stats: Stats) -> tuple[str, ...]:
@@ -152,6 +185,13 @@ def words(verdict: Verdict | None) -> str:
     return f"{verdict.verdict}: {verdict.reason}" if verdict.reason else verdict.verdict
 
 
-def as_json(inspection: Inspection) -> dict[str, object]:
+def as_json(inspection: Inspection, *, problems: bool = False) -> dict[str, object]:
     """The same as plain data."""
+    if problems:
+        hidden = inspection.without_problem
+        inspection = replace(
+            inspection,
+            rows=[row for row in inspection.rows if row.layer not in hidden],
+            verdicts=[v for v in inspection.verdicts or () if v.verdict != "copied"],
+        )
     return asdict(inspection)

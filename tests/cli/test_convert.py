@@ -139,6 +139,7 @@ def test_library_errors(tmp_path, model, net):
         ([tmp_path / "none.npz", target, "--net", net], "none.npz: no such file"),
         ([model, target, "--net", tmp_path / "none.prototxt"], "none.prototxt"),
         ([model, tmp_path / "out" / "x.bin"], "no format is called 'bin'; known: caffemodel"),
+        ([model, tmp_path / "out" / "r50"], "r50 has no suffix; give it one of .caffemodel, .npz"),
         ([model, model / "x.npz"], "net.caffemodel/x.npz: no such folder"),
     ):
         result = run(*arguments)

@@ -241,3 +241,139 @@ def test_a_blob_may_have_any_name(files):
     assert result.exit_code == 0, result.output
     with np.load(files / "o.npz") as saved:
         assert list(saved) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "hint"),
+    [
+        ((0, 2, 3, 1), r"put its axes in order: x.transpose(0, 3, 1, 2)"),
+        ((0, 1, 3, 2), r"put its axes in order: x.transpose(0, 1, 3, 2)"),
+    ],
+)
+def test_axes_in_another_order(files, axes, hint):
+    """Whoever does what the hint says is let in."""
+    x = np.load(files / "x.npy")
+    np.save(files / "other.npy", x.transpose(axes))
+
+    result = call(files, "--input", "other.npy")
+
+    assert result.exit_code == 1
+    assert hint in result.stderr
+    assert eval(hint.split(": ")[1], {"x": x.transpose(axes)}).shape == x.shape
+
+
+def test_without_the_batch_axis(files):
+    (files / "net.prototxt").write_text(TEXT.replace("dim: 2 ", "dim: 1 "))
+    x = np.load(files / "x.npy")[0]
+    for array, hint in (
+        (x, "add the batch axis: x[None]\n"),
+        (x.transpose(1, 2, 0), "put its axes in order: x[None].transpose(0, 3, 1, 2)\n"),
+        (x[:, :6], "needs 1x3x7x5\n"),
+    ):
+        np.save(files / "other.npy", array)
+        assert call(files, "--input", "other.npy").stderr.endswith(hint)
+    np.save(files / "other.npy", x[None])
+    assert call(files, "--input", "other.npy").exit_code == 0
+
+
+def test_what_is_not_done_to_an_input_is_said(files):
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
+
+    for arguments, said in (
+        (["x.npy"], ""),
+        (["x.npy", "--crop", "8", "--mean", "3"], "as it is, without --mean, --crop\n"),
+        (["photo.png"], "photo.png (--preprocess caffe); see --preprocess\n"),
+        (["photo.png", "--preprocess", "caffe"], ""),
+        (["photo.png", "--mean", "1,2,3"], ""),
+    ):
+        result = call(files, "--input", *arguments)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.endswith(said)
+        assert bool(result.stderr) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "right", "advice"),
+    [
+        ("--mean", "104,117", "104,117,123", "or three: blue,green,red, as in 104,117,123; or a"),
+        ("--scale", "1;2", "1", "give one value, or three: blue,green,red"),
+        ("--crop", "7*5", "7x5", "give N or ROWSxCOLUMNS, as in 256 or 256x320"),
+    ],
+)
+def test_image_options_say_what_they_take(files, option, wrong, right, advice):
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
+    assert call(files, "--input", "photo.png", option, right).exit_code == 0
+
+    result = call(files, "--input", "photo.png", option, wrong)
+
+    assert result.exit_code == 2
+    assert advice in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["none.npy", "none.binaryproto"])
+def test_a_mean_file_that_is_not_there(files, name):
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
+
+    result = call(files, "--input", "photo.png", f"--mean={files}/{name}")
+
+    assert result.exit_code == 1
+    assert f"{name}: no such file" in result.stderr
+
+
+def test_a_training_net_has_no_inputs(files):
+    (files / "net.prototxt").write_text('layer { name: "d" type: "Data" top: "data" }')
+
+    result = call(files, "--input", "x.npy")
+
+    assert result.exit_code == 2
+    assert "the net has no inputs, as a training net" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--blob", "fc", "--until", "conv"], "blob 'fc' is behind 'conv', where the run stops"),
+        (["--blob", "relu"], "no blob 'relu' to compute; that is a layer, its blob is 'conv'"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["numpy", "opencv"])
+def test_blobs_that_are_not_computed(files, arguments, message, engine):
+    pytest.importorskip("cv2")
+    twin = [a.replace("fc", "conv").replace("relu", "conv") for a in arguments]
+    assert call(files, "--input", "x.npy", "--engine", engine, *twin).exit_code == 0
+
+    result = call(files, "--input", "x.npy", "--engine", engine, *arguments)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_random_is_a_word_of_its_own(files):
+    assert call(files, "--input", "x.npy", weights="random").exit_code == 0
+
+    result = CliRunner().invoke(
+        main,
+        ["forward", f"{files}/net.prototxt", "--weights", "Random", "--input", f"{files}/x.npy"],
+    )
+    assert result.exit_code == 2
+    assert "did you mean random?" in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["numpy", "opencv"])
+def test_weights_that_carry_their_net(files, engine):
+    """As the net and as the weights, for engines that read files too."""
+    pytest.importorskip("cv2")
+    net = read_prototxt(TEXT)
+    save(files / "half.npz", random_weights(net, 3), net)
+    both = [str(files / "half.npz"), "--weights", str(files / "half.npz")]
+    rest = ["--input", str(files / "x.npy"), "--engine", engine, "--json"]
+
+    result = CliRunner().invoke(main, ["forward", *both, *rest])
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == call(files, "--input", "x.npy", "--engine", engine, "--json").stdout
+
+    save(files / "bare.npz", {k: v[:] for k, v in random_weights(net, 3).items()})
+    result = CliRunner().invoke(main, ["summary", str(files / "bare.npz")])
+    assert result.exit_code == 1
+    assert "bare.npz carries no prototxt; give the net's own file" in result.stderr

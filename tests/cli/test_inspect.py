@@ -137,10 +137,10 @@ def test_stats_in_the_table(model):
 
 
 def test_verdicts(model, net):
-    """Refused is said and is the exit status; ignored and left are not."""
+    """Refused and left are said and are the exit status; ignored is not."""
     result = run(model, "--net", net)
 
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     lines = result.stdout.splitlines()
     assert lines[0].endswith("  verdict")
     assert lines[1].endswith("  -------")
@@ -148,7 +148,24 @@ def test_verdicts(model, net):
     assert lines[3].endswith("  ignored: the net has no such layer")
     assert lines[4].endswith("  0")
     assert lines[5].split() == ["more", "left", "at", "its", "filler"]
-    assert lines[-1] == "Caffe: 1 copied, 1 ignored, 1 left at its filler"
+    assert lines[-2:] == [
+        "Caffe: 1 layer copied, 1 layer ignored, 1 layer left at its filler",
+        "does not fit: 1 layer of the net is not in the file and would stay at its filler",
+    ]
+    some = run(model, "--net", net, "--problems")
+    assert some.exit_code == 1
+    assert [line.split()[0] for line in some.stdout.splitlines()[2:5]] == ["old", "old", "more"]
+    assert some.stdout.splitlines()[-2:] == lines[-2:]
+    shown = json.loads(run(model, "--net", net, "--problems", "--json").stdout)
+    assert [row["layer"] for row in shown["rows"]] == ["old", "old"]
+    assert [v["layer"] for v in shown["verdicts"]] == ["old", "more"]
+    assert run(model, "--problems").exit_code == 2
+
+    net.write_text(NET.partition('layer {\n  name: "more"')[0])
+    result = run(model, "--net", net)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "Caffe: 1 layer copied, 1 layer ignored"
+    net.write_text(NET)
 
     model.write_bytes(layer("fc", "InnerProduct", shape(3, 4) + packed(5, *range(12))))
     result = run(model, "--net", net)
@@ -156,7 +173,11 @@ def test_verdicts(model, net):
     assert result.exit_code == 1
     assert result.stderr == ""
     assert "refused: weight is 3x4 in the weights, the net needs 4x3" in result.stdout
-    assert result.stdout.splitlines()[-1] == "Caffe: 1 refused, 1 left at its filler"
+    assert result.stdout.splitlines()[-2:] == [
+        "Caffe: 1 layer refused, 1 layer left at its filler",
+        "does not fit: 1 layer refused, where Caffe ends; 1 layer of the net is not in the file "
+        "and would stay at its filler; no layer is copied",
+    ]
     shown = json.loads(run(model, "--net", net, "--json").stdout)
     assert [v["verdict"] for v in shown["verdicts"]] == ["refused", "left at its filler"]
 
@@ -177,7 +198,7 @@ def test_one_label_for_two(net, tmp_path):
 def test_stdin(model, net):
     from_stdin = run("-", "--net", net, stdin=model.read_bytes())
 
-    assert from_stdin.exit_code == 0
+    assert from_stdin.exit_code == 1
     assert from_stdin.stdout == run(model, "--net", net).stdout.replace(str(model), "stdin")
     assert (
         run(model, "--net", "-", stdin=net.read_bytes()).stdout == run(model, "--net", net).stdout

@@ -162,6 +162,20 @@ def test_a_python_without_caffe(job, monkeypatch):
         run_jobs(sys.executable, [job])
 
 
+def test_what_a_program_says_first(job, tmp_path):
+    """The shim of pyenv explains itself and then gives tips; a traceback is told by its end."""
+    shim = tmp_path / "python3.9"
+    shim.write_text(
+        "#!/bin/sh\n"
+        "echo; echo 'pyenv: python3.9: command not found'; echo; echo 'Note: see pyenv help.'\n"
+        "echo 'a tip' >&2; exit 127\n".replace("echo", "echo >&2")
+    )
+    shim.chmod(0o755)
+
+    with pytest.raises(ResNetProtoError, match=r"\(status 127\): pyenv: python3.9: command not"):
+        run_jobs(str(shim), [job])
+
+
 def test_no_python(job, tmp_path):
     with pytest.raises(ResNetProtoError, match="nowhere: cannot be run: No such file"):
         run_jobs(str(tmp_path / "nowhere"), [job])

@@ -232,7 +232,7 @@ def test_types_that_it_cannot_hold(path):
         (b"<html>", "a web page"),
         (b"PK\x03\x04", "a zip archive"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        (layer("fc", "InnerProduct", packed(5, 1)), "no safetensors file"),
+        (layer("fc", "InnerProduct", packed(5, 1)), "is a caffemodel, not a safetensors file"),
     ],
 )
 def test_other_files(path, head, words):

@@ -84,7 +84,7 @@ def test_loss_weight_counts_the_top_without_a_name(tops, n):
     if n == 1:
         assert len(list(net.walk())) == 2
     else:
-        with pytest.raises(ShapeError, match="has 2 loss_weight for 1 tops"):
+        with pytest.raises(ShapeError, match="has 2 loss_weight for 1 top;"):
             list(net.walk())
 
 
