@@ -171,8 +171,7 @@ def test_a_loss_layer_has_its_weight_too_late_to_count(tmp_path, caffe_python):
     """The 1 that Caffe gives it is set after blobs are split, so it may be overwritten."""
     loss = layer("loss", "EuclideanLoss", "data data", "loss")
     text = HEADER + loss + layer("r", "ReLU", "loss", "loss")
-    with pytest.raises(UnknownLayerError):
-        list(read_prototxt(text).walk())
+    assert len(list(read_prototxt(text).walk())) == 3
 
     (tmp_path / "net.prototxt").write_text(text)
     write_job(tmp_path, tmp_path / "net.prototxt", None, {"data": np.zeros((2, 3, 7, 5))})

@@ -132,7 +132,7 @@ def test_library_errors(tmp_path, model, net):
     for arguments, message in (
         (
             [model, target, "--net", other],
-            "layer 'fc': weight is 4x3 in the weights, the net needs",
+            "layer 'fc' does not fit the net: weight is 4x3 in the weights, the net needs",
         ),
         ([tmp_path / "plain.npz", target], "has no prototxt with it"),
         ([broken, target, "--net", net], "broken.caffemodel: offset"),
