@@ -331,12 +331,12 @@ def test_fitted_sorts_by_name():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fc.bias": None}, r"layer 'fc' does not fit the net: 1 blob \(6x80\) in the weights"),
-        ({"fc.bias": np.zeros(7)}, "layer 'fc' does not fit the net: bias is 7 in the weights, the net needs 6"),
-        ({"conv.gamma": np.zeros(4)}, "layer 'conv' does not fit the net: 3 blobs"),
+        ({"fc.bias": None}, r"layer 'fc' .*: 1 blob \(6x80\) in the weights"),
+        ({"fc.bias": np.zeros(7)}, "layer 'fc' .*: bias is 7 in the weights, the net needs 6"),
+        ({"conv.gamma": np.zeros(4)}, "layer 'conv' .*: 3 blobs"),
         (
             {"fc.bias": None, "fc.beta": np.zeros(6)},
-            "layer 'fc' does not fit the net: its blobs are weight, beta in the weights, weight, bias in the net",
+            "layer 'fc' .*: its blobs are weight, beta in the weights, weight, bias in the net",
         ),
     ],
 )

@@ -754,13 +754,16 @@ def without(weights, key):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (without(fc(), "fc.bias"), r"layer 'fc' does not fit the net: 1 blob \(2x3\) in the weights, 2 \(2x3, 2\)"),
-        (fc() | {"fc.bias": np.zeros(3)}, "layer 'fc' does not fit the net: bias is 3 in the weights, the net needs 2"),
+        (without(fc(), "fc.bias"), r"layer 'fc' .*: 1 blob \(2x3\) in the weights, 2 \(2x3, 2\)"),
+        (
+            fc() | {"fc.bias": np.zeros(3)},
+            "layer 'fc' .*: bias is 3 in the weights, the net needs 2",
+        ),
         (fc() | {"fc.weight": np.zeros((3, 2))}, "weight is 3x2 in the weights, the net needs 2x3"),
-        (fc() | {"fc.2": np.zeros(2)}, "layer 'fc' does not fit the net: 3 blobs"),
+        (fc() | {"fc.2": np.zeros(2)}, "layer 'fc' .*: 3 blobs"),
         (
             {"other.weight": np.zeros(2)},
-            "layer 'fc' does not fit the net: the weights have none for it, the net needs 2x3, 2",
+            "layer 'fc' .*: the weights have none for it, the net needs 2x3, 2",
         ),
         (without(fc(), "fc.bias") | {"fc.gamma": np.zeros(2)}, "its blobs are weight, gamma in"),
     ],

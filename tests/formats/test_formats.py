@@ -330,7 +330,7 @@ def test_weights_of_another_net(tmp_path, name):
     conv = Convolution.of("conv/1.a", "data", "c", num_output=5, kernel_size=2)
     other = random_weights(Net("n", (*NET.layers[:1], conv)))
     with pytest.raises(
-        WeightsError, match=r"layer 'conv/1\.a': weight is 5x3x2x2 .* needs 4x3x3x2"
+        WeightsError, match=r"layer 'conv/1\.a' .*: weight is 5x3x2x2 .* needs 4x3x3x2"
     ):
         save(tmp_path / f"x.{name}", other, NET)
     assert not list(tmp_path.iterdir())
