@@ -5,15 +5,16 @@ A reference, not a race: every step is the layer's own definition, written once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import check_runs, nearest, needed
+from resnet_proto.net import Net, check_runs, nearest, needed
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
-    from resnet_proto.net import Net, Step
+    from resnet_proto.net import Step
 
 
 def forward(
@@ -54,6 +55,7 @@ def forward(
         WeightsError: weights are missing, or do not fit the net.
         UnknownLayerError: a layer that would be needed cannot be computed.
     """
+    check_net(net)
     dtype = float_type(dtype)
     schedule = Schedule.of(net, outputs, until)
     blobs = check_inputs(net, schedule, inputs, dtype)
@@ -116,6 +118,20 @@ class Schedule:
             if step.layer.type == "Input"
             for name, shape in zip(step.layer.tops, step.tops, strict=True)
         }
+
+
+def check_net(net: object) -> None:
+    """Refuse what is no net, before it is asked for its layers.
+
+    Raises:
+        ResNetProtoError: it is the file of one, or something else.
+    """
+    if isinstance(net, str | os.PathLike):
+        raise ResNetProtoError(f"net is a file's name; read it: read_prototxt({str(net)[:80]!r})")
+    if not isinstance(net, Net):
+        raise ResNetProtoError(
+            f"net is a {type(net).__name__}; expected a Net, as read_prototxt has"
+        )
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_proto.engine.plain import Schedule, check_inputs, float_type
+from resnet_proto.engine.plain import Schedule, check_inputs, check_net, float_type
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -68,6 +68,7 @@ class Plan:
     def __init__(
         self, net: Net, weights: Mapping[str, Array], *, dtype: DTypeLike = "float32"
     ) -> None:
+        check_net(net)
         self.net = net
         self.weights = weights
         self.dtype = float_type(dtype)
