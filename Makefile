@@ -1,4 +1,7 @@
 # The commands of this project. `make demo` and `make test` need only Python (3.11 or newer) and pip.
+#
+# What they fetch, all from the Python package index: into .venv this package's own requirements and
+# those of its extra `test`; into .oracles what the tests compare with, see CONTRIBUTING.md.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +10,7 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo test lint bench generated schema oracles clean
+.PHONY: demo test lint bench generated schema oracles clean help
 
 demo: $(READY)  ## the main job, on a net that others trained and released
 	@$(ORACLES) released
@@ -16,7 +19,7 @@ demo: $(READY)  ## the main job, on a net that others trained and released
 test: $(READY) oracles  ## every test
 	$(BIN)/python -m pytest
 
-lint: $(READY)
+lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,12 +37,15 @@ schema: $(READY)  ## caffe.proto -> its descriptor set
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, PyTorch
 	@$(ORACLES) released caffe torch
 
-clean:
+clean:  ## away with all that was fetched or built
 	rm -rf .venv .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '  make %-10s %s\n' "$$target" "$$what"; done
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv (once)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@touch $@

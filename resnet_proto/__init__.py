@@ -14,12 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from resnet_proto.build import deploy_net
     from resnet_proto.engine import forward
     from resnet_proto.engine.planned import Plan
     from resnet_proto.errors import ResNetProtoError
     from resnet_proto.formats import convert, load, save
-    from resnet_proto.layers import Layer
+    from resnet_proto.layers import Layer, make_layer
     from resnet_proto.net import Net
     from resnet_proto.presets import PRESETS
     from resnet_proto.prototxt import read_prototxt, to_prototxt
@@ -36,10 +38,12 @@ __all__ = [
     "ResNetSpec",
     "Summary",
     "Weights",
+    "__version__",
     "convert",
     "deploy_net",
     "forward",
     "load",
+    "make_layer",
     "random_weights",
     "read_prototxt",
     "save",
@@ -60,6 +64,7 @@ HOMES = {
     "deploy_net": "build",
     "forward": "engine",
     "load": "formats",
+    "make_layer": "layers",
     "random_weights": "weights",
     "read_prototxt": "prototxt",
     "save": "formats",
@@ -70,6 +75,10 @@ HOMES = {
 
 def __getattr__(name: str) -> Any:
     """The public name, from the module that holds it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("resnet-proto")
     if name not in HOMES:
         raise AttributeError(f"module 'resnet_proto' has no attribute '{name}'")
     return getattr(import_module(f"resnet_proto.{HOMES[name]}"), name)

@@ -36,6 +36,8 @@ class Step:
 class Net:
     """A net as its prototxt says it.
 
+    ``read_prototxt(to_prototxt(net)) == net``, unless a field holds nan, which equals nothing.
+
     Args:
         name: the net's own name.
         layers: in the order of the file, all phases.
@@ -51,6 +53,8 @@ class Net:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
+        if type(self.layers) is not tuple:
+            object.__setattr__(self, "layers", tuple(self.layers))
 
     def __hash__(self) -> int:
         return hash((self.name, self.layers))

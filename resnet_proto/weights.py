@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from resnet_proto.errors import UnknownLayerError, UnknownShapeError, WeightsError
+from resnet_proto.errors import UnknownLayerError, UnknownShapeError, WeightsError, similar
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 from resnet_proto.net import labels
 from resnet_proto.words import counted
@@ -173,7 +173,10 @@ class Weights(Mapping[str, "Array"]):
         return cls((StoredLayer(k, k, "", tuple(v)) for k, v in layers.items()), source)
 
     def __getitem__(self, key: str) -> Array:
-        return self.blobs[key].array()
+        blob = self.blobs.get(key)
+        if blob is None:
+            raise NoBlobError(key, self)
+        return blob.array()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.blobs)
@@ -202,6 +205,19 @@ class Weights(Mapping[str, "Array"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class NoBlobError(KeyError):
+    """Weights have no blob of that name. Names like it are looked for when it is shown."""
+
+    def __init__(self, key: str, weights: Weights) -> None:
+        super().__init__(key)
+        self.weights = weights
+
+    def __str__(self) -> str:
+        key = str(self.args[0])
+        hint = similar(key, self.weights) or "; names are <layer>.<blob>, as list(weights) has them"
+        return f"no blob '{key}' in {self.weights.source}{hint}"
 
 
 def split(key: str) -> tuple[str, str]:

@@ -59,6 +59,27 @@ def test_transcript(folder, command, output):
     assert re.fullmatch(pattern, done.stdout, re.S), done.stdout
 
 
+def test_the_demo_shows_the_first_transcript():
+    """Its commands, and where their files come from."""
+    demo = (ROOT / "examples" / "demo.sh").read_text()
+    first, *_ = blocks("console")
+
+    commands = re.findall(r"^\$ (.*)", first, re.M)
+    assert len(commands) > 3
+    for command in commands:
+        assert f" {command}\n" in demo
+    sources = re.findall(r"cp CLONE/(\S+)/(\S+) ", README)
+    assert len(sources) == 2
+    for folder, name in sources:
+        assert folder in demo
+        assert name in demo
+
+
+def test_the_files_of_the_transcript(wheels_dir):
+    for folder, name in re.findall(r"cp CLONE/.oracles/released/(\S+)/(\S+) ", README):
+        assert (wheels_dir / folder / name).exists()
+
+
 def test_python(folder, capsys):
     (code,) = blocks("python")
 

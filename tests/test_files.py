@@ -25,6 +25,20 @@ def test_a_failure_leaves_the_old_content(tmp_path, error):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_the_old_file_is_replaced_and_not_written_over(tmp_path):
+    """At every moment the name leads to a whole file, and who has the old one open keeps it."""
+    path = tmp_path / "net.prototxt"
+    path.write_bytes(b"the old content")
+    with path.open("rb") as reader:
+        with atomic(path) as file:
+            file.write(b"the new")
+            file.flush()
+            assert path.read_bytes() == b"the old content"
+        assert path.read_bytes() == b"the new"
+        assert reader.read() == b"the old content"
+        assert os.fstat(reader.fileno()).st_ino != path.stat().st_ino
+
+
 def test_mode_is_that_of_any_new_file(tmp_path):
     with (tmp_path / "plain").open("wb"), atomic(tmp_path / "ours") as file:
         file.write(b"x")

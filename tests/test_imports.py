@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ ORDER = [
     "engine",
     "report",
     "cli",
+    "__main__",
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {"weights", "formats", "preprocess", "engine", "report"}
@@ -97,7 +99,21 @@ def test_a_command_imports_what_it_needs(arguments, absent):
 
 @pytest.mark.parametrize("name", resnet_proto.__all__)
 def test_public_names(name):
-    assert getattr(resnet_proto, name).__name__ if name != "PRESETS" else resnet_proto.PRESETS
+    assert getattr(resnet_proto, name)
+
+
+def test_version():
+    assert resnet_proto.__version__ == version("resnet-proto")
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "resnet_proto"]
+
+    run = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    wrong = subprocess.run([*command, "summary"], capture_output=True, text=True, check=False)
+
+    assert run.stdout == f"resnet-proto {resnet_proto.__version__}\n"
+    assert wrong.stderr.startswith("Usage: resnet-proto summary ")
 
 
 def test_unknown_public_name():

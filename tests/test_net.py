@@ -7,7 +7,7 @@ from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, UnknownLayerError
 from resnet_proto.layers import Layer, ReLU, make_layer
 from resnet_proto.net import Net, labels
-from resnet_proto.prototxt import read_prototxt
+from resnet_proto.prototxt import read_prototxt, to_prototxt
 
 HEADER = 'name: "t" input: "data" input_shape { dim: 2 dim: 3 dim: 7 dim: 5 }\n'
 
@@ -389,6 +389,28 @@ def test_of_refuses_a_field_that_the_type_lacks():
 def test_a_layer_no_class_knows_is_plain():
     assert type(make_layer("a", "Pythagoras")) is Layer
     assert type(make_layer("a", "ReLU")) is ReLU
+
+
+def test_lists_become_tuples():
+    """So that what is equal as text is equal as a net, and a net can be hashed."""
+    net = Net("n", [make_layer("a", "ReLU", ["x"], ["y"])])
+
+    assert net == Net("n", (ReLU("a", "ReLU", ("x",), ("y",)),))
+    assert net == Net("n", [ReLU("a", "ReLU", ["x"], ["y"])])
+    assert hash(net) == hash(read_prototxt(to_prototxt(net)))
+    assert read_prototxt(to_prototxt(net)) == net
+    assert ReLU("a", "ReLU", "data", "data").bottoms == ("data",)
+    assert make_layer("a", "ReLU", "data").bottoms == ("data",)
+
+
+def test_nan_equals_nothing():
+    """It is read and written, but outside the law."""
+    text = layer("r", "ReLU", rest="relu_param { negative_slope: %s }")
+    net, twin = read_prototxt(text % "nan"), read_prototxt(text % "2")
+
+    assert read_prototxt(to_prototxt(twin)) == twin
+    assert to_prototxt(read_prototxt(to_prototxt(net))) == to_prototxt(net)
+    assert read_prototxt(to_prototxt(net)) != net
 
 
 def test_shape_error_is_a_net_error():

@@ -281,6 +281,19 @@ def test_repeated_names():
     ]  # fmt: skip
 
 
+def test_a_blob_that_is_not_there():
+    """A KeyError, as of any mapping, that says what may have been meant."""
+    weights = Weights.of({"conv1.weight": np.ones(2), "bn.mean": np.ones(2)}, "x.npz")
+
+    with pytest.raises(KeyError) as refused:
+        weights["conv1.wieght"]
+    assert str(refused.value) == ("no blob 'conv1.wieght' in x.npz; did you mean conv1.weight?")
+    with pytest.raises(KeyError, match=r"names are <layer>\.<blob>"):
+        weights["zzz"]
+    assert weights.get("conv1.wieght") is None
+    assert weights["conv1.weight"].tolist() == [1, 1]
+
+
 def test_unknown():
     """From the first layer on whose shapes are not known."""
     strange = make_layer("strange", "Pythagoras", ("conv",), ("s",))

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+import resnet_proto
 from resnet_proto.errors import ResNetProtoError, similar
 from resnet_proto.words import printable
 
@@ -144,9 +145,7 @@ def stop(number: int, _: object) -> None:
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the installed version and stop."""
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"resnet-proto {version('resnet-proto')}")
+        click.echo(f"resnet-proto {resnet_proto.__version__}")
         ctx.exit()
 
 

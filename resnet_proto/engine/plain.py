@@ -5,6 +5,7 @@ A reference, not a race: every step is the layer's own definition, written once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import check_runs, nearest
+from resnet_proto.net import Net, check_runs, nearest
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
-    from resnet_proto.net import Net, Step
+    from resnet_proto.net import Step
 
 
 def forward(
@@ -56,6 +57,7 @@ def forward(
         UnknownLayerError: a layer that would be needed cannot be computed.
         ResNetProtoError: an input is no array of numbers.
     """
+    check_net(net)
     dtype = float_type(dtype)
     schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
@@ -151,6 +153,20 @@ def name_list(outputs: Iterable[str] | None) -> tuple[str, ...] | None:
     if isinstance(outputs, str):
         raise ResNetProtoError(f"outputs is '{outputs}'; give a list of names")
     return None if outputs is None else tuple(outputs)
+
+
+def check_net(net: object) -> None:
+    """Refuse what is no net, before it is asked for its layers.
+
+    Raises:
+        ResNetProtoError: it is the file of one, or something else.
+    """
+    if isinstance(net, str | os.PathLike):
+        raise ResNetProtoError(f"net is a file's name; read it: read_prototxt({str(net)[:80]!r})")
+    if not isinstance(net, Net):
+        raise ResNetProtoError(
+            f"net is a {type(net).__name__}; expected a Net, as read_prototxt has"
+        )
 
 
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:

@@ -25,6 +25,7 @@ import numpy as np
 from resnet_proto.engine.plain import (
     Schedule,
     check_inputs,
+    check_net,
     float_type,
     given_shapes,
     name_list,
@@ -78,6 +79,7 @@ class Plan:
     def __init__(
         self, net: Net, weights: Mapping[str, Array], *, dtype: DTypeLike = "float32"
     ) -> None:
+        check_net(net)
         self.net = net
         self.weights = weights
         self.dtype = float_type(dtype)

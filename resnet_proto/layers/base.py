@@ -82,6 +82,9 @@ class Field(Generic[T]):
 class Layer:
     """One layer of a net, as its prototxt says it.
 
+    ``make_layer`` gives it the class of its type, as reading a prototxt does. Made by itself it
+    is a layer of a type that nobody knows, whatever ``type`` says.
+
     Args:
         name: as Caffe matches weights by it.
         type: Caffe's type string, ``Convolution``.
@@ -115,6 +118,10 @@ class Layer:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
+        if type(self.bottoms) is not tuple:
+            object.__setattr__(self, "bottoms", names_of(self.bottoms))
+        if type(self.tops) is not tuple:
+            object.__setattr__(self, "tops", names_of(self.tops))
 
     def __hash__(self) -> int:
         return hash((self.name, self.type, self.bottoms, self.tops))
@@ -243,6 +250,11 @@ class Layer:
         )
 
 
+def names_of(value: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of blobs; one name by itself is a list of one, and not of its letters."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 class Registry(Mapping[str, type[Layer]]):
     """Caffe's type -> its class; the module of a type is imported when it is first needed.
 
@@ -289,7 +301,7 @@ def make_layer(
     fields: Mapping[str, Any] | None = None,
 ) -> Layer:
     """The layer as the class of its type; a plain ``Layer`` where no class knows the type."""
-    return REGISTRY.get(type, Layer)(name, type, tuple(bottoms), tuple(tops), fields or {})
+    return REGISTRY.get(type, Layer)(name, type, names_of(bottoms), names_of(tops), fields or {})
 
 
 def axis_index(axis: int, shape: Shape) -> int:

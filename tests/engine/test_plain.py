@@ -1,6 +1,7 @@
 """The plain engine: which blobs come back, what is computed, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,14 @@ from nets import data, net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine import run
 from resnet_proto.engine.plain import Schedule, forward
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, WeightsError
+from resnet_proto.engine.planned import Plan
+from resnet_proto.errors import (
+    NetError,
+    ResNetProtoError,
+    ShapeError,
+    UnknownLayerError,
+    WeightsError,
+)
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -184,6 +192,21 @@ def test_weights_that_do_not_fit(change, message):
 def test_requests_that_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         forward(**{"net": CONV, "weights": WEIGHTS, "inputs": X, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("deploy.prototxt", r"net is a file's name; read it: read_prototxt\('deploy.prototxt'\)"),
+        (Path("deploy.prototxt"), r"read_prototxt\('deploy.prototxt'\)"),
+        (None, "net is a NoneType; expected a Net"),
+    ],
+)
+def test_what_is_no_net(wrong, message):
+    for make in (lambda net: forward(net, {}, {}), lambda net: Plan(net, {})):
+        make(Net())
+        with pytest.raises(ResNetProtoError, match=message):
+            make(wrong)
 
 
 def test_unknown_layers_are_named_and_can_be_left_out():

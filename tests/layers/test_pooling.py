@@ -176,4 +176,4 @@ def test_only_the_maximum_has_a_mask():
     )
 
     with pytest.raises(ShapeError, match="only MAX has a mask"):
-        make_layer("p", "Pooling", "x", "ym", {"pooling_param": fields}).top_shapes([X.shape])
+        make_layer("p", "Pooling", "x", ("y", "m"), {"pooling_param": fields}).top_shapes([X.shape])
