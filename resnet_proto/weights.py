@@ -9,14 +9,20 @@ where the first value is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from resnet_proto.errors import UnknownLayerError, UnknownShapeError, WeightsError, similar
+from resnet_proto.errors import (
+    NetError,
+    UnknownLayerError,
+    UnknownShapeError,
+    WeightsError,
+    similar,
+)
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
-from resnet_proto.net import labels
+from resnet_proto.net import check_counts, labels
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -30,6 +36,13 @@ PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
 MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
+GUESSES = tuple(
+    (n, n * 2**12 * 3**2 * 5 * 7, *(1009 + 2 * n + 20 * i for i in range(axes - 2)))
+    for axes in (2, 3, 4, 5)
+    for n in (2 * axes + 1, 2 * axes + 2)
+)
+"""Shapes that a blob of unknown shape is taken for (``guessed``): two for each number of axes, all
+sizes different, and channels that groups divide."""
 SCALE_FACTOR = 999.98
 """BatchNorm's third blob after some thousand iterations of training; 1 would hide its use."""
 IMAGE_POWER = 128**2 / 3
@@ -105,10 +118,45 @@ class Blob(NamedTuple):
         return self.data.array().reshape(self.shape)
 
     def fits(self, shape: Shape) -> bool:
-        """Whether Caffe copies it into a blob of ``shape``: blob.cpp, ShapeEquals."""
+        """Whether Caffe copies it into a blob of ``shape``: blob.cpp, ShapeEquals.
+
+        A size of -1 may be any.
+        """
+        own = () if self.shapeless and not self.legacy else self.shape
         if self.legacy:
-            return (1,) * (4 - len(shape)) + shape == self.shape
-        return shape == (() if self.shapeless else self.shape)
+            shape = (1,) * (4 - len(shape)) + shape
+        return len(own) == len(shape) and all(
+            size in (-1, stored) for size, stored in zip(shape, own, strict=True)
+        )
+
+
+class Need(NamedTuple):
+    """The shape that a net needs of a blob, as far as it is known.
+
+    Args:
+        shapes: one for each number of axes that it may have; a size of -1 is not known.
+        closed: whether it can have no other number of axes.
+    """
+
+    shapes: tuple[Shape, ...]
+    closed: bool = True
+
+    @property
+    def known(self) -> bool:
+        """Whether there is nothing left to know."""
+        return self.closed and len(self.shapes) == 1 and -1 not in self.shapes[0]
+
+    def met_by(self, blob: Blob) -> bool:
+        """Whether Caffe copies this blob, or may."""
+        if any(map(blob.fits, self.shapes)):
+            return True
+        tried = blob.legacy or len(blob.shape) in map(len, self.shapes)
+        return not (self.closed or tried)
+
+    def text(self, axes: int = 4) -> str:
+        """The shape of so many axes, or the first, as people write it."""
+        shape = next((s for s in self.shapes if len(s) == axes), self.shapes[0])
+        return dims(shape).replace("-1", "?")
 
 
 class StoredLayer(NamedTuple):
@@ -148,24 +196,43 @@ class Weights(Mapping[str, "Array"]):
         self.blobs: Mapping[str, Blob] = {b.key: b for layer in self.layers for b in layer.blobs}
         self.blobs_of = {layer.label: layer.blobs for layer in self.layers}
         self._close = close
+        self._closed = False
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], source: str = "the weights") -> Weights:
         """Weights that are in memory; ``Weights`` are handed back as they are.
 
         Raises:
-            WeightsError: an array of something else than numbers.
+            WeightsError: no mapping, a key that is no name, something else than an array of
+                numbers, masked values, or ``Weights`` that are closed.
         """
         if isinstance(arrays, Weights):
+            arrays.check_open()
             return arrays
         import numpy as np
 
+        if not isinstance(arrays, Mapping):
+            raise WeightsError(
+                f"{source}: expected a mapping of names to arrays, got {arrays!r:.80}"
+            )
         layers: dict[str, list[Blob]] = {}
         for key, value in arrays.items():
+            if not isinstance(key, str):
+                raise WeightsError(f"{source}: a name is {key!r:.80}; expected '<layer>.<blob>'")
             layer, name = split(key)
-            array = np.asarray(value)
+            try:
+                array = np.asarray(value)
+            except (ValueError, TypeError) as error:
+                raise WeightsError(f"{source}: '{key}' is no array: {error}") from None
             if array.dtype.kind not in "fiub":
-                raise WeightsError(f"'{key}' is {array.dtype}; expected an array of numbers")
+                raise WeightsError(
+                    f"{source}: '{key}' is {array.dtype}; expected an array of numbers"
+                )
+            if np.ma.is_masked(value):
+                raise WeightsError(
+                    f"{source}: '{key}' has masked values, which no format holds; "
+                    "give them a value: filled()"
+                )
             blob = Blob(
                 layer, layer, "", name, array.shape, array.dtype.name, array.nbytes, Held(array)
             )
@@ -173,6 +240,7 @@ class Weights(Mapping[str, "Array"]):
         return cls((StoredLayer(k, k, "", tuple(v)) for k, v in layers.items()), source)
 
     def __getitem__(self, key: str) -> Array:
+        self.check_open()
         blob = self.blobs.get(key)
         if blob is None:
             raise NoBlobError(key, self)
@@ -196,9 +264,19 @@ class Weights(Mapping[str, "Array"]):
         return sum(blob.nbytes for blob in self.blobs.values())
 
     def close(self) -> None:
-        """Let go of the file, as soon as no array of it is in use."""
+        """Let go of the file, as soon as no array of it is in use; no other can be read then."""
         if self._close:
+            self._closed = True
             self._close()
+
+    def check_open(self) -> None:
+        """Refuse to read what is closed.
+
+        Raises:
+            WeightsError: it is.
+        """
+        if self._closed:
+            raise WeightsError(f"{self.source} is closed; read its arrays before, or load it again")
 
     def __enter__(self) -> Self:
         return self
@@ -224,6 +302,10 @@ def split(key: str) -> tuple[str, str]:
     """Layer and blob of a key; a key without a dot, or with nothing behind it, is a layer."""
     layer, dot, name = key.rpartition(".")
     return (layer, name) if dot and name else (key, "")
+
+
+Needs = Mapping[str, Need]
+"""By the names of a layer's blobs, in Caffe's order."""
 
 
 @lru_cache(maxsize=1024)
@@ -265,21 +347,24 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
     It goes by name, and by the first layer of a name. Layers without blobs are left out.
     """
     wanted, first, unknown = targets(net)
-    verdicts = []
+    verdicts: list[Verdict] = []
     copied: set[str] = set()
     for layer in weights.layers:
         target = first.get(layer.name)
         if target is None:
-            if layer.name in unknown:
-                verdicts.append(Verdict(layer.label, "unknown", unknown[layer.name]))
-            elif layer.blobs:
+            if layer.blobs:
                 verdicts.append(Verdict(layer.label, "ignored", "the net has no such layer"))
+            continue
+        if target not in wanted:
+            verdicts.append(Verdict(layer.label, "unknown", unknown[target]))
             continue
         if not (layer.blobs or wanted[target]):
             continue
         reason = misfit(in_order(layer.blobs, wanted[target]), wanted[target])
         if reason:
             verdicts.append(Verdict(layer.label, "refused", reason))
+        elif target in unknown:
+            verdicts.append(Verdict(layer.label, "unknown", unknown[target]))
         else:
             again = f"over what came before: Caffe takes both for '{target}'"
             verdicts.append(Verdict(layer.label, "copied", again if target in copied else ""))
@@ -291,54 +376,122 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
     return verdicts
 
 
-def targets(net: Net) -> tuple[dict[str, Mapping[str, Shape]], dict[str, str], dict[str, str]]:
-    """Blob shapes by label, the first label of each name, and for unknown layers why."""
-    wanted: dict[str, Mapping[str, Shape]] = {}
-    first: dict[str, str] = {}
+def targets(net: Net) -> tuple[dict[str, Needs], dict[str, str], dict[str, str]]:
+    """What each layer needs, by label; the first label of each name; and labels -> why not known.
+
+    A layer that is not known has no needs here, and one behind it has some: see ``guessed``.
+    """
+    wanted: dict[str, Needs] = {}
     unknown: dict[str, str] = {}
+    made: dict[str, Shape] = {}
+    layers = net.upgraded().filtered().layers
+    names = tuple(labels(layer.name for layer in layers))
+    first: dict[str, str] = {}
+    for layer, label in zip(layers, names, strict=True):
+        first.setdefault(layer.name, label)
     try:
         for step in net.walk():
-            wanted[step.label] = step.blobs
-            first.setdefault(step.layer.name, step.label)
+            wanted[step.label] = exact(step.blobs)
+            made.update(zip(step.layer.tops, step.tops, strict=True))
     except (UnknownLayerError, UnknownShapeError) as error:
-        first_unknown, *behind = net.upgraded().filtered().layers[len(wanted) :]
-        where = f"behind layer '{first_unknown.name}' ({first_unknown.type})"
-        unknown = dict.fromkeys((layer.name for layer in behind), where)
-        unknown[first_unknown.name] = str(error)
+        rest = layers[len(wanted) :]
+        where = f"behind layer '{rest[0].name}' ({rest[0].type})"
+        unknown = {names[len(wanted)]: str(error)}
+        for label, needs in zip(names[len(wanted) :], guessed(rest, made), strict=True):
+            if needs is not None:
+                wanted[label] = needs
+            if needs is None or not all(need.known for need in needs.values()):
+                unknown.setdefault(label, where)
     return wanted, first, unknown
 
 
-def in_order(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> tuple[Blob, ...]:
+def guessed(layers: Sequence[Layer], made: Mapping[str, Shape]) -> list[Needs | None]:
+    """What layers need, the first of which are not known; None where nothing can be said.
+
+    Each blob of unknown shape is taken for one of ``GUESSES`` after the other. What a layer
+    needs each time does not depend on it: ``num_output``, the kernel, channels that another
+    layer has made.
+    """
+    runs = [list(guess_run(layers, made, guess)) for guess in GUESSES]
+    return [agreed(tries) for tries in zip(*runs, strict=True)]
+
+
+def guess_run(
+    layers: Sequence[Layer], made: Mapping[str, Shape], guess: Shape
+) -> Iterator[Mapping[str, Shape] | None]:
+    """The blobs of each layer, if every unknown blob had one shape; None where it cannot be."""
+    shapes = dict(made)
+    for layer in layers:
+        bottoms = [shapes.get(name, guess) for name in layer.bottoms]
+        try:
+            check_counts(layer)
+            tops = layer.top_shapes(bottoms)
+            yield layer.blob_shapes(bottoms)
+        except NetError:
+            tops = [guess] * len(layer.tops)
+            yield None
+        shapes.update(zip(layer.tops, tops, strict=True))
+
+
+def agreed(tries: Sequence[Mapping[str, Shape] | None]) -> Needs | None:
+    """What the blobs have in common, one for each of ``GUESSES``; None if nothing can be said.
+
+    A number of axes that a layer cannot take is out. If it takes one of the two guesses, it is
+    their sizes that matter, and any may come.
+    """
+    possible = [blobs for blobs in tries if blobs is not None]
+    pairs = zip(tries[::2], tries[1::2], strict=True)
+    if not possible or any((a is None) != (b is None) for a, b in pairs):
+        return None
+    if len({tuple(blobs) for blobs in possible}) > 1:
+        return None
+    needs = {}
+    for name in possible[0]:
+        by_axes: dict[int, Shape] = {}
+        for blobs in possible:
+            shape = blobs[name]
+            before = by_axes.setdefault(len(shape), shape)
+            both = zip(before, shape, strict=True)
+            by_axes[len(shape)] = tuple(a if a == b else -1 for a, b in both)
+        needs[name] = Need(tuple(by_axes.values()), len(by_axes) == 1)
+    return needs
+
+
+def exact(blobs: Mapping[str, Shape]) -> Needs:
+    """The needs of a layer whose shapes are known."""
+    return {name: Need((shape,)) for name, shape in blobs.items()}
+
+
+def in_order(blobs: tuple[Blob, ...], wanted: Needs) -> tuple[Blob, ...]:
     """The blobs as Caffe numbers them; files of named arrays may have another order."""
     order = {name: i for i, name in enumerate(wanted)}
     return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
 
 
-def misfit(blobs: tuple[Blob, ...], wanted: Mapping[str, Shape]) -> str:
-    """Why Caffe does not copy these blobs into those; empty if it does."""
+def misfit(blobs: tuple[Blob, ...], wanted: Needs) -> str:
+    """Why Caffe does not copy these blobs into those; empty if it does, or may."""
+    needed = ", ".join(need.text() for need in wanted.values()) or "none"
     if wanted and not blobs:
-        return f"the weights have none for it, the net needs {shapes_text(wanted.values())}"
+        return f"the weights have none for it, the net needs {needed}"
     if len(blobs) != len(wanted):
-        stored = f"{counted(len(blobs), 'blob')} ({shapes_text(blob.shape for blob in blobs)})"
-        return f"{stored} in the weights, {len(wanted)} ({shapes_text(wanted.values())}) in the net"
-    for blob, (name, shape) in zip(blobs, wanted.items(), strict=True):
-        if not blob.fits(shape):
+        stored = ", ".join(dims(blob.shape) for blob in blobs) or "none"
+        has = f"{counted(len(blobs), 'blob')} ({stored}) in the weights"
+        return f"{has}, {len(wanted)} ({needed}) in the net"
+    for blob, (name, need) in zip(blobs, wanted.items(), strict=True):
+        if not need.met_by(blob):
             stored = "stored without a shape" if blob.shapeless else dims(blob.shape)
-            return f"{name} is {stored} in the weights, the net needs {dims(shape)}"
+            axes = len(blob.shape)
+            return f"{name} is {stored} in the weights, the net needs {need.text(axes)}"
     return ""
 
 
-def shapes_text(shapes: Iterable[Shape]) -> str:
-    """Shapes in one line."""
-    return ", ".join(map(dims, shapes)) or "none"
-
-
-def fit(weights: Weights, label: str, wanted: Mapping[str, Shape]) -> tuple[Blob, ...]:
+def fit(weights: Weights, label: str, wanted: Needs) -> tuple[Blob, ...]:
     """The blobs of one layer, in Caffe's order.
 
     Raises:
         WeightsError: they are not those that the net needs.
     """
+    weights.check_open()
     blobs = in_order(weights.blobs_of.get(label, ()), wanted)
     reason = misfit(blobs, wanted)
     if not reason and [blob.name for blob in blobs] != list(wanted):
@@ -352,15 +505,29 @@ def fit(weights: Weights, label: str, wanted: Mapping[str, Shape]) -> tuple[Blob
     return blobs
 
 
-def fitted(weights: Weights, net: Net) -> list[tuple[Layer, str, tuple[Blob, ...]]]:
+def fitted(
+    weights: Weights, net: Net, warnings: list[str] | None = None
+) -> list[tuple[Layer, str, tuple[Blob, ...]]]:
     """Each layer of the net at phase TEST with its label and its blobs, in Caffe's order.
 
     Here the second layer of a name has blobs of its own, ``name#2``.
 
+    Args:
+        weights: of any source.
+        net: its layers are those of the result.
+        warnings: gets a sentence if there are layers that cannot be checked: how many, and why.
+
     Raises:
         WeightsError: blobs that are missing, are too many, or have another shape.
     """
-    wanted, _, _ = targets(net)
+    wanted, _, unknown = targets(net)
+    if unknown and warnings is not None:
+        partly = sum(label in wanted for label in unknown)
+        why = next(iter(unknown.values())).partition("; known:")[0]
+        warnings.append(
+            f"{len(unknown) - partly} of the net's layers cannot be checked with the weights, and "
+            f"{partly} only in part: {why}"
+        )
     stored = weights.blobs_of
     layers = net.upgraded().filtered().layers
     rows = []
@@ -384,7 +551,7 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
     import numpy as np
 
     if isinstance(weights, Weights):
-        stored = fit(weights, step.label, step.blobs)
+        stored = fit(weights, step.label, exact(step.blobs))
         return [
             np.require(blob.array(), dtype, ["C", "A"]).reshape(shape)
             for blob, shape in zip(stored, step.blobs.values(), strict=True)
@@ -414,12 +581,12 @@ def without_ones(shape: Shape) -> Shape:
 
 def same_values(a: Blob, b: Blob) -> bool:
     """Whether two blobs hold the same values, to the bit, in bounded memory."""
+    ours, theirs = a.data.parts(), b.data.parts()
     if a.dtype != b.dtype:
         import numpy as np
 
         wider = np.promote_types(a.dtype, b.dtype)
-        return a.array().astype(wider).tobytes() == b.array().astype(wider).tobytes()
-    ours, theirs = a.data.parts(), b.data.parts()
+        ours, theirs = widened(a, wider), widened(b, wider)
     x = y = memoryview(b"")
     while True:
         x, y = x or next(ours, x), y or next(theirs, y)
@@ -431,6 +598,16 @@ def same_values(a: Blob, b: Blob) -> bool:
                for i in range(0, size, 65536)):  # fmt: skip
             return False
         x, y = x[size:], y[size:]
+
+
+def widened(blob: Blob, dtype: np.dtype[Any]) -> Iterator[memoryview]:
+    """The bytes of a blob in another type, part by part."""
+    import numpy as np
+
+    stored = np.dtype(blob.dtype).newbyteorder("<")
+    for part in blob.data.parts():
+        with np.errstate(invalid="ignore"):  # signalling nan
+            yield from Held(np.frombuffer(part, stored).astype(dtype)).parts()
 
 
 def random_weights(

@@ -1,5 +1,7 @@
 """Weights as a mapping, random ones, and the verdicts of ``match``."""
 
+import re
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +14,10 @@ from resnet_proto.layers import (
     BatchNorm,
     Convolution,
     Deconvolution,
+    Eltwise,
     InnerProduct,
     Input,
+    Pooling,
     Scale,
     make_layer,
 )
@@ -113,6 +117,26 @@ def test_what_is_no_number(value):
     assert Weights.of({"a.w": True})["a.w"]
 
 
+@pytest.mark.parametrize(
+    ("arrays", "good", "message"),
+    [
+        (None, {}, "expected a mapping of names to arrays, got None"),
+        ([("a.w", 1)], {"a.w": 1}, r"expected a mapping of names to arrays, got \[\('a\.w', 1\)\]"),
+        ({1: [1]}, {"1": [1]}, "a name is 1; expected '<layer>.<blob>'"),
+        ({"a.w": [[1, 2], [3]]}, {"a.w": [[1, 2], [3, 4]]}, r"'a\.w' is no array: .*inhomogeneous"),
+        (
+            {"a.w": np.ma.masked_array([1.0, 2], [False, True])},
+            {"a.w": np.ma.masked_array([1.0, 2], [False, False])},
+            r"'a\.w' has masked values, .*: filled\(\)",
+        ),
+    ],
+)
+def test_what_are_no_weights(arrays, good, message):
+    with pytest.raises(WeightsError, match=f"x.npz: {message}"):
+        Weights.of(arrays, "x.npz")
+    assert list(Weights.of(good)) == list(good)
+
+
 def test_closing():
     closed = []
     with Weights([], close=lambda: closed.append(1)):
@@ -173,6 +197,28 @@ def test_same_values(monkeypatch):
     assert same_values(held(np.ones(2, np.float16)), held(np.ones(2, np.float32)))
     assert not same_values(held(np.full(1, 1 + 1e-9)), held(np.ones(1, np.float32)))
     assert same_values(held(np.empty(0)), held(np.empty(0)))
+    half = np.arange(1000, dtype=np.float16)
+    assert same_values(held(half), held(half.astype(np.float32)))
+    assert not same_values(held(half), held(half[:-1].astype(np.float32)))
+
+
+def test_same_values_takes_little_memory():
+    """Of another type, too: part by part."""
+    half = held(np.ones(4_000_000, np.float16))
+    wide = held(np.ones(4_000_000, np.float32))
+    tracemalloc.start()
+    assert same_values(half, wide)
+    assert tracemalloc.get_traced_memory()[1] < 8e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bits", [0x7D01, 0xFE12, 0x7C00])
+def test_signalling_nan_is_no_warning(bits):
+    """Warnings are errors here."""
+    half = np.array([bits], np.uint16).view(np.float16)
+    with np.errstate(invalid="ignore"):
+        wide = half.astype(np.float32)
+    assert same_values(held(half), held(wide))
 
 
 # Verdicts. tests/oracles/test_match.py asks the real Caffe the same.
@@ -306,6 +352,122 @@ def test_unknown():
     }  # fmt: skip
     assert "layer 'strange' has type 'Pythagoras'" in verdicts(layers, net)["strange"][1]
     assert verdicts(layers, net)["after"][1] == "behind layer 'strange' (Pythagoras)"
+
+
+BEHIND = (
+    make_layer("data", "Guess", (), ("data", "label")),
+    Convolution.of("conv", "data", "conv", num_output=4, kernel_size=(3,)),
+    BatchNorm.of("bn", "conv", "conv"),
+    Scale.of("scale", "conv", "conv", bias_term=True),
+    Convolution.of("more", "conv", "more", num_output=6, kernel_h=3, kernel_w=2, group=2),
+    Pooling.of("pool", "more", "pool", pool="AVE", global_pooling=True),
+    InnerProduct.of("fc", "pool", "fc", num_output=5, bias_term=False),
+    InnerProduct.of("turned", "conv", "turned", num_output=7, transpose=True),
+    make_layer("loss", "Pythagoras", ("fc", "label"), ("loss",)),
+)
+BEHIND_GOOD = {
+    "conv": ((4, 3, 3, 3), (4,)),
+    "bn": ((4,), (4,), (1,)),
+    "scale": ((4,), (4,)),
+    "more": ((6, 2, 3, 2), (6,)),
+    "fc": ((5, 6),),
+    "turned": ((99, 7), (7,)),
+}
+
+
+def behind(**changes):
+    """Weights for the net whose first layer is not known."""
+    return [stored(k, *shapes) for k, shapes in {**BEHIND_GOOD, **changes}.items() if shapes]
+
+
+def test_behind_an_unknown_layer():
+    """What does not depend on it is known as ever: here all but the first weights of each kind."""
+    assert words(behind(), Net("n", BEHIND)) == {
+        "conv": "unknown", "bn": "copied", "scale": "copied", "more": "copied",
+        "fc": "unknown", "turned": "unknown",
+    }  # fmt: skip
+    assert words(behind(more=None), Net("n", BEHIND))["more"] == "left at its filler"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"conv": ((5, 3, 3, 3), (5,))}, "weight is 5x3x3x3 in the weights, the net needs 4x?x3x3"),
+        ({"conv": ((4, 3, 3, 2), (4,))}, "weight is 4x3x3x2 in the weights, the net needs 4x?x3x3"),
+        ({"conv": ((4, 3, 3), (5,))}, "bias is 5 in the weights, the net needs 4"),
+        ({"conv": ((4, 3, 3, 3),)}, r"1 blob \(4x3x3x3\) in the weights, 2 \(4x\?x3x3, 4\)"),
+        ({"bn": ((5,), (4,), (1,))}, "mean is 5 in the weights, the net needs 4"),
+        ({"more": ((6, 3, 3, 2), (6,))}, "weight is 6x3x3x2 in the weights, the net needs 6x2x3x2"),
+        ({"fc": ((6, 6),)}, r"weight is 6x6 in the weights, the net needs 5x\?"),
+        ({"fc": ((5, 6, 1),)}, r"weight is 5x6x1 in the weights, the net needs 5x\?"),
+        ({"turned": ((7, 99), (7,))}, r"weight is 7x99 in the weights, the net needs \?x7"),
+    ],
+)
+def test_refused_behind_an_unknown_layer(changes, reason):
+    (label,) = changes
+    verdict, why = verdicts(behind(**changes), Net("n", BEHIND))[label]
+
+    assert verdict == "refused"
+    assert re.search(reason.replace("4x?x", r"4x\?x"), why)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conv": ((4, 9, 3, 3), (4,))},
+        {"conv": ((4, 3, 3), (4,))},
+        {"conv": ((4, 3, 3, 3, 3, 3), (4,))},
+        {"fc": ((5, 7),)},
+        {"turned": ((1, 7), (7,))},
+    ],
+)
+def test_what_is_not_known_is_not_refused(changes):
+    """Channels, and the number of axes of what the unknown layer makes."""
+    (label,) = changes
+
+    assert words(behind(**changes), Net("n", BEHIND))[label] == "unknown"
+
+
+def test_old_shapes_behind_an_unknown_layer():
+    def old(*sizes):
+        return [stored("conv", sizes, (1, 1, 1, 4), legacy=True)]
+
+    assert words(old(4, 3, 3, 3), Net("n", BEHIND))["conv"] == "unknown"
+    assert words(old(5, 3, 3, 3), Net("n", BEHIND))["conv"] == "refused"
+
+
+def test_layers_that_cannot_be_checked_are_counted():
+    warnings = []
+    random = random_weights(NET)
+    fitted(random, NET, warnings)
+    assert warnings == []
+
+    names = {"bn": ["mean", "variance", "scale_factor"]}
+    arrays = {
+        f"{k}.{name}": np.zeros(shape)
+        for k, shapes in BEHIND_GOOD.items()
+        for name, shape in zip(names.get(k, ["weight", "bias"]), shapes, strict=False)
+    }
+    fitted(Weights.of(arrays), Net("n", BEHIND), warnings)
+    assert warnings == [
+        "2 of the net's layers cannot be checked with the weights, and 3 only in part: "
+        "layer 'data' has type 'Guess', whose shapes are not known"
+    ]
+    arrays["fc.weight"] = np.zeros((6, 6))
+    with pytest.raises(WeightsError, match=r"layer 'fc' .*: weight is 6x6 .* the net needs 5x\?"):
+        fitted(Weights.of(arrays), Net("n", BEHIND))
+
+
+def test_a_layer_that_fits_no_guess():
+    """A sum of what is known and what is not: nothing can be said behind it but its own count."""
+    strange = make_layer("strange", "Pythagoras", ("conv",), ("s",))
+    total = Eltwise.of("sum", ("conv", "s"), "sum")
+    grouped = Convolution.of("odd", "sum", "odd", num_output=22, kernel_size=(1,), group=11)
+    net = Net("n", (DATA, CONV, strange, total, grouped))
+
+    found = words((GOOD[0], stored("odd", (22, 2, 1, 1), (22,)), stored("sum", (2,))), net)
+
+    assert found == {"conv": "copied", "odd": "unknown", "sum": "unknown"}
 
 
 def test_two_topologies_that_share_names():

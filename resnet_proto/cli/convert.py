@@ -65,9 +65,15 @@ def command(
         raise click.UsageError("OUT is -: leave --json out")
     the_net = None if net is None else read_net(net, lenient=lenient)
     weights = read_weights(source)
+    path = sys.stdout.buffer if target == "-" else target
+    warnings: list[str] = []
     with progress(weights.nbytes) as done:
-        path = sys.stdout.buffer if target == "-" else target
-        save(path, weights, the_net, to=to, verify=not no_verify, progress=done)
+        save(
+            path, weights, the_net,
+            to=to, verify=not no_verify, progress=done, warnings=warnings,
+        )  # fmt: skip
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if as_json:
         echo_json(
             {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.engine.others import Job, caffe, onnxruntime, opencv, torch
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, given_shapes, name_list
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
-from resnet_proto.weights import Weights, fit, step_blobs
+from resnet_proto.weights import Weights, exact, fit, step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape
@@ -87,7 +87,7 @@ def checked(job: Job) -> Job:
     with suppress(UnknownLayerError, UnknownShapeError):
         for step in net.walk(shapes=given_shapes(net, job.inputs), wanted=wanted):
             if isinstance(job.weights, Weights):
-                fit(job.weights, step.label, step.blobs)
+                fit(job.weights, step.label, exact(step.blobs))
             else:
                 step_blobs(step, job.weights, "float32")
     return replace(job, inputs=data | inputs)

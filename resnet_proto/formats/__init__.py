@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FORMATS = ("caffemodel", "npz", "safetensors")
 """Names of the formats: their suffixes without the dot, and their modules."""
 
+INT_MAX = (1 << 31) - 1
+"""Bytes of the largest caffemodel that Caffe reads: io.cpp, kProtoReadBytesLimit."""
+
 Progress = Callable[[int], object]
 """Is told of each number of bytes that is done."""
 
@@ -61,6 +64,7 @@ def save(
     to: str | None = None,
     verify: bool = True,
     progress: Progress = lambda size: None,
+    warnings: list[str] | None = None,
 ) -> None:
     """Write weights to a file, which is there when it is complete, and not before.
 
@@ -73,6 +77,8 @@ def save(
         to: one of ``FORMATS``.
         verify: read the file back and compare, before it takes its name.
         progress: is told of each number of bytes written.
+        warnings: gets a sentence for each thing that may not be as it was meant: layers that
+            could not be checked, a caffemodel that is too large for Caffe.
 
     Raises:
         WeightsError: the weights do not fit the net, or the format cannot hold them.
@@ -82,15 +88,20 @@ def save(
         target, opened = Path(path), atomic(path)
     else:
         target, opened = Path(str(getattr(path, "name", "the stream"))), buffered(path)
-    module = _module(_format_to_write(target, to))
+    name = _format_to_write(target, to)
+    module = _module(name)
     given = Weights.of(weights)
     if net is None:
         net = net_of(given)
     if net is not None:
-        fitted(given, net)
+        fitted(given, net, warnings)
     with opened as file:
         module.write(file, given, net, progress)
         file.flush()
+        if name == "caffemodel" and file.tell() > INT_MAX and warnings is not None:
+            warnings.append(
+                f"{target} has {file.tell():,} bytes; Caffe itself reads at most {INT_MAX:,}"
+            )
         if verify:
             part = path_of(file)
             try:
@@ -108,10 +119,11 @@ def convert(
     to: str | None = None,
     verify: bool = True,
     progress: Progress = lambda size: None,
+    warnings: list[str] | None = None,
 ) -> None:
     """Write the weights of one file to another; arguments and errors as in ``save``."""
     with closing(load(source)) as weights:
-        save(target, weights, net, to=to, verify=verify, progress=progress)
+        save(target, weights, net, to=to, verify=verify, progress=progress, warnings=warnings)
 
 
 def net_of(weights: Weights, **options: Any) -> Net | None:

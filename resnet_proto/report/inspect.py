@@ -12,8 +12,6 @@ from resnet_proto.weights import Blob, Verdict, Weights, match
 from resnet_proto.words import counted, printable
 
 LEFT = "left at its filler"
-CHUNK = 1 << 20
-"""Values whose statistics are taken at a time, so that a blob may be larger than the memory."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,12 @@ def measure(blob: Blob) -> Stats:
     """Statistics of one blob, in float64 and piece by piece."""
     import numpy as np
 
-    values = blob.data.array()
+    stored = np.dtype(blob.dtype).newbyteorder("<")
+    n_values = count(blob.shape)
     least, most, total, n_finite = [], [], 0.0, 0
-    for start in range(0, len(values), CHUNK):
-        part = np.asarray(values[start : start + CHUNK], np.float64)
+    for data in blob.data.parts():
+        with np.errstate(invalid="ignore"):  # signalling nan
+            part = np.frombuffer(data, stored).astype(np.float64)
         finite = part[np.isfinite(part)]
         if finite.size:
             least.append(float(finite.min()))
@@ -117,9 +117,9 @@ def measure(blob: Blob) -> Stats:
                 total += float(finite.sum())
             n_finite += finite.size
     if not n_finite:
-        return Stats(None, None, None, len(values))
+        return Stats(None, None, None, n_values)
     mean = total / n_finite if np.isfinite(total) else None
-    return Stats(min(least), max(most), mean, len(values) - n_finite)
+    return Stats(min(least), max(most), mean, n_values - n_finite)
 
 
 def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
@@ -145,10 +145,11 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         if row.layer in hidden:
             continue
         line = (row.layer, row.type, row.blob, dims(row.shape), row.dtype, f"{row.bytes:,}")
-        cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
+        # Escaped here, so that columns are as wide as what is shown.
+        cells.append((*map(printable, line), *(stats_cells(row.stats) if row.stats else ())))
         ends.append(words(of_file.pop(row.layer, None)))
     for verdict in (*of_file.values(), *of_net):
-        cells.append((verdict.layer, *[""] * (len(cells[0]) - 1)))
+        cells.append((printable(verdict.layer), *[""] * (len(cells[0]) - 1)))
         ends.append(words(verdict))
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for i, (cell_row, end) in enumerate(zip(cells, ends, strict=True)):

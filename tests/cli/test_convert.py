@@ -154,6 +154,23 @@ def test_library_errors(tmp_path, model, net):
     assert target.read_bytes() == model.read_bytes()
 
 
+def test_warnings(tmp_path, model, net):
+    """What could not be checked is said, on stderr."""
+    net.write_text(
+        TEXT.replace('"Input"', '"Guess"').replace("input_param { shape { dim: 2 dim: 3 } }", "")
+    )
+
+    result = run(model, tmp_path / "x.npz", "--net", net)
+
+    assert result.exit_code == 0, result.stderr
+    warning, wrote = result.stderr.splitlines()
+    assert warning == (
+        "Warning: 1 of the net's layers cannot be checked with the weights, and 1 only in part: "
+        f"{net}: layer 'in' has type 'Guess', whose shapes are not known"
+    )
+    assert wrote.startswith("wrote ")
+
+
 def test_existing_target_is_replaced_at_once(tmp_path, model):
     """Who has the old file open keeps it whole."""
     target = tmp_path / "x.npz"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from threading import Thread
 
@@ -13,7 +14,8 @@ from click.testing import CliRunner
 from wire import field, layer, legacy, packed, shape
 
 from resnet_proto.cli import main
-from resnet_proto.formats import save
+from resnet_proto.formats import load, save
+from resnet_proto.report.inspect import measure
 
 NET = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
@@ -120,12 +122,48 @@ def test_stats_of_huge_values(tmp_path):
 
 def test_stats_go_by_pieces(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(size=1001).astype(np.float32)
-    monkeypatch.setattr("resnet_proto.report.inspect.CHUNK", 64)
+    monkeypatch.setattr("resnet_proto.formats.npz.PART", 64)
+    monkeypatch.setattr("resnet_proto.weights.PART", 64)
 
     shown = stats(tmp_path, *values)
 
     assert (shown["min"], shown["max"]) == (values.min(), values.max())
     assert shown["mean"] == pytest.approx(values.mean(dtype=np.float64), rel=1e-12)
+
+
+@pytest.mark.parametrize("bits", [0x7FA00001, 0xFF800001, 0x7FC00000])
+def test_stats_of_signalling_nan(tmp_path, bits):
+    """Warnings are errors here."""
+    values = np.array([bits, 0x3F800000], np.uint32).view(np.float32)
+
+    assert stats(tmp_path, *values.view(np.uint32), dtype=np.uint32)["not_finite"] == 0
+    np.savez(tmp_path / "y.npz", **{"x.0": values})
+    assert json.loads(run(tmp_path / "y.npz", "--stats", "--json").stdout)["rows"][0]["stats"] == {
+        "min": 1, "max": 1, "mean": 1, "not_finite": 1,
+    }  # fmt: skip
+
+
+def test_stats_take_little_memory(tmp_path):
+    """Whatever the format is: a blob may be larger than the memory."""
+    arrays = {"x.0": np.ones((2000, 2000), np.float32)}
+    for name in ("npz", "safetensors"):
+        save(tmp_path / f"x.{name}", arrays)
+        (blob,) = load(tmp_path / f"x.{name}").blobs.values()
+        tracemalloc.start()
+        assert measure(blob).mean == 1
+        assert tracemalloc.get_traced_memory()[1] < 12e6  # of 16 MB, and 32 as float64
+        tracemalloc.stop()
+
+
+def test_columns_of_names_that_cannot_be_shown(model):
+    """An escape is as wide as it is shown."""
+    model.write_bytes(layer(b"a\nb\x1b", "Crop", shape(1) + packed(5, 1)) + FC)
+
+    head, rule, *rows, _ = run(model).stdout.splitlines()
+
+    assert [row.index("float32") for row in rows] == [head.index("dtype")] * 2
+    assert rows[0].startswith(r"a\nb\x1b  Crop")
+    assert len(rule.split()[0]) == len(r"a\nb\x1b")
 
 
 def test_stats_in_the_table(model):

@@ -1,5 +1,6 @@
 """Reading and writing caffemodels: hand-made bytes, protobuf's own parser, and hostile files."""
 
+import mmap
 import os
 import random
 import struct
@@ -602,6 +603,22 @@ def test_beyond_two_gigabytes(path):
         ]  # fmt: skip
         assert weights["big.weight"][[0, 2**29 + 1, -1]].tolist() == [0, 0, 2.5]
         assert weights["fc.bias"].tolist() == [7, 8]
+
+
+def test_a_large_file_is_mapped_and_not_read(path, tmp_path):
+    """So its conversion takes little memory of its own; a small one, the twin, is read."""
+    for n, kind in ((1 << 18, mmap.mmap), (1000, bytes)):
+        path.write_bytes(layer("fc", "InnerProduct", shape(n) + field(5, bytes(4 * n))))
+        with load(path) as weights:
+            assert type(weights.blobs["fc.weight"].data.buffer.obj) is kind
+
+    n = 1 << 23
+    path.write_bytes(layer("fc", "InnerProduct", shape(n) + field(5, bytes(4 * n))))
+    with load(path) as weights:
+        tracemalloc.start()
+        save(tmp_path / "x.npz", weights)
+        assert tracemalloc.get_traced_memory()[1] < 8e6  # of 34 MB
+        tracemalloc.stop()
 
 
 def test_a_mapped_file_can_be_let_go(path):

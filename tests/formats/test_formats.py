@@ -15,10 +15,10 @@ from wire import field, layer, legacy, packed, shape
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats import FORMATS, convert, load, save
 from resnet_proto.formats.metadata import pack
-from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale
+from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt
-from resnet_proto.weights import Weights, random_weights
+from resnet_proto.weights import Weights, fitted, random_weights
 
 NET = Net(
     "small",
@@ -312,6 +312,61 @@ def test_not_verified_is_not_read(old, monkeypatch):
     monkeypatch.setattr(f"{module}.read", lambda path: pytest.fail("it was read"))
 
     save(path, random_weights(NET), NET, verify=False)
+
+
+@pytest.mark.parametrize("limit", [100, 1 << 31])
+def test_a_caffemodel_that_caffe_cannot_read(tmp_path, monkeypatch, limit):
+    """Its limit is 2 GB; other formats are none of its business."""
+    monkeypatch.setattr("resnet_proto.formats.INT_MAX", limit)
+    weights = random_weights(NET)
+    for name in FORMATS:
+        warnings = []
+        save(tmp_path / f"x.{name}", weights, NET, warnings=warnings)
+        expected = name == "caffemodel" and limit == 100
+        assert any("Caffe itself reads at most 100" in text for text in warnings) is expected
+        assert bool(warnings) is expected
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_layers_that_could_not_be_checked(tmp_path, name):
+    """With a layer in front whose shapes are not known, another net's weights are refused still."""
+    data = make_layer("in", "Guess", (), ("data",))
+    net, warnings = Net("n", (data, *NET.layers[1:])), []
+    save(tmp_path / "x.caffemodel", random_weights(NET), NET)
+
+    convert(tmp_path / "x.caffemodel", tmp_path / f"y.{name}", net, warnings=warnings)
+    assert len(warnings) == 1
+    assert "1 of the net's layers cannot be checked" in warnings[0]
+    assert "layer 'in' has type 'Guess'" in warnings[0]
+
+    conv = Convolution.of("conv/1.a", "data", "c", num_output=5, kernel_h=3, kernel_w=2)
+    other = Net("n", (data, conv, *NET.layers[2:]))
+    with pytest.raises(WeightsError, match=r"'conv/1\.a' .*: weight is 4x3x3x2 .* needs 5x\?x3x2"):
+        convert(tmp_path / "x.caffemodel", tmp_path / f"z.{name}", other)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_closed_is_not_read(tmp_path, monkeypatch, name, large):
+    """Said in words, and the same for a file that is mapped and one that is not."""
+    monkeypatch.setattr("resnet_proto.formats.caffemodel.SMALL", 0 if large else 1 << 20)
+    save(tmp_path / f"x.{name}", random_weights(NET), NET)
+    weights = load(tmp_path / f"x.{name}")
+    before = weights["bn.mean"]
+    assert len(fitted(weights, NET)) == 5
+    weights.close()
+    if name == "safetensors":  # the package lets go by itself
+        assert weights["bn.mean"].tobytes() == before.tobytes()
+        return
+
+    assert len(before) == 4
+    for read in (
+        lambda: weights["bn.mean"],
+        lambda: save(tmp_path / "y.npz", weights),
+        lambda: fitted(weights, NET),
+    ):
+        with pytest.raises(WeightsError, match=rf"x\.{name} is closed; read its arrays before"):
+            read()
 
 
 def test_onto_itself(old):
