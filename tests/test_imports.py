@@ -30,6 +30,7 @@ ORDER = [
     "build",
     "training",
     "generate",
+    "memory",
     "weights",
     "formats",
     "preprocess",
@@ -38,7 +39,7 @@ ORDER = [
     "cli",
 ]
 # Nothing behind the net knows what a stage is.
-NO_SPEC = {"weights", "formats", "preprocess", "engine", "report"}
+NO_SPEC = {"memory", "weights", "formats", "preprocess", "engine", "report"}
 
 
 def imported(path: Path) -> set[str]:
