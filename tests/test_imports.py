@@ -31,6 +31,7 @@ ORDER = [
     "training",
     "generate",
     "memory",
+    "check",
     "weights",
     "formats",
     "preprocess",
