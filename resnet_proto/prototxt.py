@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from resnet_proto.errors import PrototxtError
 from resnet_proto.layers import make_layer
@@ -53,22 +54,33 @@ def parse_net(
     tree = parse(text, "NetParameter", source=source, lenient=lenient, warnings=warnings)
     if not tree:
         raise PrototxtError(f"{source}: this is empty; a prototxt holds a net's layers")
+    return net_of(tree, source)
+
+
+def net_of(tree: dict[str, Any], source: str) -> Net:
+    """The net of a tree of ``NetParameter``, as ``parse`` gives it.
+
+    Raises:
+        PrototxtError: it holds layers of an old kind.
+    """
     if "layers" in tree:
         raise PrototxtError(
             f"{source}: this is an old net ('layers', Caffe's V1 or V0); "
             "Caffe's upgrade_net_proto_text makes it current"
         )
+    own = ("name", "type", "bottom", "top")
     layers = tuple(
         make_layer(
-            layer.pop("name", ""),
-            layer.pop("type", ""),
-            layer.pop("bottom", ()),
-            layer.pop("top", ()),
-            layer,
+            layer.get("name", ""),
+            layer.get("type", ""),
+            layer.get("bottom", ()),
+            layer.get("top", ()),
+            {key: value for key, value in layer.items() if key not in own},
         )
-        for layer in tree.pop("layer", ())
+        for layer in tree.get("layer", ())
     )
-    return Net(tree.pop("name", ""), layers, tree, source)
+    rest = {key: value for key, value in tree.items() if key not in ("name", "layer")}
+    return Net(tree.get("name", ""), layers, rest, source)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

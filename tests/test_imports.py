@@ -31,6 +31,8 @@ ORDER = [
     "build",
     "training",
     "generate",
+    "memory",
+    "check",
     "weights",
     "formats",
     "preprocess",
@@ -40,7 +42,7 @@ ORDER = [
     "__main__",
 ]
 # Nothing behind the net knows what a stage is.
-NO_SPEC = {"weights", "formats", "preprocess", "engine", "report"}
+NO_SPEC = {"memory", "weights", "formats", "preprocess", "engine", "report"}
 
 
 def imported(path: Path) -> set[str]:

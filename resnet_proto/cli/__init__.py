@@ -25,6 +25,8 @@ COMMANDS = {
     "gen": "Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.",
     "list": "List the nets that `gen` knows by name.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
+    "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
+    "memory": "Show how much memory a net needs for a batch, in training and in tests.",
     "inspect": "List the blobs of a weight file.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",

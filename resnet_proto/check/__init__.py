@@ -1,0 +1,217 @@
+"""What would hurt in a net or a solver, as error, warning or note.
+
+file -> text -> net or solver, by its content -> rules -> Report
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnet_proto.check.finding import (
+    ERROR,
+    LEVELS,
+    WARNING,
+    Checked,
+    Finding,
+    Found,
+    Report,
+    as_json,
+    placed,
+)
+from resnet_proto.check.nets import View, check_views, phases_of, view
+from resnet_proto.check.solvers import TEST_NETS, TRAIN_NETS, Case, check_case
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.net import Net
+from resnet_proto.prototxt import net_of, parse_net, read_text
+
+__all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
+
+SOLVER_NAME = re.compile(r"solver", re.I)
+NET_NAME = re.compile(r"train_?val|deploy", re.I)
+
+
+@dataclass
+class Check:
+    """One run: what was looked at, and what was found."""
+
+    lenient: bool = False
+    test_images: int | None = None
+    checked: list[Checked] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def net(self, net: Net, file: str, phases: Sequence[str] = (), **how: Any) -> list[View]:
+        """Check a net; the views that were checked."""
+        try:
+            views = [view(net, phase, **how) for phase in phases or phases_of(net)]
+        except ResNetProtoError as error:
+            self.refused(file, error)
+            return []
+        self.findings += placed(file, check_views(views))
+        return views
+
+    def solver(self, fields: Mapping[str, Any], file: str, folder: Path | None) -> None:
+        """Check a solver and the nets that it names."""
+        folders = [Path(), *([folder] if folder else [])]
+        pretrained = bool(fields.get("weights"))
+        before, self.findings = self.findings, []
+        train: View | None = None
+        tests: list[View] = []
+        own: list[tuple[str, Found]] = []
+        for name, phases, value in nets_of(fields):
+            try:
+                net, where = self.follow(name, value, file, folders)
+            except ResNetProtoError as error:
+                own.append(("nets", Found(ERROR, *parted(error, file), field=name)))
+                continue
+            for at in self.net(net, where, phases, trained=True, pretrained=pretrained):
+                if at.phase == "TRAIN":
+                    train = at
+                else:
+                    tests.append(at)
+        case = Case(fields, train, tests, folders, self.test_images)
+        of_nets, self.findings = self.findings, before
+        self.findings += placed(file, [*own, *check_case(case)]) + of_nets
+
+    def follow(self, name: str, value: Any, file: str, folders: Sequence[Path]) -> tuple[Net, str]:
+        """The net that a solver's field names, and what messages call it.
+
+        Caffe looks in the current directory; the solver's own folder is looked in second.
+
+        Raises:
+            ResNetProtoError: it is nowhere, cannot be read, or is no net.
+        """
+        if isinstance(value, Mapping):
+            return net_of(dict(value), file), f"{file} ({name})"
+        found = next((x for x in (folder / value for folder in folders) if x.is_file()), None)
+        if found is None:
+            raise ResNetProtoError(
+                f"'{value}' is not there, neither in the current directory nor beside the solver; "
+                "Caffe looks in the current directory"
+            )
+        text = read_text(found)
+        if is_solver(text):
+            raise ResNetProtoError(f"'{value}' is a solver; name the net that is to be trained")
+        beside = found != Path(value)
+        how = "its net, found beside the solver and not in the current directory"
+        row = Checked(str(found), "net", how if beside else "its net")
+        if row not in self.checked:
+            self.checked.append(row)
+        return parse_net(text, source=str(found), lenient=self.lenient), str(found)
+
+    def text(self, text: str, file: str, folder: Path | None) -> None:
+        """Check a text, whatever it is."""
+        from resnet_proto.text_format import parse
+
+        solver = is_solver(text)
+        self.checked.append(Checked(file, "solver" if solver else "net"))
+        try:
+            if solver:
+                fields = parse(text, "SolverParameter", source=file, lenient=self.lenient)
+                self.misnamed(file, NET_NAME, "a solver, and its name is a net's")
+                self.solver(fields, file, folder)
+            else:
+                net = parse_net(text, source=file, lenient=self.lenient)
+                self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")
+                self.net(net, file)
+        except ResNetProtoError as error:
+            self.refused(file, error)
+
+    def misnamed(self, file: str, pattern: re.Pattern[str], what: str) -> None:
+        """A solver where a net is expected, or the other way round."""
+        if pattern.search(Path(file).name):
+            remedy = "`caffe train --solver` takes the solver, and the solver names the net"
+            self.findings += placed(file, [("misnamed", Found(WARNING, f"this is {what}", remedy))])
+
+    def refused(self, file: str, error: ResNetProtoError) -> None:
+        """What cannot be read is an error too."""
+        self.findings += placed(file, [("unreadable", Found(ERROR, *parted(error, file)))])
+
+
+def check_text(
+    text: str,
+    file: str,
+    *,
+    folder: Path | None = None,
+    lenient: bool = False,
+    test_images: int | None = None,
+) -> Report:
+    """What would hurt in a net or a solver; which of them it is, its fields say.
+
+    Args:
+        text: the prototxt.
+        file: what messages call it.
+        folder: where it lies, for the nets of a solver that are not in the current directory.
+        lenient: pass over fields that Caffe's schema lacks.
+        test_images: how many images the test data has.
+    """
+    check = Check(lenient, test_images)
+    check.text(text, file, folder)
+    return Report(tuple(check.checked), tuple(check.findings))
+
+
+def check_file(path: str, *, lenient: bool = False, test_images: int | None = None) -> Report:
+    """``check_text`` of a file; one that cannot be read is a finding."""
+    try:
+        text = read_text(path)
+    except ResNetProtoError as error:
+        check = Check()
+        check.refused(path, error)
+        return Report((Checked(path, "unreadable"),), tuple(check.findings))
+    return check_text(
+        text, path, folder=Path(path).parent, lenient=lenient, test_images=test_images
+    )
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """Several reports as one; what two of them say is said once."""
+    checked = dict.fromkeys(row for report in reports for row in report.checked)
+    findings = dict.fromkeys(row for report in reports for row in report.findings)
+    return Report(tuple(checked), tuple(findings))
+
+
+def is_solver(text: str) -> bool:
+    """Whether most of the fields at the top of a text are a solver's, and not a net's."""
+    from resnet_proto.schema import fields
+
+    solver, net = fields("SolverParameter").keys(), fields("NetParameter").keys()
+    names = list(top_fields(text))
+    return sum(name in solver - net for name in names) > sum(name in net - solver for name in names)
+
+
+def top_fields(text: str) -> Iterator[str]:
+    """The names of the fields that stand outside of any braces."""
+    from resnet_proto.text_format import NAME, TOKEN
+
+    depth, before = 0, ""
+    for token in TOKEN.findall(text):
+        if token in ("{", "<"):
+            depth += 1
+        elif token in ("}", ">"):
+            depth -= 1
+        elif depth == 0 and before != ":" and NAME.fullmatch(token):
+            yield token
+        before = token
+
+
+def nets_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """The nets of a solver: field, phases, path or message."""
+    named = sum(len(fields.get(name, ())) for name in TEST_NETS)
+    generic = len(fields.get("test_iter", ())) > named or not named
+    for name in TEST_NETS[::-1]:  # in the order of their test_iter: solver.cpp, InitTestNets
+        for value in fields.get(name, ()):
+            yield name, ("TEST",), value
+    for name in TRAIN_NETS:
+        if name in fields:
+            both = generic and name in ("net", "net_param")
+            yield name, ("TRAIN", "TEST") if both else ("TRAIN",), fields[name]
+
+
+def parted(error: ResNetProtoError, file: str) -> tuple[str, str]:
+    """Reason and remedy of a message, on one line."""
+    first = str(error).partition("\n")[0].removeprefix(f"{file}:").strip()
+    reason, _, remedy = first.rpartition("; ")
+    return (reason, remedy) if reason else (remedy, "it cannot be checked before that is mended")

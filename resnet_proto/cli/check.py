@@ -1,0 +1,54 @@
+"""``resnet-proto check``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from resnet_proto.cli.options import claim_stdin, echo_json, json_option, lenient_option
+
+
+@click.command("check")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE...",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Warnings count as errors for the exit status.")
+@click.option(
+    "--test-images", type=click.IntRange(1), metavar="N", help="How many images the test data has."
+)
+@lenient_option
+@json_option
+def command(
+    files: tuple[str, ...], strict: bool, test_images: int | None, lenient: bool, as_json: bool
+) -> None:
+    """Say what would hurt in a net or a solver, before Caffe does or when it would not.
+
+    FILE is a prototxt, or - for stdin; whether it is a net or a solver, its fields say. A
+    solver's nets are checked with it. The exit status is 1 if there is an error.
+
+    \b
+    resnet-proto check deploy.prototxt
+    resnet-proto check solver.prototxt --test-images 50000 --strict
+    """
+    from resnet_proto.check import as_json as to_json
+    from resnet_proto.check import check_file, check_text, joined
+
+    known: dict[str, Any] = {"lenient": lenient, "test_images": test_images}
+    reports = []
+    for file in files:
+        if file == "-":
+            claim_stdin()
+            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+            reports.append(check_text(text, "stdin", **known))
+        else:
+            reports.append(check_file(file, **known))
+    report = joined(reports)
+    if as_json:
+        echo_json(to_json(report))
+    else:
+        click.echo("\n".join(report.lines()))
+    if report.count("error") or (strict and report.count("warning")):
+        sys.exit(1)
