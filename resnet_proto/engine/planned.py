@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_proto.engine.plain import Schedule, check_inputs, float_type, given_shapes
+from resnet_proto.engine.plain import Schedule, check_inputs, float_type, forward, given_shapes
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -91,6 +91,10 @@ class Plan:
         """
         shapes = given_shapes(self.net, inputs) if self.any_shape else {}
         program = self.prepare(outputs, until, shapes)
+        if any(step.layer.varies for step in program.schedule.steps):  # no buffer has its size
+            return forward(
+                self.net, self.weights, inputs, dtype=self.dtype, outputs=outputs, until=until
+            )
         return program.run(check_inputs(self.net, program.schedule, inputs, self.dtype))
 
     def prepare(
