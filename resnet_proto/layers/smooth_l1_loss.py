@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import Field, Layer, Shape, dims, register
+from resnet_proto.layers.base import Field, Shape, dims, register
+from resnet_proto.layers.loss import Loss, legacy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @register
-class SmoothL1Loss(Layer):
+class SmoothL1Loss(Loss):
     """Bottoms: predictions, targets, then weights inside and outside of the loss, all of one shape.
 
     Top: the sum over everything, divided by the size of the first axis. With s = sigma squared,
@@ -26,14 +27,13 @@ class SmoothL1Loss(Layer):
 
     sigma = Field(1.0)
 
-    def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+    def more_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         # The fork compares num, channels, height and width: (N, 8) is (N, 8, 1, 1).
-        legacy = [(*shape, *(1,) * (4 - len(shape))) for shape in bottoms]
-        if any(shape != legacy[0] for shape in legacy):
+        if len({legacy(shape) for shape in bottoms}) > 1:
             raise ShapeError(f"bottoms differ: {', '.join(map(dims, bottoms))}")
-        return [()]
+        return []
 
-    def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+    def losses(self, bottoms: Sequence[Array]) -> tuple[Any, ...]:
         import numpy as np
 
         predicted, *others = bottoms
@@ -41,5 +41,4 @@ class SmoothL1Loss(Layer):
         x = np.abs((predicted - target) * (weights[0] if weights else 1))
         s = self.sigma**2
         loss = np.where(x < 1 / s, s * x * x / 2, x - 0.5 / s)
-        total = (loss * (weights[1] if len(weights) > 1 else 1)).sum()
-        return [np.asarray(total / len(predicted), predicted.dtype)]
+        return ((loss * (weights[1] if len(weights) > 1 else 1)).sum() / len(predicted),)
