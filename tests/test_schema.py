@@ -42,7 +42,8 @@ def test_layer_classes_agree(cls):
 
 
 def test_types():
-    assert set(REGISTRY) <= schema.MAINLINE_TYPES
+    assert set(REGISTRY) <= schema.MAINLINE_TYPES | schema.FORK_TYPES
+    assert not schema.MAINLINE_TYPES & schema.FORK_TYPES
     assert len(schema.MAINLINE_TYPES) == 61
 
 

@@ -27,6 +27,7 @@ from resnet_proto.engine.plain import (
     check_inputs,
     check_net,
     float_type,
+    forward,
     given_shapes,
     name_list,
 )
@@ -99,6 +100,10 @@ class Plan:
         """
         shapes = given_shapes(self.net, inputs) if self.any_shape else {}
         program = self.prepare(outputs, until, shapes)
+        if any(step.layer.varies for step in program.schedule.steps):  # no buffer has its size
+            return forward(
+                self.net, self.weights, inputs, dtype=self.dtype, outputs=outputs, until=until
+            )
         return program.run(check_inputs(self.net, program.schedule, inputs, self.dtype))
 
     def prepare(

@@ -33,10 +33,14 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.input import Input as Input
     from resnet_proto.layers.pooling import Pooling as Pooling
     from resnet_proto.layers.power import Power as Power
+    from resnet_proto.layers.proposal import Proposal as Proposal
+    from resnet_proto.layers.psroi_pooling import PSROIPooling as PSROIPooling
     from resnet_proto.layers.relu import ReLU as ReLU
     from resnet_proto.layers.reshape import Reshape as Reshape
+    from resnet_proto.layers.roi_pooling import ROIPooling as ROIPooling
     from resnet_proto.layers.scale import Scale as Scale
     from resnet_proto.layers.slice import Slice as Slice
+    from resnet_proto.layers.smooth_l1_loss import SmoothL1Loss as SmoothL1Loss
     from resnet_proto.layers.softmax import Softmax as Softmax
 
 __all__ = [
@@ -72,8 +76,11 @@ REGISTRY.modules.update(
     InnerProduct="inner_product",
     Input="input",
     MemoryData="memory_data",
+    PSROIPooling="psroi_pooling",
     Pooling="pooling",
     Power="power",
+    Proposal="proposal",
+    ROIPooling="roi_pooling",
     ReLU="relu",
     Reshape="reshape",
     Scale="scale",
@@ -81,6 +88,7 @@ REGISTRY.modules.update(
     SigmoidCrossEntropyLoss="sigmoid_cross_entropy_loss",
     Silence="silence",
     Slice="slice",
+    SmoothL1Loss="smooth_l1_loss",
     Softmax="softmax",
     SoftmaxWithLoss="softmax_with_loss",
     Split="split",

@@ -33,6 +33,8 @@ SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData
 """
 MAINLINE_TYPES = frozenset(TYPES.split())
 """Caffe's layer types, whose fields are all known here."""
+FORK_TYPES = frozenset(("PSROIPooling", "Proposal", "ROIPooling", "SmoothL1Loss"))
+"""Layer types of forks whose fields are known here too, by name."""
 
 FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "enum": Word,

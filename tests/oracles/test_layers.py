@@ -19,6 +19,7 @@ from resnet_proto.formats import save
 from resnet_proto.layers import REGISTRY, Input, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import to_prototxt
+from resnet_proto.schema import FORK_TYPES
 from resnet_proto.words import Word
 
 N_CONFIGURATIONS = 40
@@ -435,7 +436,7 @@ def caffes(folder):
         return refusal
 
 
-@pytest.mark.parametrize("type", sorted(set(REGISTRY) - FROM_FILES))
+@pytest.mark.parametrize("type", sorted(set(REGISTRY) - FROM_FILES - FORK_TYPES))
 def test_equal_to_caffe(type, caffe_python, tmp_path):
     rng = np.random.default_rng(sum(map(ord, type)))
     nets, answers, folders = [], [], []
@@ -507,4 +508,4 @@ def test_equal_to_other_engines(engine, type, request):
 
 
 def test_every_type_has_configurations():
-    assert CONFIGURATIONS.keys() == set(REGISTRY) - FROM_FILES
+    assert CONFIGURATIONS.keys() == set(REGISTRY) - FROM_FILES - FORK_TYPES
