@@ -96,8 +96,8 @@ class Check:
         if is_solver(text):
             raise ResNetProtoError(f"'{value}' is a solver; name the net that is to be trained")
         beside = found != Path(value)
-        how = "its net, found beside the solver and not in the current directory"
-        row = Checked(str(found), "net", how if beside else "its net")
+        how = "of the solver, found beside it and not in the current directory"
+        row = Checked(str(found), "net", how if beside else "of the solver")
         if row not in self.checked:
             self.checked.append(row)
         return parse_net(text, source=str(found), lenient=self.lenient), str(found)

@@ -55,7 +55,7 @@ class Finding:
             place = f"layer '{self.layers[0]}'{f' and {more} more' if more else ''}: "
         elif self.field:
             place = f"field '{self.field}': "
-        return f"{self.file}: {self.level}: {place}{self.reason}; {self.remedy}"
+        return one_line(f"{self.file}: {self.level}: {place}{self.reason}; {self.remedy}")
 
 
 class Checked(NamedTuple):
@@ -81,9 +81,14 @@ class Report:
         """A line for each finding, and one that sums up."""
         yield from (finding.line for finding in self.findings)
         files = ", ".join(
-            f"{file} ({kind}{f', {how}' if how else ''})" for file, kind, how in self.checked
+            f"{file} ({kind}{f' {how}' if how else ''})" for file, kind, how in self.checked
         )
-        yield f"{summed_up(self)} in {files}"
+        yield one_line(f"{summed_up(self)} in {files}")
+
+
+def one_line(text: str) -> str:
+    """A text whose names may hold anything: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def summed_up(report: Report) -> str:

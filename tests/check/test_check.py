@@ -146,3 +146,12 @@ def test_every_rule_is_documented():
     page = (ROOT / "docs/checking.md").read_text()
 
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.M) == [*nets.RULES, *solvers.RULES]
+
+
+def test_names_that_cannot_be_printed_stay_on_their_line():
+    text = 'layer { name: "a\\n\\033[31m" type: "ReLU" bottom: "b" top: "c" }'
+
+    lines = list(check_text(text, "x").lines())
+
+    assert len(lines) == 2
+    assert lines[0].startswith(r"x: error: layer 'a\n\x1b[31m': reads blob 'b'")

@@ -171,7 +171,7 @@ def test_a_solver_brings_its_net(folder):
     (finding,) = report.findings
     assert (finding.rule, finding.layers) == ("batch-statistics", ("bn_conv1",))
     assert finding.file == str(folder / "train_val.prototxt")
-    assert "found beside the solver and not in the current directory" in report.checked[1].how
+    assert "found beside it and not in the current directory" in report.checked[1].how
 
 
 def test_the_current_directory_goes_first(folder, tmp_path_factory, monkeypatch):
@@ -184,7 +184,7 @@ def test_the_current_directory_goes_first(folder, tmp_path_factory, monkeypatch)
     report = check_text(GOOD, "s", folder=folder)
 
     assert [x.file for x in report.findings] == ["train_val.prototxt"]
-    assert report.checked[1] == ("train_val.prototxt", "net", "its net")
+    assert report.checked[1] == ("train_val.prototxt", "net", "of the solver")
 
 
 def test_a_solver_where_its_net_is_expected(folder):

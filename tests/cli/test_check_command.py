@@ -28,8 +28,8 @@ def test_good_files(folder):
 
     assert result.exit_code == 0
     assert result.stdout == (
-        f"nothing found in {solver} (solver), {folder / 'train_val.prototxt'} (net, its net, "
-        f"found beside the solver and not in the current directory), {net} (net)\n"
+        f"nothing found in {solver} (solver), {folder / 'train_val.prototxt'} (net of the solver, "
+        f"found beside it and not in the current directory), {net} (net)\n"
     )
 
 
