@@ -94,9 +94,14 @@ def test_examples_have_a_heading(name):
     shown = CliRunner().invoke(main, [name, "--help"]).stdout
 
     assert f"\n  Examples:\n  resnet-proto {name}" in shown
-    if name != "gen":
-        examples = shown.partition("Examples:")[2].partition("Options:")[0]
-        assert all(len(line) < 80 for line in examples.splitlines())
+
+
+@pytest.mark.parametrize("name", ["inspect", "convert", "forward", "verify"])
+def test_examples_fit_a_terminal(name):
+    shown = CliRunner().invoke(main, [name, "--help"]).stdout
+
+    examples = shown.partition("Examples:")[2].partition("Options:")[0]
+    assert all(len(line) < 80 for line in examples.splitlines())
 
 
 def test_a_phase_is_shown_as_caffe_spells_it():
