@@ -496,7 +496,7 @@ CONV = 'layer {\n  name: "c"\n  type: "Convolution"\n  convolution_param {\n    
         ),
         (
             "name: 'a'\nlayr {}\n",
-            "a.prototxt:2:1: NetParameter has no field 'layr'; nearest: layers, layer; --lenient "
+            "a.prototxt:2:1: NetParameter has no field 'layr'; nearest: layer, layers; --lenient "
             "keeps a field of a fork\n"
             "layr {}\n"
             "^",

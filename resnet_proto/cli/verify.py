@@ -63,7 +63,7 @@ def command(
     exit status is 1 if any is over the tolerance. Without --input, inputs are random.
 
     \b
-    resnet-proto verify deploy.prototxt --weights r50.caffemodel --against float64
+    resnet-proto verify deploy.prototxt --weights r50.npz --against float64
     resnet-proto verify deploy.prototxt --weights random \\
         --against caffe --caffe-python python3.9
     """

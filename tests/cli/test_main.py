@@ -94,3 +94,20 @@ def test_examples_have_a_heading(name):
     shown = CliRunner().invoke(main, [name, "--help"]).stdout
 
     assert f"\n  Examples:\n  resnet-proto {name}" in shown
+
+
+@pytest.mark.parametrize("name", ["inspect", "convert", "forward", "verify"])
+def test_examples_fit_a_terminal(name):
+    shown = CliRunner().invoke(main, [name, "--help"]).stdout
+
+    examples = shown.partition("Examples:")[2].partition("Options:")[0]
+    assert all(len(line) < 80 for line in examples.splitlines())
+
+
+def test_a_phase_is_shown_as_caffe_spells_it():
+    assert "--phase [TEST|TRAIN] " in CliRunner().invoke(main, ["summary", "--help"]).stdout
+    for phase in ("TEST", "train"):
+        net = 'layer { name: "a" type: "ReLU" bottom: "x" top: "a" }'
+        result = CliRunner().invoke(main, ["summary", "-", "--phase", phase], input=net)
+        assert "reads blob 'x'" in result.stderr  # it was taken
+    assert CliRunner().invoke(main, ["summary", "-", "--phase", "DEPLOY"]).exit_code == 2
