@@ -9,6 +9,7 @@ and nothing here holds an array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,8 +126,16 @@ class Net:
             end = max(end, last[name] + 1)
         return replace(self, layers=self.layers[:end])
 
+    def needed(self, wanted: Iterable[str]) -> Net:
+        """Only the layers without which the last values of these blobs cannot be computed."""
+        rows = zip(self.layers, needed(self.layers, wanted), strict=True)
+        return replace(self, layers=tuple(layer for layer, is_needed in rows if is_needed))
+
     def walk(
-        self, phase: str = "TEST", shapes: Mapping[str, Shape] | None = None
+        self,
+        phase: str = "TEST",
+        shapes: Mapping[str, Shape] | None = None,
+        wanted: Iterable[str] | None = None,
     ) -> Iterator[Step]:
         """Each layer of ``phase`` in order, with its shapes.
 
@@ -137,6 +146,7 @@ class Net:
             shapes: blob name -> shape, for tops of data layers (``Data``, ``DummyData`` ...); they
                 go before what the layer says. Labels that are not named have as many values as
                 the data has images.
+            wanted: only the layers that these blobs need; all if None.
 
         Raises:
             NetError: a bottom that no layer has made, or a top that two layers write; or no
@@ -146,19 +156,33 @@ class Net:
             UnknownLayerError: a layer type whose shapes are not known; the layers before
                 it have been handed out by then.
         """
-        try:
-            yield from self._steps(phase, shapes or {})
-        except NetError as error:
-            raise type(error)(f"{self.source}: {error}" if self.source else error) from None
+        with self.named():
+            yield from self._steps(phase, shapes or {}, wanted)
 
-    def _steps(self, phase: str, given: Mapping[str, Shape]) -> Iterator[Step]:
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """What is refused within names the net's file, once."""
+        try:
+            yield
+        except NetError as error:
+            where = f"{self.source}: " if self.source else ""
+            if str(error).startswith(where):
+                raise
+            raise type(error)(f"{where}{error}") from None
+
+    def _steps(
+        self, phase: str, given: Mapping[str, Shape], wanted: Iterable[str] | None
+    ) -> Iterator[Step]:
         shapes: dict[str, Shape] = {}
         owners: dict[str, str] = {}
         layers = self.upgraded().filtered(phase).layers
         check_given(given, layers)
         names = list(labels(layer.name for layer in layers))
         check_structure(layers)
-        for layer, label in zip(layers, names, strict=True):
+        kept = [True] * len(layers) if wanted is None else needed(layers, wanted)
+        for layer, label, is_needed in zip(layers, names, kept, strict=True):
+            if not is_needed:
+                continue
             check_shared(layer, label, owners)
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
@@ -216,14 +240,13 @@ class Net:
         return rows
 
 
-def needed(steps: Sequence[Step], wanted: Iterable[str]) -> list[Step]:
-    """The steps without which the last values of these blobs cannot be computed."""
+def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:
+    """For each layer, whether the last values of these blobs cannot be computed without it."""
     live, kept = set(wanted), []
-    for step in reversed(steps):
-        tops = set(step.layer.tops)
-        if tops & live:
-            kept.append(step)
-            live = (live - tops) | set(step.layer.bottoms)
+    for layer in reversed(layers):
+        kept.append(not live.isdisjoint(layer.tops))
+        if kept[-1]:
+            live = (live - set(layer.tops)) | set(layer.bottoms)
     return kept[::-1]
 
 

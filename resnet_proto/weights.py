@@ -417,12 +417,17 @@ def same_values(a: Blob, b: Blob) -> bool:
         x, y = x[size:], y[size:]
 
 
-def random_weights(net: Net, seed: int = 0, shapes: Mapping[str, Shape] | None = None) -> Weights:
+def random_weights(
+    net: Net,
+    seed: int = 0,
+    shapes: Mapping[str, Shape] | None = None,
+    wanted: Iterable[str] | None = None,
+) -> Weights:
     """Float32 weights for every layer of a net, so that values neither vanish nor explode.
 
     Convolutions are He-scaled; BatchNorm's statistics are about those that the blob would have;
     a branch that ends in a sum is damped by the number of sums. The same seed gives the same.
-    ``shapes`` are those of ``Net.walk``.
+    ``shapes`` and ``wanted`` are those of ``Net.walk``.
 
     Raises:
         UnknownLayerError: a layer type whose blobs are not known.
@@ -430,7 +435,7 @@ def random_weights(net: Net, seed: int = 0, shapes: Mapping[str, Shape] | None =
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    steps = list(net.walk(shapes=shapes))
+    steps = list(net.walk(shapes=shapes, wanted=wanted))
     damped, n_sums = branch_ends(steps)
     power: dict[str, float] = {}  # mean square of each blob
     cut: dict[str, bool] = {}  # whether a ReLU has cut it, or a part of it, at 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import click
 
 from resnet_proto.cli.options import file_to_read, read_weights
 from resnet_proto.engine import ENGINES
+from resnet_proto.errors import NetError, UnknownLayerError
 
 if TYPE_CHECKING:
     from resnet_proto.net import Net
@@ -34,13 +37,53 @@ caffe_python_option = click.option(
 until_option = click.option("--until", metavar="BLOB", help="Stop when this blob is complete.")
 
 
-def weights_for(net: Net, weights: str, seed: int) -> Weights:
-    """The weights of a file, or random ones."""
-    if weights == "random":
-        from resnet_proto.weights import random_weights
+def weights_for(
+    net: Net,
+    weights: str,
+    seed: int,
+    outputs: Sequence[str] | None = None,
+    until: str | None = None,
+) -> Weights:
+    """The weights of a file, or random ones; the blobs asked for need layers that are known."""
+    if weights != "random":
+        given = read_weights(weights)
+        warn_ignored(given, net)
+        return given
+    from resnet_proto.engine.plain import cut
+    from resnet_proto.weights import random_weights
 
+    try:
         return random_weights(net, seed)
-    return read_weights(weights)
+    except UnknownLayerError:
+        shown, wanted = cut(net, outputs, until)
+        return random_weights(shown, seed, wanted=wanted)
+
+
+def warn_ignored(weights: Weights, net: Net) -> None:
+    """Say on stderr that weights have layers which the net lacks: they may be another net's."""
+    from resnet_proto.weights import match
+
+    with suppress(NetError):  # the run says it, if it needs that layer
+        ignored = [row.layer for row in match(weights, net) if row.verdict == "ignored"]
+        if ignored:
+            more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
+            click.echo(
+                f"Warning: {weights.source} has weights for layer '{ignored[0]}'{more}, which "
+                "the net lacks; are they of another net? `resnet-proto inspect` with --net "
+                "lists every layer",
+                err=True,
+            )
+
+
+def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
+    """A click callback: no nan and no infinity.
+
+    Raises:
+        click.BadParameter: it is one.
+    """
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to compare with")
+    return value
 
 
 def number(value: float) -> float | None:

@@ -81,7 +81,7 @@ def command(
     resnet-proto forward deploy.prototxt --weights ResNet-50.npz \\
         --input data=x.npy --blob res5c,prob --out out.npz
     """
-    from resnet_proto.engine import run
+    from resnet_proto.engine import needed_inputs, run
     from resnet_proto.files import atomic
     from resnet_proto.layers import dims
 
@@ -90,17 +90,20 @@ def command(
         raise click.UsageError("--out - prints the blobs themselves; leave --json out")
     if out not in (None, "-") and Path(out).suffix != ".npz":
         raise click.UsageError(f"--out {out}: blobs are written as .npz")
+    wanted = [name.strip() for text in outputs for name in text.split(",")]
+    if "" in wanted:
+        raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
+    wanted = wanted or ([until] if until else output_names(the_net))
     arrays = read_inputs(the_net, inputs, image)
-    for name, shape in the_net.inputs().items():
+    for name, shape in needed_inputs(the_net, wanted, until).items():
         if name not in arrays:
             raise click.UsageError(f"input '{name}' ({dims(shape)}) is missing; give --input FILE")
-    wanted = [name.strip() for text in outputs for name in text.split(",")]
     blobs = run(
         engine,
         the_net,
-        weights_for(the_net, weights, seed),
+        weights_for(the_net, weights, seed, wanted, until),
         arrays,
-        outputs=wanted or ([until] if until else output_names(the_net)),
+        outputs=wanted,
         until=until,
         caffe_python=caffe_python,
         **files(net, weights),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from resnet_proto.cli.engine_options import (
     caffe_python_option,
     engine_choice,
     files,
+    finite,
     number,
     seed_option,
     until_option,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--engine", type=engine_choice, default="numpy", show_default=True,
               help="What is checked.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True,
-              help="Relative L2 that a blob may have.")  # fmt: skip
+              callback=finite, help="Relative L2 that a blob may have.")  # fmt: skip
 @input_option
 @image_options
 @until_option
@@ -72,7 +73,7 @@ def command(
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient)
-    the_weights = weights_for(the_net, weights, seed)
+    the_weights = weights_for(the_net, weights, seed, until=until)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
     ours, theirs = (
         run(
@@ -95,10 +96,7 @@ def command(
                 "against": against,
                 "tolerance": tolerance,
                 "first_over": over[0].blob if over else None,
-                "blobs": [
-                    {"blob": row.blob, "shape": list(row.shape), "distance": number(row.distance)}
-                    for row in rows
-                ],
+                "blobs": [describe(row) for row in rows],
             }
         )
     else:
@@ -106,6 +104,14 @@ def command(
         click.echo(printable(verdict(rows, over, f"{engine} against {against}", tolerance)))
     if over:
         sys.exit(1)
+
+
+def describe(row: Row) -> dict[str, Any]:
+    """A row for JSON; the reference's shape where it is another."""
+    shown = {"blob": row.blob, "shape": list(row.shape)}
+    if row.reference != row.shape:
+        shown["reference_shape"] = list(row.reference)
+    return {**shown, "distance": number(row.distance)}
 
 
 def table(rows: list[Row], tolerance: float) -> list[str]:

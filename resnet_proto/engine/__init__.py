@@ -5,19 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.engine.others import Job, caffe, onnxruntime, opencv, torch
-from resnet_proto.engine.plain import forward
-from resnet_proto.errors import NetError, ResNetProtoError
-from resnet_proto.layers import dims
+from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, given_shapes, name_list
+from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
+from resnet_proto.weights import Weights, fit, step_blobs
 
 if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
-__all__ = ["ENGINES", "Job", "forward", "random_inputs", "run"]
+__all__ = ["ENGINES", "Job", "forward", "needed_inputs", "random_inputs", "run"]
 
 
 def planned(job: Job) -> dict[str, Array]:
@@ -51,22 +54,53 @@ def run(
 
     Raises:
         ResNetProtoError: the engine is missing, refuses the net, or lacks a blob of ``outputs``.
+        NetError: no blob has a name asked for, or an input does not fit.
+        WeightsError: a layer that is needed has no weights, or others.
     """
     if engine not in ENGINES:
         raise ResNetProtoError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
-    job = Job(net, weights, inputs, **options)
-    for name, shape in net.inputs().items():
-        if name not in inputs:
-            raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
-    if job.until is not None:
-        net.upgraded().filtered().until((job.until,))  # refuses a blob that is not there
-    blobs = ENGINES[engine](job)
+    with net.named():
+        job = checked(Job(net, weights, inputs, **options))
+        if job.outputs == ():
+            return {}
+        blobs = ENGINES[engine](job)
     if job.outputs is None:
         return blobs
     for name in job.outputs:
         if name not in blobs:
             raise ResNetProtoError(f"engine '{engine}' gives no blob '{name}'")
     return {name: blobs[name] for name in job.outputs}
+
+
+def checked(job: Job) -> Job:
+    """A job whose names, inputs and weights fit the net, with the inputs that it needs.
+
+    Others than we leave a layer without weights at its filler, and say nothing. Layers of types
+    that are not known here, and those behind them, are left to the engine; so is what data
+    layers read.
+    """
+    job = replace(job, outputs=name_list(job.outputs))
+    net, wanted = cut(job.net, job.outputs, job.until)
+    given = replace(net, layers=tuple(la for la in net.needed(wanted).layers if la.type == "Input"))
+    inputs = check_inputs(job.net, Schedule.of(given, None, None), job.inputs, "float64")
+    data = {name: job.inputs[name] for name in net.data_tops() if name in job.inputs}
+    with suppress(UnknownLayerError, UnknownShapeError):
+        for step in net.walk(shapes=given_shapes(net, job.inputs), wanted=wanted):
+            if isinstance(job.weights, Weights):
+                fit(job.weights, step.label, step.blobs)
+            else:
+                step_blobs(step, job.weights, "float32")
+    return replace(job, inputs=data | inputs)
+
+
+def needed_inputs(net: Net, outputs: Iterable[str] | None, until: str | None) -> dict[str, Shape]:
+    """Name and shape of each input that a request needs.
+
+    Raises:
+        NetError: no blob has a name asked for.
+    """
+    shown, wanted = cut(net, outputs, until)
+    return shown.needed(wanted).inputs()
 
 
 def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:

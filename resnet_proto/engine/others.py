@@ -21,8 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.engine.plain import Schedule, check_inputs, cut, given_shapes
+from resnet_proto.errors import (
+    ResNetProtoError,
+    UnknownLayerError,
+    UnknownShapeError,
+    WeightsError,
+)
+from resnet_proto.net import labels
+from resnet_proto.weights import Weights, split, step_blobs, targets
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -57,19 +64,30 @@ class Job:
     caffe_python: str | None = None
     timeout: float = TIMEOUT
 
-    def files(self, folder: Path) -> tuple[Path, Path]:
-        """Prototxt and caffemodel: the user's own, else written into ``folder``."""
+    def files(
+        self, folder: Path, dtypes: Sequence[str] = ("float32", "float64")
+    ) -> tuple[Path, Path]:
+        """Prototxt and caffemodel: the user's own, else written into ``folder``.
+
+        ``dtypes`` are those that the engine reads.
+
+        Raises:
+            ResNetProtoError: two layers with weights have one name.
+        """
+        check_names(self.net)
         net, weights = self.net_file, self.weights_file
         if net is None:
             from resnet_proto.prototxt import to_prototxt
 
             net = folder / "net.prototxt"
             net.write_text(to_prototxt(self.net), encoding="utf-8")
-        if weights is None or weights.suffix != ".caffemodel":
+        stored = Weights.of(self.weights)
+        readable = all(blob.dtype in dtypes for blob in stored.blobs.values())
+        if weights is None or weights.suffix != ".caffemodel" or not readable:
             from resnet_proto.formats import save
 
             weights = folder / "net.caffemodel"
-            save(weights, self.weights, self.net)
+            save(weights, whole(self.weights, self.net), self.net)
         return net.absolute(), weights.absolute()
 
 
@@ -86,6 +104,43 @@ def scratch() -> Iterator[Path]:
         except OSError as error:
             reason = error.strerror or error
             raise ResNetProtoError(f"{name}: cannot be written: {reason}") from None
+
+
+def check_names(net: Net) -> None:
+    """Refuse what others than we would mix up without a word.
+
+    Raises:
+        ResNetProtoError: two layers with weights have one name.
+    """
+    wanted, first, _ = targets(net)
+    firsts = set(first.values())
+    for label, shapes in wanted.items():
+        if shapes and label not in firsts:
+            raise ResNetProtoError(
+                f"layer '{label}' is the second of its name: Caffe and OpenCV give the weights "
+                "of both to the first; give each layer a name of its own"
+            )
+
+
+def whole(weights: Mapping[str, Array], net: Net) -> dict[str, Array]:
+    """Float32 weights for every layer of a net, and for no other.
+
+    Others want all of them; where there are none that fit, in layers that nobody needs, they
+    get zeros. Layers of types that are not known here have what is stored for them.
+    """
+    import numpy as np
+
+    arrays: dict[str, Array] = {}
+    with suppress(UnknownLayerError, UnknownShapeError):
+        for step in net.walk():
+            try:
+                values = step_blobs(step, weights, "float32")
+            except WeightsError:
+                values = [np.zeros(shape, np.float32) for shape in step.blobs.values()]
+            names = (f"{step.label}.{name}" for name in step.blobs)
+            arrays.update(zip(names, values, strict=True))
+    unknown = targets(net)[2]
+    return arrays | {key: value for key, value in weights.items() if split(key)[0] in unknown}
 
 
 def caffe(job: Job) -> dict[str, Array]:
@@ -158,6 +213,8 @@ def run_jobs(python: str, folders: Sequence[Path], timeout: float = TIMEOUT) -> 
         raise ResNetProtoError(
             f"{python}: cannot run Caffe (status {child.returncode}): {last_line(talk)}"
         )
+    if not all((folder / "exit").exists() for folder in folders):
+        raise ResNetProtoError(f"{python} is no Python that can `import caffe`: it did nothing")
 
 
 def read_job(folder: Path) -> dict[str, Array]:
@@ -216,21 +273,27 @@ def opencv(job: Job) -> dict[str, Array]:
         )
     import numpy as np
 
-    shown = job.net.upgraded().filtered()
-    if job.until is not None:
-        shown = shown.until((job.until,))
-    writers = {top: layer.name for layer in shown.layers for top in layer.tops[:1]}
+    shown, asked = cut(job.net, job.outputs, job.until)
+    names = labels(layer.name for layer in shown.layers)
+    writers = {
+        top: label
+        for layer, label in zip(shown.layers, names, strict=True)
+        for top in layer.tops[:1]
+        if top in asked
+    }
     try:
         with scratch() as folder:
-            net = cv2.dnn.readNetFromCaffe(*map(str, job.files(folder)))
+            files = job.files(folder, ["float32"])  # it cannot read double_data
+            net = cv2.dnn.readNetFromCaffe(*map(str, files))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.enableFusion(False)  # a fused layer would give its successor's blob
         net.enableWinograd(False)  # its rounding is ten times that of a plain convolution
-        for blob, value in job.inputs.items():
+        unused = {blob: np.zeros(shape) for blob, shape in job.net.inputs().items()}
+        for blob, value in {**unused, **job.inputs}.items():  # it wants every one
             net.setInput(np.ascontiguousarray(value, np.float32), blob)
         known = set(net.getLayerNames())
         wanted = {blob: layer for blob, layer in writers.items() if layer in known}
-        values = net.forward(list(wanted.values()))
+        values = net.forward(list(wanted.values())) if wanted else ()
     except cv2.error as error:
         raise ResNetProtoError(f"OpenCV refuses the net: {error.err or error}") from None
     return {blob: np.array(value) for blob, value in zip(wanted, values, strict=True)}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import check_runs, nearest, needed
+from resnet_proto.net import check_runs, nearest
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def forward(
         ShapeError: an input does not have the net's shape.
         WeightsError: weights are missing, or do not fit the net.
         UnknownLayerError: a layer that would be needed cannot be computed.
+        ResNetProtoError: an input is no array of numbers.
     """
     dtype = float_type(dtype)
     schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
-    with np.errstate(all="ignore"):
+    with net.named(), np.errstate(all="ignore"):
         for i, step in enumerate(schedule.steps):
             if not step.layer.from_outside:
                 bottoms = [blobs[name] for name in step.layer.bottoms]
@@ -100,26 +101,16 @@ class Schedule:
         Raises:
             NetError: no blob has that name, or it lies behind ``until``.
         """
-        if isinstance(outputs, str):
-            raise NetError(f"outputs is '{outputs}'; give a list of names")
-        outputs = None if outputs is None else tuple(outputs)
-        net = net.upgraded().filtered()
-        if until is not None:
-            net = net.until((until,))
-        if outputs is not None:
-            net = net.until(outputs)
+        net, wanted = cut(net, outputs, until)
         known = net.data_tops() if shapes else {}
         shapes = {name: shape for name, shape in (shapes or {}).items() if name in known}
-        steps = list(net.walk(shapes=shapes))
-        made = dict.fromkeys(name for step in steps for name in step.layer.tops)
-        wanted = tuple(made) if outputs is None else tuple(n for n in made if n in outputs)
-
-        if outputs is not None:
-            steps = needed(steps, wanted)
+        steps = list(net.walk(shapes=shapes, wanted=wanted))
+        with net.named():
+            for step in steps:
+                check_runs(step)
 
         live, freed = set(wanted), []
         for step in reversed(steps):
-            check_runs(step)
             names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
             freed.append(tuple(name for name in names if name not in live))
             live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
@@ -138,15 +129,47 @@ class Schedule:
         }
 
 
+def cut(net: Net, outputs: Iterable[str] | None, until: str | None) -> tuple[Net, tuple[str, ...]]:
+    """The net at phase TEST up to the last blob asked for, and the blobs wanted, in its order.
+
+    Raises:
+        NetError: no blob has that name, or it lies behind ``until``.
+    """
+    outputs = name_list(outputs)
+    with net.named():
+        net = net.upgraded().filtered()
+        if until is not None:
+            net = net.until((until,))
+        if outputs is not None:
+            net = net.until(outputs)
+    made = dict.fromkeys(name for layer in net.layers for name in layer.tops)
+    return net, tuple(name for name in made if outputs is None or name in outputs)
+
+
+def name_list(outputs: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names of the blobs asked for; None for all.
+
+    Raises:
+        ResNetProtoError: one string, whose letters would be taken for names.
+    """
+    if isinstance(outputs, str):
+        raise ResNetProtoError(f"outputs is '{outputs}'; give a list of names")
+    return None if outputs is None else tuple(outputs)
+
+
 def float_type(dtype: DTypeLike) -> np.dtype[Any]:
     """What to compute in.
 
     Raises:
         NetError: neither float32 nor float64.
     """
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise NetError(f"dtype is {np.dtype(dtype)}; give float32 or float64")
-    return np.dtype(dtype)
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError:
+        raise NetError(f"dtype is {dtype!r}; give float32 or float64") from None
+    if chosen not in (np.float32, np.float64):
+        raise NetError(f"dtype is {chosen}; give float32 or float64")
+    return chosen
 
 
 def given_shapes(net: Net, inputs: Array | Mapping[str, Array]) -> dict[str, Shape]:
@@ -195,9 +218,28 @@ def check_inputs(
             continue
         if name not in inputs:
             raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
-        arrays[name] = np.array(inputs[name], dtype, order="C")
+        arrays[name] = numbers(name, inputs[name], dtype)
         if arrays[name].shape != shape:
             raise ShapeError(
                 f"input '{name}' is {dims(arrays[name].shape)}, the net needs {dims(shape)}"
             )
     return arrays
+
+
+def numbers(name: str, value: Any, dtype: DTypeLike) -> Array:
+    """A copy of an input, in ``dtype``.
+
+    Raises:
+        ResNetProtoError: something else than real numbers.
+    """
+    try:
+        given = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        given = np.empty(0, object)
+    if given.dtype.kind not in "fiub":
+        raise ResNetProtoError(
+            f"input '{name}' is {type(value).__name__} of {given.dtype}; "
+            "give an array of real numbers"
+        )
+    with np.errstate(over="ignore"):
+        return np.array(given, dtype, order="C")

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from resnet_proto.engine.plain import Schedule, check_inputs, float_type, given_shapes
+from resnet_proto.engine.plain import (
+    Schedule,
+    check_inputs,
+    float_type,
+    given_shapes,
+    name_list,
+)
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -104,6 +110,7 @@ class Plan:
         ``shapes`` are those of what will be handed in for data layers.
         """
         shapes = shapes or {}
+        outputs = name_list(outputs)
         request = (
             None if outputs is None else frozenset(outputs),
             until,
@@ -112,7 +119,8 @@ class Plan:
         if request not in self._programs:
             schedule = Schedule.of(self.net, outputs, until, shapes)
             self._programs.clear()
-            self._programs[request] = Program(schedule, self.weights, self.dtype)
+            with self.net.named():
+                self._programs[request] = Program(schedule, self.weights, self.dtype)
         return self._programs[request]
 
 

@@ -18,7 +18,7 @@ from resnet_proto.errors import ResNetProtoError, UnknownLayerError
 from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
-from resnet_proto.net import check_runs, labels, needed
+from resnet_proto.net import check_runs, labels
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ def to_onnx(
     names = labels(layer.name for layer in net.layers)
     last = {top: name for layer, name in zip(net.layers, names, strict=True) for top in layer.tops}
     wanted = None if outputs is None else tuple(outputs)
-    steps = list((net if wanted is None else net.until(wanted)).walk(shapes=shapes))
-    if wanted is not None:
-        steps = needed(steps, wanted)
+    cut = net if wanted is None else net.until(wanted)
+    steps = list(cut.walk(shapes=shapes, wanted=wanted))
     read = (name for step in steps for name in step.layer.bottoms)
     used = {*read, *(last if wanted is None else wanted)}
 

@@ -6,7 +6,7 @@ from nets import net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine import plain
 from resnet_proto.engine.planned import Layout, Life, Plan
-from resnet_proto.errors import NetError, WeightsError
+from resnet_proto.errors import NetError, ResNetProtoError, WeightsError
 from resnet_proto.layers import (
     AbsVal,
     BatchNorm,
@@ -256,6 +256,19 @@ def test_request_changes():
         plan.run(inputs, ["x"])
     with pytest.raises(WeightsError, match="layer 'conv1': weight is missing"):
         Plan(deep, {}).run(inputs)
+
+
+def test_names_of_outputs():
+    """As in ``forward``: a string is no list of names, and the first wrong name is reported."""
+    deep = residual()
+    plan = Plan(deep, random_weights(deep))
+    for call in (plan.run, lambda x, names: plain.forward(deep, plan.weights, x, outputs=names)):
+        assert list(call(random_input(deep), iter(["b", "a"]))) == ["a", "b"]
+        with pytest.raises(ResNetProtoError, match="outputs is 'a'; give a list of names"):
+            call(random_input(deep), "a")
+        for first, second in (("x", "y"), ("y", "x")):
+            with pytest.raises(NetError, match=f"no blob '{first}'"):
+                call(random_input(deep), [first, second])
 
 
 def test_places_that_live_together_do_not_overlap():
