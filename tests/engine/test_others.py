@@ -409,6 +409,19 @@ def test_scale_factor(engine, factor):
         np.testing.assert_allclose(theirs["bn"], theirs["data"] / 1e-5**0.5, rtol=1e-6)
 
 
+def test_a_mean_that_is_large(engine):
+    """Where nothing has rounded by as much before, no digits are lost: onnxruntime would."""
+    some_net = net(BatchNorm.of("bn", "data", "bn"), BatchNorm.of("again", "bn", "again"))
+    inputs = {"data": 1000 + random_input(some_net)["data"] / 10}
+    weights = random_weights(some_net)
+    weights["bn.mean"] = np.full(3, 1000, np.float32)
+    weights["bn.variance"] = np.full(3, 0.01, np.float32)
+    weights["bn.scale_factor"] = np.ones(1, np.float32)
+
+    for row in compare(*(run(name, some_net, weights, inputs) for name in ("float64", engine))):
+        assert row.within(1e-6), row
+
+
 def poolings(pool, round_mode):
     """Every pooling of some kernels, strides and pads that Caffe gives a sensible value."""
     kernels = [(1, 1), (2, 1), (3, 2), (2, 3), (4, 5)]
