@@ -7,14 +7,26 @@ from typing import Any
 
 import click
 
-from resnet_proto.cli.options import claim_stdin, echo_json, json_option, lenient_option
+from resnet_proto.cli.options import (
+    echo_json,
+    file_to_read,
+    json_option,
+    lenient_option,
+    readable,
+)
+
+
+def each_to_read(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """A click callback: every value is the name of a file, and only one is stdin."""
+    for value in values:
+        file_to_read(context, parameter, value)
+    return values
 
 
 @click.command("check")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(dir_okay=False, allow_dash=True),
-    metavar="FILE...",
-)  # fmt: skip
+@click.argument("files", nargs=-1, required=True, callback=each_to_read, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Warnings count as errors for the exit status.")
 @click.option(
     "--test-images", type=click.IntRange(1), metavar="N", help="How many images the test data has."
@@ -40,8 +52,8 @@ def command(
     reports = []
     for file in files:
         if file == "-":
-            claim_stdin()
-            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+            with readable("stdin"):
+                text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
             reports.append(check_text(text, "stdin", **known))
         else:
             reports.append(check_file(file, **known))

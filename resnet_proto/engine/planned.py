@@ -42,7 +42,7 @@ from resnet_proto.layers import (
     Shape,
     count,
 )
-from resnet_proto.layers.batch_norm import affine
+from resnet_proto.layers.batch_norm import affine, statistics
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -240,7 +240,8 @@ class Chain:
     """Layers that run together; only the last one's tops are seen.
 
     Args:
-        steps: the first layer, and the BatchNorm and Scale that are folded into it.
+        steps: the first layer, and the Scale that is folded into it; into a convolution the
+            BatchNorm too.
         bottoms: values read: those of the first layer, then those added to it.
         tops: values made.
         relu: whether a ReLU ends the chain.
@@ -263,13 +264,13 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
         end = i
         if is_convolution(step) or is_affine(step) or is_sum(step) or is_relu(step):
             chain.relu = is_relu(step)
-            summed = is_sum(step)
+            summed, convolves = is_sum(step), is_convolution(step)
             while not chain.relu:
                 following = values.only_reader(chain.tops[0])
                 if following is None or following in taken:
                     break
                 after = steps[following]
-                if is_affine(after) and not summed:
+                if is_affine(after) and not summed and (convolves or not normalises(after)):
                     chain.steps.append(after)
                 elif is_sum(after):
                     chain.bottoms += [v for v in values.bottoms[following] if v != chain.tops[0]]
@@ -306,14 +307,21 @@ def is_affine(step: Step) -> bool:
     return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
 
 
+def normalises(step: Step) -> bool:
+    """Whether a layer subtracts a mean, which is lost in a factor and an offset if it is large.
+
+    A convolution rounds its top by as much.
+    """
+    return isinstance(step.layer, BatchNorm)
+
+
 def is_sum(step: Step) -> bool:
-    """Whether a layer adds its bottoms, as they are, into a new blob."""
+    """Whether a layer adds its bottoms, as they are."""
     layer = step.layer
     return (
         isinstance(layer, Eltwise)
         and layer.operation == "SUM"
         and set(layer.coeff) <= {1.0}
-        and not layer.in_place
         and len(step.bottoms[0]) == 4
     )
 
@@ -354,10 +362,11 @@ def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) 
         convolve = Convolve.of(first, scaled(weight, gain), Finish(bias, chain.relu))
         task.compute, task.scratch = convolve, convolve.scratch
     elif is_affine(first):
+        mean = statistics(step_blobs(first, weights, dtype))[0] if normalises(first) else None
         _, gain, bias = fold(chain.steps, weights, dtype)
-        task.compute = Pointwise(gain, Finish(bias, chain.relu))
+        task.compute = Pointwise(mean, gain, Finish(bias, chain.relu))
     elif is_sum(first) or is_relu(first):
-        task.compute = Pointwise(None, Finish(None, chain.relu))
+        task.compute = Pointwise(None, None, Finish(None, chain.relu))
     elif (
         isinstance(first.layer, Pooling)
         and first.layer.pool != "STOCHASTIC"
@@ -376,6 +385,8 @@ def fold(
 ) -> tuple[Array | None, Array, Array | None]:
     """Several layers as one factor and one offset for each channel.
 
+    The mean of a BatchNorm that begins the chain is left out: it is subtracted before.
+
     Returns:
         The weight of the convolution that begins the chain, as it is stored; the factors
         (C,), a scalar where there are none; and the offsets (C,), or None.
@@ -383,17 +394,19 @@ def fold(
     weight: Array | None = None
     gain: Array = np.ones((), np.float64)
     bias: Array = np.zeros((), np.float64)
-    factor: Array
+    mean: Array | float
+    factor: Array | float
     offset: list[Array]
-    for step in steps:
+    for i, step in enumerate(steps):
+        mean, factor = 0.0, 1.0
         if isinstance(step.layer, Convolution):
             weight, *offset = step_blobs(step, weights, dtype)
-            factor = np.ones((), np.float64)
         elif isinstance(step.layer, BatchNorm):
-            factor, *offset = affine(step_blobs(step, weights, np.float64), step.layer.eps)
+            mean, factor, offset = affine(step_blobs(step, weights, np.float64), step.layer.eps)
+            mean = mean if i else 0.0
         else:
             factor, *offset = step_blobs(step, weights, np.float64)
-        gain, bias = gain * factor, bias * factor + (offset[0] if offset else 0)
+        gain, bias = gain * factor, (bias - mean) * factor + (offset[0] if offset else 0)
     return weight, gain.astype(dtype), bias.astype(dtype) if bias.ndim else None
 
 
@@ -425,8 +438,15 @@ class Finish:
 
 @dataclass
 class Pointwise:
-    """BatchNorm and Scale, a sum, ReLU: any chain without a convolution."""
+    """BatchNorm and Scale, a sum, ReLU: any chain without a convolution.
 
+    Args:
+        mean: (C,), subtracted first: in an offset a large one would cost digits.
+        gain: (C,) factors.
+        finish: what follows them.
+    """
+
+    mean: Array | None
     gain: Array | None
     finish: Finish
 
@@ -435,6 +455,8 @@ class Pointwise:
         for part in parts(top.shape, count(top.shape[2:])):
             x, *others = (bottom[part] for bottom in bottoms)
             y = top[part]
+            if self.mean is not None:
+                x = np.subtract(x, self.mean, out=y)
             if self.gain is not None:
                 np.multiply(x, self.gain, out=y)
             elif others:

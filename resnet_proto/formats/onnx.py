@@ -168,6 +168,11 @@ class Site:
         self.graph.nodes.append(helper.make_node(type, inputs, [value], name, **attributes))
         return value
 
+    def writer(self, value: str) -> str:
+        """The op that makes a value; empty for an input."""
+        nodes = reversed(self.graph.nodes)  # it is mostly the last
+        return next((node.op_type for node in nodes if value in node.output), "")
+
     def constant(self, name: str, value: Array | np.ndarray[Any, np.dtype[np.int64]]) -> str:
         """Add an initializer ``<layer>.<name>``; return its full name."""
         from onnx import numpy_helper
@@ -244,10 +249,15 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
 
 
 def batch_norm(site: Site, layer: BatchNorm) -> None:
-    """BatchNormalization, mostly without gamma and beta; batch statistics in single steps."""
+    """BatchNormalization, mostly without gamma and beta; batch statistics in single steps.
+
+    Runtimes make it a factor and an offset, in which a large mean would cost digits. Into a
+    convolution, which rounds by as much, they fold it; elsewhere the mean is subtracted before.
+    """
     import numpy as np
 
     (x,), (top,) = site.bottoms, site.tops
+    spread = (-1, *(1 for _ in site.step.bottoms[0][2:]))
     if layer.use_global_stats is False:
         axes = (0, *range(2, len(site.step.bottoms[0])))
         centred = site.op("Sub", [x, site.op("ReduceMean", [x], axes=axes)])
@@ -256,7 +266,6 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
         deviation = site.op("Sqrt", [site.op("Add", [square, eps])])
         y = site.op("Div", [centred, deviation], "" if layer.scales else top)
         if layer.scales:
-            spread = (-1, *(1 for _ in site.step.bottoms[0][2:]))
             gamma, beta = (
                 site.constant(name, site.blobs[name].reshape(spread)) for name in ("weight", "bias")
             )
@@ -269,6 +278,9 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
         "mean": mean,
         "variance": variance,
     }
+    if site.writer(x) != "Conv":
+        x = site.op("Sub", [x, site.constant("centre", mean.reshape(spread))])
+        inputs["mean"] = np.zeros_like(mean)
     constants = [site.constant(name, value) for name, value in inputs.items()]
     site.op("BatchNormalization", [x, *constants], top, epsilon=layer.eps)
 

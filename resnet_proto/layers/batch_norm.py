@@ -90,12 +90,13 @@ def statistics(blobs: Sequence[Array]) -> tuple[Array, Array]:
         return mean * scale, variance * scale
 
 
-def affine(blobs: Sequence[Array], eps: float) -> tuple[Array, Array]:
-    """What the layer does to each channel: a factor and an offset, each (C,)."""
+def affine(blobs: Sequence[Array], eps: float) -> tuple[Array, Array, list[Array]]:
+    """What the layer does to each channel: minus the mean, times a factor, plus an offset.
+
+    Each is (C,); the offset is beta, where it is within.
+    """
     import numpy as np
 
     mean, variance = statistics(blobs)
-    factor: Array = 1 / np.sqrt(variance + eps)
-    if len(blobs) == 3:
-        return factor, -mean * factor
-    return factor * blobs[3], blobs[4] - mean * factor * blobs[3]
+    gamma, *beta = blobs[3:] or (1.0,)
+    return mean, gamma / np.sqrt(variance + eps), beta

@@ -176,6 +176,7 @@ def test_refused(files, arguments, message):
         (["--input", "x.npy", "--out", "o.npy"], "blobs are written as .npz"),
         (["--input", "x.npy", "--out", "-", "--json"], "leave --json out"),
         (["--input", "dato=x.npy"], "the net has the inputs data"),
+        (["--input", "x.npy", "--outputs", "conv,"], "--outputs conv,: a name is empty"),
     ],
 )
 def test_usage(files, arguments, message):
@@ -222,6 +223,47 @@ def test_weights_of_another_net(files):
 
     assert result.exit_code == 1
     assert "layer 'conv'" in result.stderr
+
+
+MORE = """
+layer {
+  name: "more" type: "InnerProduct" bottom: "fc" top: "more"
+  inner_product_param { num_output: 2 }
+}
+"""
+
+
+def test_weights_with_a_layer_more(files):
+    """They may be of another net that has the same names: the run goes on, and says so."""
+    assert call(files, "--input", "x.npy").stderr == ""
+    more = read_prototxt(TEXT + MORE)
+    save(files / "more.caffemodel", random_weights(more, 3), more)
+
+    result = call(files, "--input", "x.npy", weights="more.caffemodel")
+
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("Warning: ")
+    assert "more.caffemodel has weights for layer 'more', which the net lacks" in result.stderr
+
+
+SIDE = """
+layer { name: "other" type: "Input" top: "other" input_param { shape { dim: 3 dim: 4 } } }
+layer { name: "side" type: "Mystery" bottom: "other" top: "side" }
+"""
+
+
+@pytest.mark.parametrize("weights", ["random", "net.caffemodel"])
+@pytest.mark.parametrize("text", [SIDE + TEXT, TEXT + SIDE], ids=["before", "behind"])
+def test_only_what_is_needed(files, text, weights):
+    """Neither the input nor the type of a layer that the blobs asked for do without."""
+    (files / "net.prototxt").write_text(text)
+
+    for arguments in (["--blob", "prob"], ["--until", "conv"]):
+        result = call(files, "--input", f"data={files}/x.npy", *arguments, weights=weights)
+        assert result.exit_code == 0, result.output
+    result = call(files, "--input", f"data={files}/x.npy", "--blob", "side", weights=weights)
+    assert result.exit_code == 2
+    assert "input 'other' (3x4) is missing; give --input FILE" in result.stderr
 
 
 def test_two_inputs_need_names(files):

@@ -108,6 +108,46 @@ def test_nan_other_shape_and_zero_are_over(net_file, wrong, change):
     assert shown["blobs"][-1]["distance"] is None  # JSON has no nan and no infinity
 
 
+def test_the_shape_of_the_reference(net_file, wrong):
+    wrong("fc", lambda value: value[:1])
+
+    *equal, other = json.loads(call(net_file, "--json").stdout)["blobs"]
+
+    assert (other["shape"], other["reference_shape"]) == ([2, 6], [1, 6])
+    assert all("reference_shape" not in row for row in equal)
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf"])
+def test_a_tolerance_is_a_number(net_file, tolerance):
+    """Nothing would be over it, and JSON cannot hold it."""
+    result = call(net_file, "--tolerance", tolerance)
+
+    assert result.exit_code == 2
+    assert f"{tolerance} is no number to compare with" in result.stderr
+    assert call(net_file, "--tolerance", "1").exit_code == 0
+
+
+def test_weights_with_a_layer_more(net_file, tmp_path):
+    """They may be of another net that has the same names."""
+    path = tmp_path / "w.caffemodel"
+    net = read_prototxt(TEXT)
+    more = read_prototxt(TEXT + TEXT[TEXT.index('layer {\n  name: "fc"') :].replace("fc", "more"))
+    for some, warned in ((net, False), (more, True)):
+        save(path, random_weights(some), some)
+        result = call(net_file, weights=str(path))
+        assert result.exit_code == 0, result.output
+        assert ("layer 'more', which the net lacks" in result.stderr) == warned
+
+
+@pytest.mark.usefixtures("cv2")
+def test_nothing_is_left_to_compare(net_file):
+    """OpenCV has no layer for an input."""
+    result = call(net_file, "--until", "data", against="opencv")
+
+    assert result.exit_code == 1
+    assert "nothing to compare: no blob is on both sides; ours: data; theirs: none" in result.stderr
+
+
 def test_one_engine_is_not_compared_with_itself(net_file):
     result = call(net_file, "--engine", "float64")
 

@@ -4,12 +4,14 @@ import os
 import stat
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from nets import net, random_input, random_weights, residual
 
+from resnet_proto import load, read_prototxt, save, to_prototxt
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import ENGINES, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
@@ -36,6 +38,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.net import Net
 from resnet_proto.spec import ResNetSpec
+from resnet_proto.weights import Weights
 from resnet_proto.weights import random_weights as even_weights
 
 NET = Net(
@@ -420,6 +423,19 @@ def test_scale_factor(engine, factor):
         np.testing.assert_allclose(theirs["bn"], theirs["data"] / 1e-5**0.5, rtol=1e-6)
 
 
+def test_a_mean_that_is_large(engine):
+    """Where nothing has rounded by as much before, no digits are lost: onnxruntime would."""
+    some_net = net(BatchNorm.of("bn", "data", "bn"), BatchNorm.of("again", "bn", "again"))
+    inputs = {"data": 1000 + random_input(some_net)["data"] / 10}
+    weights = random_weights(some_net)
+    weights["bn.mean"] = np.full(3, 1000, np.float32)
+    weights["bn.variance"] = np.full(3, 0.01, np.float32)
+    weights["bn.scale_factor"] = np.ones(1, np.float32)
+
+    for row in compare(*(run(name, some_net, weights, inputs) for name in ("float64", engine))):
+        assert row.within(1e-6), row
+
+
 def poolings(pool, round_mode):
     """Every pooling of some kernels, strides and pads that Caffe gives a sensible value."""
     kernels = [(1, 1), (2, 1), (3, 2), (2, 3), (4, 5)]
@@ -626,6 +642,184 @@ def test_a_package_is_not_there(monkeypatch, engine, package, extra):
 
     with pytest.raises(ResNetProtoError, match=rf"pip install 'resnet-proto\[{extra}\]'"):
         run(engine, NET, {}, {"data": X})
+
+
+# What is checked before any engine runs, and what cuts leave out.
+
+READERS = ["caffe", "opencv"]
+"""The engines that read files: a layer that those lack stays at its filler, without a word."""
+
+
+@pytest.fixture(params=READERS)
+def reader(request):
+    """Call an engine that reads files."""
+    options = {}
+    if request.param == "caffe":
+        options["caffe_python"] = request.getfixturevalue("caffe_python")
+    else:
+        request.getfixturevalue("cv2")
+
+    def call(*arguments, **more):
+        return run(request.param, *arguments, **options, **more)
+
+    return call
+
+
+TWO = net(
+    conv("a", "data", kernel_size=1),
+    Convolution.of("b", "a", "b", num_output=5, kernel_size=1),
+    Softmax.of("prob", "b", "prob"),
+)
+
+
+@pytest.mark.parametrize("wrap", [dict, Weights.of])
+def test_a_layer_without_weights_is_refused(reader, wrap):
+    weights, inputs = random_weights(TWO), random_input(TWO)
+    few = {key: value for key, value in weights.items() if key.startswith("a.")}
+    assert_equal(run("float64", TWO, weights, inputs), reader(TWO, wrap(weights), inputs))
+    assert list(reader(TWO, wrap(few), inputs, outputs=["a"])) == ["a"]
+
+    with pytest.raises(WeightsError, match="layer 'b'"):
+        reader(TWO, wrap(few), inputs)
+
+
+def test_a_file_without_a_layer_is_refused(reader, tmp_path):
+    """The user's own caffemodel goes to the engine as it is."""
+    files = {"net_file": tmp_path / "n.prototxt", "weights_file": tmp_path / "w.caffemodel"}
+    files["net_file"].write_text(to_prototxt(TWO))
+    weights, inputs = random_weights(TWO), random_input(TWO)
+    save(files["weights_file"], weights, TWO)
+    ours = run("float64", TWO, load(files["weights_file"]), inputs)
+    assert_equal(ours, reader(TWO, load(files["weights_file"]), inputs, **files))
+
+    shorter = replace(TWO, layers=TWO.layers[:2])
+    save(files["weights_file"], {k: weights[k] for k in ("a.weight", "a.bias")}, shorter)
+
+    with pytest.raises(WeightsError, match="layer 'b' .*: the weights have none for it"):
+        reader(TWO, load(files["weights_file"]), inputs, **files)
+
+
+def test_two_layers_of_one_name(reader):
+    """Caffe copies the weights of both to the first and leaves the second at its filler."""
+    again = replace(TWO, layers=(*TWO.layers[:2], replace(TWO.layers[2], name="a")))
+    weights, inputs = random_weights(again), random_input(again)
+    assert "b" in run("float64", again, weights, inputs)
+
+    with pytest.raises(ResNetProtoError, match="layer 'a#2' is the second of its name"):
+        reader(again, weights, inputs)
+
+
+def test_two_layers_of_one_name_without_weights(reader):
+    some_net = net(ReLU.of("r", "data", "a"), Softmax.of("p", "a", "b"), ReLU.of("r", "b", "b"))
+    inputs = random_input(some_net)
+
+    assert_equal(run("float64", some_net, {}, inputs), reader(some_net, {}, inputs))
+
+
+def test_layers_beyond_the_net_are_left_out(reader):
+    """Arrays without types could not be written."""
+    weights, inputs = random_weights(TWO), random_input(TWO)
+    more = {**weights, "beyond.0": np.ones(3)}
+
+    assert_equal(run("float64", TWO, weights, inputs), reader(TWO, more, inputs))
+
+
+def test_float64_weights(reader, tmp_path):
+    """OpenCV cannot read them: it gets float32."""
+    weights = {key: value.astype(np.float64) for key, value in random_weights(TWO).items()}
+    inputs, file = random_input(TWO), tmp_path / "w.caffemodel"
+    save(file, weights, TWO)
+    ours = run("float64", TWO, weights, inputs)
+
+    assert_equal(ours, reader(TWO, weights, inputs))
+    assert_equal(ours, reader(TWO, load(file), inputs, weights_file=file))
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"inputs": {"data": X[:1]}}, ShapeError, "input 'data' is 1x3x7x5, the net needs 2x3x7x5"),
+    ({"inputs": {"data": X, "dato": X}}, NetError, "no input 'dato'"),
+    ({"inputs": {"data": X * 1j}}, ResNetProtoError, "input 'data' is ndarray of complex64"),
+    ({"inputs": {"data": "x"}}, ResNetProtoError, "input 'data' is str"),
+    ({"until": "aa"}, NetError, "no blob 'aa' to compute"),
+    ({"outputs": "a"}, ResNetProtoError, "outputs is 'a'; give a list of names"),
+])  # fmt: skip
+def test_requests_that_files_do_not_see(reader, change, error, message):
+    request = {"net": TWO, "weights": random_weights(TWO), "inputs": {"data": X}}
+    assert "b" in reader(*request.values())
+
+    options = {key: value for key, value in change.items() if key not in request}
+    with pytest.raises(error, match=message):
+        reader(*{**request, **change}.values() if not options else request.values(), **options)
+
+
+def test_until_an_input():
+    """OpenCV has no layer for it: nothing is left to compare."""
+    pytest.importorskip("cv2")
+    inputs = random_input(TWO)
+
+    assert run("opencv", TWO, random_weights(TWO), inputs, until="data") == {}
+
+
+@pytest.mark.parametrize("name", ["numpy", "float64", "onnxruntime"])
+def test_no_blob_is_asked_for(name):
+    assert run(name, NET, {}, {"data": X}, outputs=[]) == {}
+
+
+SIDE = net(
+    other(3, 4),
+    ReLU.of("a", "data", "a"),
+    make_layer("side", "Mystery", ("other",), ("side",)),
+    ReLU.of("b", "a", "b"),
+    make_layer("behind", "Mystery", ("side",), ("end",)),
+)
+
+
+@pytest.mark.parametrize("name", ["numpy", "float64", "onnxruntime"])
+def test_what_is_not_needed_is_not_asked_for(name):
+    """Neither an input nor the type of a layer, wherever they stand."""
+    blobs = run(name, SIDE, {}, {"data": X}, outputs=["b"])
+    np.testing.assert_array_equal(blobs["b"], np.maximum(X, 0))
+
+    with pytest.raises(NetError, match="input 'other' is missing; the net needs 3x4"):
+        run(name, SIDE, {}, {"data": X}, outputs=["side"])
+    with pytest.raises(UnknownLayerError, match="layer 'side' has type 'Mystery'"):
+        run(name, SIDE, {}, {"data": X, "other": np.ones((3, 4))}, outputs=["side"])
+
+
+def test_an_input_that_is_not_needed(reader):
+    some_net = net(other(3, 4), ReLU.of("a", "data", "a"), ReLU.of("b", "other", "b"))
+
+    assert list(reader(some_net, {}, {"data": X}, outputs=["a"])) == ["a"]
+    with pytest.raises(NetError, match="input 'other' is missing"):
+        reader(some_net, {}, {"data": X})
+
+
+def test_refusals_name_the_file_once(tmp_path):
+    """Also what can be part of a net, but not of a run."""
+    path = tmp_path / "n.prototxt"
+    late = net(
+        Pooling.of("p", "data", "y", kernel_size=1, stride=2),
+        Eltwise.of("e", ("data", "data"), "e"),
+        shape=(2, 3, 7, 6),
+    )
+    path.write_text(to_prototxt(late))
+    read, inputs = read_prototxt(path), random_input(late)
+    for name in ("numpy", "float64", "onnxruntime"):
+        run(name, read, {}, inputs, outputs=["e"])
+        for options in ({"outputs": ["y"]}, {"until": "no"}):
+            with pytest.raises(NetError) as caught:
+                run(name, read, {}, inputs, **options)
+            assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_program_that_is_no_python(job, tmp_path):
+    """It ends well and has done nothing, as /bin/true."""
+    script = tmp_path / "true"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+
+    with pytest.raises(ResNetProtoError, match="true is no Python that can `import caffe`"):
+        run_jobs(str(script), [job])
 
 
 def test_names_and_order():

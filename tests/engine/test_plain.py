@@ -119,6 +119,17 @@ def test_a_blob_is_freed_after_its_last_reader():
     assert "prob" not in freed
 
 
+def test_a_blob_that_is_overwritten_is_freed_once():
+    """The name lives on with its new value until that has been read."""
+    some_net = net(
+        ReLU.of("r", "data", "x"), ReLU.of("s", "x", "x"), ReLU.of("t", "x", "y"), shape=(2, 3)
+    )
+
+    schedule = Schedule.of(some_net, ["y"], None)
+
+    assert schedule.freed == ((), ("data",), (), ("x",))
+
+
 def test_layers_of_one_name_have_weights_of_their_own():
     conv = Convolution.of("c", "data", "x", num_output=3, kernel_size=1, bias_term=False)
     again = Convolution.of("c", "x", "y", num_output=3, kernel_size=1, bias_term=False)
@@ -187,9 +198,15 @@ def test_weights_that_do_not_fit(change, message):
         ({"outputs": ["dat"]}, NetError, "no blob 'dat' to compute; did you mean data"),
         ({"until": "cc"}, NetError, "no blob 'cc' to compute; did you mean c"),
         ({"dtype": "float16"}, NetError, "dtype is float16; give float32 or float64"),
+        ({"dtype": "nonsense"}, NetError, "dtype is 'nonsense'; give float32 or float64"),
+        ({"inputs": "x"}, ResNetProtoError, "input 'data' is str of <U1; give an array of real"),
+        ({"inputs": X * 1j}, ResNetProtoError, "input 'data' is ndarray of complex64; give"),
+        ({"inputs": [[1], [2, 3]]}, ResNetProtoError, "input 'data' is list of object; give"),
+        ({"outputs": "c"}, ResNetProtoError, "outputs is 'c'; give a list of names"),
     ],
 )
 def test_requests_that_are_refused(arguments, error, message):
+    forward(CONV, WEIGHTS, X.tolist(), dtype="float64", outputs=["c"], until="c")
     with pytest.raises(error, match=message):
         forward(**{"net": CONV, "weights": WEIGHTS, "inputs": X, **arguments})
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from nets import net, normalised, random_input, random_weights, residual
 
-from resnet_proto.engine import plain
+from resnet_proto.engine import plain, run
 from resnet_proto.engine.planned import Layout, Life, Plan
-from resnet_proto.errors import NetError, WeightsError
+from resnet_proto.errors import NetError, ResNetProtoError, WeightsError
 from resnet_proto.layers import (
     AbsVal,
     BatchNorm,
@@ -203,6 +203,70 @@ def test_equal_to_plain(layers):
     assert_equal_to_plain(some_net, outputs=layers[-1].tops)
 
 
+LARGE_MEANS = {
+    "BatchNorm": [BatchNorm.of("bn", "data", "bn")],
+    "with gamma and beta": [
+        BatchNorm.of("bn", "data", "bn", scale_bias=True),
+        Scale.of("s", "bn", "s", bias_term=True),
+        ReLU.of("r", "s", "r"),
+    ],
+    "behind a Scale": [
+        Scale.of("s", "data", "s", bias_term=True),
+        BatchNorm.of("bn", "s", "bn"),
+        Scale.of("t", "bn", "t"),
+    ],
+    "behind a sum": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        Eltwise.of("e", ("data", "c"), "e"),
+        BatchNorm.of("bn", "e", "bn"),
+    ],
+}
+
+
+def large_mean(some_net):
+    """Weights and inputs whose BatchNorm meets a mean of about 1000 and deviations of 0.1."""
+    weights, inputs = random_weights(some_net), random_input(some_net)
+    if "c.weight" in weights:
+        weights["c.weight"] *= 0
+        weights["c.bias"] *= 0
+    inputs = {name: (1000 + value / 10).astype(np.float32) for name, value in inputs.items()}
+    bottom = next(step.layer.bottoms[0] for step in some_net.walk() if step.layer.name == "bn")
+    x = plain.forward(some_net, weights, inputs, outputs=[bottom])[bottom]
+    weights["bn.mean"], weights["bn.variance"] = x.mean((0, 2, 3)), x.var((0, 2, 3)) + 1e-3
+    weights["bn.scale_factor"] = np.ones(1, np.float32)
+    return weights, inputs
+
+
+@pytest.mark.parametrize("layers", LARGE_MEANS.values(), ids=LARGE_MEANS)
+def test_a_mean_that_is_large(layers):
+    """As a factor and an offset, a BatchNorm would lose the digits that mean and values share."""
+    some_net = net(*layers)
+    weights, inputs = large_mean(some_net)
+    last = layers[-1].tops
+
+    exact = plain.forward(some_net, weights, inputs, outputs=last)[last[0]]
+
+    assert distance(Plan(some_net, weights).run(inputs, last)[last[0]], exact) < 1e-6
+
+
+def test_a_large_mean_behind_a_convolution(caffe_python):
+    """There Caffe's own float32 loses as many digits, so the fold is as good as its two layers."""
+    some_net = net(
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=1),
+        BatchNorm.of("bn", "c", "bn"),
+    )
+    weights, inputs = random_weights(some_net), random_input(some_net)
+    weights["c.bias"] += 100
+    weights["bn.mean"] = weights["c.bias"] * weights["bn.scale_factor"]
+    exact, folded, theirs = (
+        run(name, some_net, weights, inputs, outputs=["bn"], caffe_python=caffe_python)["bn"]
+        for name in ("float64", "numpy", "caffe")
+    )
+
+    assert distance(theirs, exact) > 1e-6
+    assert distance(folded, exact) < 2 * distance(theirs, exact)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_nets(seed):
     """Layers that keep the shape, on random blobs, in place where nobody else reads them."""
@@ -256,6 +320,19 @@ def test_request_changes():
         plan.run(inputs, ["x"])
     with pytest.raises(WeightsError, match="layer 'conv1': weight is missing"):
         Plan(deep, {}).run(inputs)
+
+
+def test_names_of_outputs():
+    """As in ``forward``: a string is no list of names, and the first wrong name is reported."""
+    deep = residual()
+    plan = Plan(deep, random_weights(deep))
+    for call in (plan.run, lambda x, names: plain.forward(deep, plan.weights, x, outputs=names)):
+        assert list(call(random_input(deep), iter(["b", "a"]))) == ["a", "b"]
+        with pytest.raises(ResNetProtoError, match="outputs is 'a'; give a list of names"):
+            call(random_input(deep), "a")
+        for first, second in (("x", "y"), ("y", "x")):
+            with pytest.raises(NetError, match=f"no blob '{first}'"):
+                call(random_input(deep), [first, second])
 
 
 def test_places_that_live_together_do_not_overlap():

@@ -162,11 +162,24 @@ def test_outputs_only_what_they_need():
 def test_statistics_are_divided_by_their_factor(factor, mean):
     """4 makes of a stored mean of 2, 4, 6 the halves; 0 makes zeros."""
     blobs = {"mean": [2, 4, 6], "variance": [4, 8, 12], "scale_factor": [factor]}
-    weights = {f"bn.{name}": np.array(value, np.float32) for name, value in blobs.items()}
+    some_net = net(
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        BatchNorm.of("bn", "c", "bn", eps=0.25),
+        BatchNorm.of("again", "bn", "again"),
+    )
+    weights = dict(random_weights(some_net))
+    weights |= {
+        f"{bn}.{name}": np.array(value, np.float32)
+        for name, value in blobs.items()
+        for bn in ("bn", "again")
+    }
 
-    stored = initializers(to_onnx(net(BatchNorm.of("bn", "data", "bn", eps=0.25)), weights))
+    stored = initializers(to_onnx(some_net, weights))
 
     assert stored["bn.mean"].tolist() == mean
+    # what does not follow a convolution is centred before
+    assert stored["again.centre"].ravel().tolist() == mean
+    assert stored["again.mean"].tolist() == [0, 0, 0]
     assert stored["bn.variance"].tolist() == [2 * value for value in mean]
     assert stored["bn.weight"].tolist() == [1, 1, 1]
     assert stored["bn.bias"].tolist() == [0, 0, 0]
