@@ -98,6 +98,8 @@ class Layer:
     n_bottoms: ClassVar[tuple[int, int]] = (1, 1)
     """Fewest and most bottoms; ``n_tops`` likewise."""
     n_tops: ClassVar[tuple[int, int]] = (1, 1)
+    shape_varies: ClassVar[bool] = False
+    """True where the shape of the tops shows when the net runs, and is another one before."""
     auto_tops: ClassVar[int] = 0
     """So many tops it makes, even if the net names fewer: layer.hpp, AutoTopBlobs."""
     learned: ClassVar[bool] = True

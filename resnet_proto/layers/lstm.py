@@ -1,0 +1,34 @@
+"""LSTM: long short-term memory. lstm_layer.cpp, lstm_unit_layer.cpp"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resnet_proto.layers.base import register
+from resnet_proto.layers.recurrent import Recurrent
+from resnet_proto.layers.sigmoid import sigmoid
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+
+
+@register
+class LSTM(Recurrent):
+    """c_t = f c_(t-1) + i g, h_t = o tanh(c_t), with i, f, o, g = W_hc h_(t-1) + W_xc x_t + b_c.
+
+    Of those four i, f and o go through a sigmoid, g through tanh. The state is h and c.
+    """
+
+    state = 2
+    gates = 4
+
+    def blob_names(self, count: int) -> tuple[str, ...]:
+        static = ("W_xc_static",) if count > 3 else ()
+        return ("W_xc", "b_c", *static, "W_hc")[:count]
+
+    def step(self, gate: Array, kept: Array, state: list[Array]) -> list[Array]:
+        import numpy as np
+
+        i, f, o, g = np.split(gate, 4, axis=1)
+        c = kept * sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+        return [sigmoid(o) * np.tanh(c), c]
