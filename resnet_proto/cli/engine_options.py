@@ -12,6 +12,9 @@ from resnet_proto.cli.options import read_weights
 from resnet_proto.engine import ENGINES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
     from resnet_proto.weights import Weights
 
@@ -34,12 +37,13 @@ caffe_python_option = click.option(
 until_option = click.option("--until", metavar="BLOB", help="Stop when this blob is complete.")
 
 
-def weights_for(net: Net, weights: str, seed: int) -> Weights:
+def weights_for(net: Net, weights: str, seed: int, inputs: Mapping[str, Array]) -> Weights:
     """The weights of a file, or random ones."""
     if weights == "random":
+        from resnet_proto.engine.plain import given_shapes
         from resnet_proto.weights import random_weights
 
-        return random_weights(net, seed)
+        return random_weights(net, seed, given_shapes(net, inputs))
     return read_weights(weights)
 
 

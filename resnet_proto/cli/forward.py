@@ -89,7 +89,7 @@ def command(
     blobs = run(
         engine,
         the_net,
-        weights_for(the_net, weights, seed),
+        weights_for(the_net, weights, seed, arrays),
         arrays,
         outputs=wanted or ([until] if until else output_names(the_net)),
         until=until,

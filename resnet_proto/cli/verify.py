@@ -68,8 +68,8 @@ def command(
     from resnet_proto.engine.compare import compare
 
     the_net = read_net(net, lenient=lenient)
-    the_weights = weights_for(the_net, weights, seed)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
+    the_weights = weights_for(the_net, weights, seed, arrays)
     ours, theirs = (
         run(
             name,
