@@ -100,6 +100,7 @@ REGISTRY.modules.update(
     Input="input",
     LRN="lrn",
     LSTM="lstm",
+    LSTMUnit="lstm_unit",
     Log="log",
     MVN="mvn",
     MemoryData="memory_data",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resnet_proto.layers.base import register
+from resnet_proto.layers.lstm_unit import unit
 from resnet_proto.layers.recurrent import Recurrent
-from resnet_proto.layers.sigmoid import sigmoid
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -27,8 +27,5 @@ class LSTM(Recurrent):
         return ("W_xc", "b_c", *static, "W_hc")[:count]
 
     def step(self, gate: Array, kept: Array, state: list[Array]) -> list[Array]:
-        import numpy as np
-
-        i, f, o, g = np.split(gate, 4, axis=1)
-        c = kept * sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
-        return [sigmoid(o) * np.tanh(c), c]
+        c, h = unit(state[1], gate, kept)
+        return [h, c]

@@ -406,6 +406,15 @@ def lstm(rng):
     return fields, bottoms + [state] * 2 * expose, n_tops
 
 
+def lstm_unit(rng):
+    streams, outputs = sizes(rng, 1, 6, 2)
+    bottoms = [[1, streams, outputs], [1, streams, 4 * outputs], [1, streams]]
+    if rng.random() < 0.3:
+        bottoms[int(rng.integers(3))][int(rng.integers(2))] += 1
+    c, gates, cont = map(tuple, bottoms)
+    return {}, [c, gates, labels(rng, cont, 2)], 2
+
+
 def multinomial_logistic_loss(rng):
     shape = any_shape(rng)
     n = int(np.prod(shape[1:]))
@@ -569,6 +578,7 @@ CONFIGURATIONS = {
     "Input": input_,
     "LRN": lrn,
     "LSTM": lstm,
+    "LSTMUnit": lstm_unit,
     "Log": log,
     "MVN": mvn,
     "MultinomialLogisticLoss": multinomial_logistic_loss,
