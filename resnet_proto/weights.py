@@ -671,10 +671,12 @@ def random_blob(
         return spread(-0.1, 0.1) * np.float32(SCALE_FACTOR * power**0.5)
     if name == "variance":
         return spread(0.5, 1.5) * np.float32(SCALE_FACTOR * power)
-    if name == "bias":
+    if name == "bias" or name.startswith("b_"):
         return spread(-0.1, 0.1)
     if layer.type == "Scale":
         return spread(0.5, 1.5) * np.float32(damp)
+    if layer.type == "PReLU":
+        return spread(0.1, 0.4)
     fan_in = max(1, layer.fan_in(shape))
     return rng.standard_normal(shape, np.float32) * np.float32(damp * (2 / fan_in) ** 0.5)
 

@@ -15,6 +15,9 @@ from resnet_proto.engine import ENGINES
 from resnet_proto.errors import NetError, UnknownLayerError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
     from resnet_proto.weights import Weights
 
@@ -41,6 +44,7 @@ def weights_for(
     net: Net,
     weights: str,
     seed: int,
+    inputs: Mapping[str, Array],
     outputs: Sequence[str] | None = None,
     until: str | None = None,
 ) -> Weights:
@@ -51,14 +55,15 @@ def weights_for(
         given = read_weights(weights)
         warn_ignored(given, net)
         return given
-    from resnet_proto.engine.plain import cut
+    from resnet_proto.engine.plain import cut, given_shapes
     from resnet_proto.weights import random_weights
 
+    shapes = given_shapes(net, inputs)
     try:
-        return random_weights(net, seed)
+        return random_weights(net, seed, shapes)
     except UnknownLayerError:
         shown, wanted = cut(net, outputs, until)
-        return random_weights(shown, seed, wanted=wanted)
+        return random_weights(shown, seed, shapes, wanted)
 
 
 def warn_ignored(weights: Weights, net: Net) -> None:

@@ -101,7 +101,7 @@ def command(
     blobs = run(
         engine,
         the_net,
-        weights_for(the_net, weights, seed, wanted, until),
+        weights_for(the_net, weights, seed, arrays, wanted, until),
         arrays,
         outputs=wanted,
         until=until,

@@ -101,31 +101,31 @@ def read_crop(text: str) -> int | tuple[int, int]:
 
 
 def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str, Array]:
-    """The array for each ``[NAME=]FILE``.
+    """The array for each ``[NAME=]FILE``; what data layers would read is an .npy of any shape.
 
     Raises:
         click.UsageError: a file without a name where the net has several inputs.
         ResNetProtoError: a file that cannot be read, or does not have the input's shape.
     """
-    shapes = net.inputs()
-    if given and not shapes:
-        raise click.UsageError(
-            f"--input {given[0]}: the net has no inputs, as a training net, which reads its own "
-            "data; give its deploy prototxt"
-        )
-    arrays = {}
+    from resnet_proto.preprocess import read_npy
+
+    shapes, data = net.inputs(), net.data_tops()
+    arrays: dict[str, Array] = {}
     for text in given:
         name, _, path = text.partition("=")
-        if name not in shapes or not path:
+        if name not in {**shapes, **data} or not path:
             if len(shapes) != 1 or (path and not Path(text).exists()):
+                known = ", ".join((*shapes, *data)) or "none"
                 raise click.UsageError(
-                    f"--input {text}: the net has the inputs {', '.join(shapes) or 'none'}; "
-                    "write --input NAME=FILE"
+                    f"--input {text}: the net has the inputs {known}; write --input NAME=FILE"
                 )
             (name,), path = shapes, text
         if name in arrays:
             raise click.UsageError(f"--input {text}: input '{name}' is given twice")
-        arrays[name] = read_input(Path(path), name, shapes[name], image)
+        if name in data:
+            arrays[name] = read_npy(Path(path))
+        else:
+            arrays[name] = read_input(Path(path), name, shapes[name], image)
         if note := note_on(path):
             click.echo(f"Note: {note}", err=True)
     return arrays

@@ -73,8 +73,8 @@ def command(
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient)
-    the_weights = weights_for(the_net, weights, seed, until=until)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
+    the_weights = weights_for(the_net, weights, seed, arrays, until=until)
     ours, theirs = (
         run(
             name,

@@ -146,9 +146,10 @@ class Program:
         self.schedule = schedule
         self.dtype = dtype
         self.values = values = Values.of(schedule)
+        fixed = not any(step.layer.shape_varies for step in schedule.steps)
         self.tasks = [
-            make_task(chain, weights, dtype)
-            for chain in chains(schedule.steps, values)
+            make_task(chain, weights, dtype, fast=fixed)
+            for chain in (chains if fixed else single)(schedule.steps, values)
             if not chain.steps[0].layer.from_outside
         ]
         self.last_read = {v: i for i, task in enumerate(self.tasks) for v in task.bottoms}
@@ -285,6 +286,12 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
     return [ended[i] for i in sorted(ended)]
 
 
+def single(steps: Sequence[Step], values: Values) -> list[Chain]:
+    """Each layer by itself: the way of nets whose shapes show when they run."""
+    rows = zip(steps, values.bottoms, values.tops, strict=True)
+    return [Chain([step], list(bottoms), tops) for step, bottoms, tops in rows]
+
+
 def is_convolution(step: Step) -> bool:
     """Whether a convolution has a fast way: two spatial axes, one group."""
     layer = step.layer
@@ -352,11 +359,15 @@ class Task:
     scratch: int = 0
 
 
-def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Task:
+def make_task(
+    chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any], *, fast: bool = True
+) -> Task:
     """Fold the chain's weights and choose how it is computed."""
     first = chain.steps[0]
     task = Task(first.layer, (), tuple(chain.bottoms), chain.tops)
-    if is_convolution(first):
+    if not fast:
+        task.blobs = step_blobs(first, weights, dtype)
+    elif is_convolution(first):
         weight, gain, bias = fold(chain.steps, weights, dtype)
         assert weight is not None
         convolve = Convolve.of(first, scaled(weight, gain), Finish(bias, chain.relu))

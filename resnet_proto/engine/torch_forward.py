@@ -18,27 +18,41 @@ from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes
 from resnet_proto.errors import UnknownLayerError
 from resnet_proto.layers import axis_index
 from resnet_proto.layers.concat import chosen_axis
+from resnet_proto.layers.exp import log_of
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.engine.others import Job
     from resnet_proto.layers import (
+        ELU,
+        LRN,
+        MVN,
         BatchNorm,
+        Bias,
+        Clip,
         Concat,
         Convolution,
         Crop,
         Deconvolution,
         Eltwise,
+        Embed,
+        Exp,
         Flatten,
         InnerProduct,
         Layer,
+        Log,
         Pooling,
         Power,
+        PReLU,
+        Reduction,
         ReLU,
         Reshape,
         Scale,
         Slice,
         Softmax,
+        Swish,
+        Threshold,
+        Tile,
     )
     from resnet_proto.layers.base import Array
 
@@ -283,20 +297,137 @@ def one(function: Callable[[Tensor], Tensor]) -> Callable[..., list[Tensor]]:
     return lambda layer, bottoms, weights: [function(bottoms[0])]
 
 
+def elu(layer: ELU, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Also with a slope that torch's own refuses."""
+    (x,) = bottoms
+    return [x.clamp(min=0) + layer.alpha * torch.expm1(x.clamp(max=0))]
+
+
+def exp(layer: Exp, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Between two factors."""
+    inner, outer = layer.factors
+    return [outer * torch.exp(inner * bottoms[0])]
+
+
+def log(layer: Log, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Of a linear function, divided by the base's."""
+    return [torch.log(layer.scale * bottoms[0] + layer.shift) / log_of(layer.base)]
+
+
+def threshold(layer: Threshold, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Greater, as a number."""
+    return [(bottoms[0] > layer.threshold).to(bottoms[0].dtype)]
+
+
+def swish(layer: Swish, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Times a sigmoid."""
+    return [bottoms[0] * torch.sigmoid(layer.beta * bottoms[0])]
+
+
+def clip(layer: Clip, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The lower limit last: it wins where they cross."""
+    return [bottoms[0].clamp(max=layer.max).clamp(min=layer.min)]
+
+
+def prelu(layer: PReLU, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """One slope, or one for each channel."""
+    return [F.prelu(bottoms[0], weights[0].reshape(-1))]
+
+
+def bias(layer: Bias, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Plus beta, from its axis on."""
+    x, beta = [*bottoms, *weights]
+    axis = layer.axis % x.ndim if beta.ndim else x.ndim
+    return [x + beta.reshape((*beta.shape, *(1,) * (x.ndim - axis - beta.ndim)))]
+
+
+def tile(layer: Tile, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Along its axis."""
+    return [torch.cat(bottoms * layer.tiles, layer.axis)]
+
+
+def reduction(layer: Reduction, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Of everything from the axis on."""
+    x = bottoms[0].flatten(layer.axis)
+    functions = {
+        "SUM": lambda: x.sum(-1),
+        "ASUM": lambda: x.abs().sum(-1),
+        "SUMSQ": lambda: x.square().sum(-1),
+        "MEAN": lambda: x.mean(-1),
+    }
+    return [layer.coeff * functions[layer.operation]()]
+
+
+def lrn(layer: LRN, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Across channels by torch's own; within one by an average that counts padding."""
+    (x,) = bottoms
+    size = layer.local_size
+    if layer.norm_region == "ACROSS_CHANNELS":
+        return [F.local_response_norm(x, size, layer.alpha, layer.beta, layer.k)]
+    ones = torch.ones(1, 1, *x.shape[2:])
+    pad = (size - 1) // 2
+    total, n = (
+        F.avg_pool2d(padded(v, (pad, pad), (pad, pad), fill), size, 1, divisor_override=1)
+        for v, fill in ((x.square(), 0.0), (ones, 1.0))
+    )
+    return [x * (1 + layer.alpha * total / n) ** -layer.beta]
+
+
+def mvn(layer: MVN, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Over an image or a channel of it."""
+    (x,) = bottoms
+    x = x.reshape(*x.shape, *(1,) * (4 - x.ndim))
+    variance, mean = torch.var_mean(
+        x, (1, 2, 3) if layer.across_channels else (2, 3), correction=0, keepdim=True
+    )
+    y = x - mean
+    return [y / (variance.sqrt() + layer.eps) if layer.normalize_variance else y]
+
+
+def embed(layer: Embed, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Rows, plus a bias."""
+    weight, *bias = weights
+    y = F.embedding(bottoms[0].long(), weight)
+    return [y + bias[0] if bias else y]
+
+
+def batch_reindex(layer: Layer, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Images by number."""
+    return [bottoms[0][bottoms[1].long()]]
+
+
+def parameter(layer: Layer, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The weight."""
+    return weights
+
+
 FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] = {
     "AbsVal": one(torch.abs),
+    "BNLL": one(F.softplus),
     "BatchNorm": batch_norm,
+    "BatchReindex": batch_reindex,
+    "Bias": bias,
+    "Clip": clip,
     "Concat": concat,
     "Convolution": convolution,
     "Crop": crop,
     "Deconvolution": deconvolution,
     "Dropout": copies,
+    "ELU": elu,
     "Eltwise": eltwise,
+    "Embed": embed,
+    "Exp": exp,
     "Flatten": flatten,
     "InnerProduct": inner_product,
+    "LRN": lrn,
+    "Log": log,
+    "MVN": mvn,
+    "PReLU": prelu,
+    "Parameter": parameter,
     "Pooling": pooling,
     "Power": power,
     "ReLU": relu,
+    "Reduction": reduction,
     "Reshape": reshape,
     "Scale": scale,
     "Sigmoid": one(torch.sigmoid),
@@ -304,6 +435,9 @@ FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] 
     "Slice": slice_,
     "Softmax": softmax,
     "Split": copies,
+    "Swish": swish,
     "TanH": one(torch.tanh),
+    "Threshold": threshold,
+    "Tile": tile,
 }
 """How the tops of each layer type are computed: layer, bottoms, weights -> tops."""

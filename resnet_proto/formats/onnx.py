@@ -18,6 +18,7 @@ from resnet_proto.errors import ResNetProtoError, UnknownLayerError
 from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
+from resnet_proto.layers.exp import log_of
 from resnet_proto.net import check_runs, labels
 from resnet_proto.weights import step_blobs
 
@@ -26,20 +27,32 @@ if TYPE_CHECKING:
     import onnx
 
     from resnet_proto.layers import (
+        LRN,
+        MVN,
         BatchNorm,
+        Bias,
+        Clip,
         Concat,
         Convolution,
         Crop,
         Deconvolution,
         Eltwise,
+        Embed,
+        Exp,
         InnerProduct,
         Layer,
+        Log,
         Pooling,
         Power,
+        PReLU,
+        Reduction,
         ReLU,
         Scale,
         Slice,
         Softmax,
+        Swish,
+        Threshold,
+        Tile,
     )
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
@@ -180,6 +193,12 @@ class Site:
         full = self.graph.free(f"{self.step.label}.{name}")
         self.graph.initializers.append(numpy_helper.from_array(value, full))
         return full
+
+    def number(self, name: str, value: float) -> str:
+        """Add an initializer of one float."""
+        import numpy as np
+
+        return self.constant(name, np.array(value, np.float32))
 
     def sizes(self, name: str, sizes: Iterable[int]) -> str:
         """Add an initializer of whole numbers, for an op that takes a shape or pads."""
@@ -417,55 +436,188 @@ def copies(site: Site, layer: Layer) -> None:
 
 
 def power(site: Site, layer: Power) -> None:
-    """Mul, Add and Pow, as many as are needed."""
+    """Mul, Add and Pow."""
     import numpy as np
 
-    def number(name: str, value: float) -> str:
-        return site.constant(name, np.array(value, np.float32))
-
     if layer.constant:
-        value = number("constant", float(layer.activation(np.zeros(1, np.float32))[0]))
+        value = site.number("constant", float(layer.activation(np.zeros(1, np.float32))[0]))
         site.op("Expand", [value, site.sizes("shape", site.step.tops[0])], site.tops[0])
         return
-    plain = {"scale": ("Mul", 1), "shift": ("Add", 0), "power": ("Pow", 1)}
-    chain(
-        site,
-        [
-            (op, [number(name, getattr(layer, name))])
-            for name, (op, idle) in plain.items()
-            if getattr(layer, name) != idle
-        ],
-    )
+    chain(site, ("Mul", layer.scale), ("Add", layer.shift), ("Pow", layer.power))
 
 
-def chain(site: Site, ops: Sequence[tuple[str, list[str]]]) -> None:
-    """Ops one after the other, each with its other inputs, from the bottom to the top."""
-    *between, last = ops or [("Identity", [])]
+def exp(site: Site, layer: Exp) -> None:
+    """Exp between two factors."""
+    inner, outer = layer.factors
+    chain(site, ("Mul", inner), ("Exp", None), ("Mul", outer))
+
+
+def log(site: Site, layer: Log) -> None:
+    """Log of a linear function, times a factor for the base."""
+    chain(site, ("Mul", layer.scale), ("Add", layer.shift), ("Log", None),
+          ("Mul", 1 / log_of(layer.base)))  # fmt: skip
+
+
+IDLE = {("Mul", 1), ("Add", 0), ("Pow", 1)}
+
+
+def chain(site: Site, *ops: tuple[str, float | None]) -> None:
+    """Ops one after the other, with a number each or none; some do nothing."""
+    kept = [op for op in ops if op not in IDLE] or [("Identity", None)]
     x = site.bottoms[0]
-    for op, others in between:
-        x = site.op(op, [x, *others])
-    site.op(last[0], [x, *last[1]], site.tops[0])
+    for i, (op, value) in enumerate(kept):
+        others = [] if value is None else [site.number(op.lower(), value)]
+        x = site.op(op, [x, *others], site.tops[0] if i == len(kept) - 1 else "")
 
 
-def one(op: str) -> Callable[[Site, Layer], None]:
-    """The writer of a type that is a single op without attributes."""
-    return lambda site, layer: chain(site, [(op, [])])
+def one(op: str, *attributes: str) -> Callable[[Site, Layer], None]:
+    """The writer of a type that is a single op, whose attributes are called as the fields."""
+
+    def writer(site: Site, layer: Layer) -> None:
+        values = {name: getattr(layer, name) for name in attributes}
+        site.op(op, site.bottoms, site.tops[0], **values)
+
+    return writer
+
+
+def prelu(site: Site, layer: PReLU) -> None:
+    """PRelu, with the slopes along the second axis."""
+    (slope,) = site.blobs.values()
+    ones = (1,) * (len(site.step.bottoms[0]) - 2)
+    constant = site.constant("weight", slope.reshape(-1, *ones))
+    site.op("PRelu", [site.bottoms[0], constant], site.tops[0])
+
+
+def bias(site: Site, layer: Bias) -> None:
+    """Add; beta gets ones behind its axes."""
+    spread = layer.spread(site.step.bottoms)
+    x, *beta = site.bottoms
+    beta = [site.reshape(beta[0], site.step.bottoms[1], spread)] if beta else []
+    beta += [site.constant("bias", blob.reshape(spread)) for blob in site.blobs.values()]
+    site.op("Add", [x, *beta], site.tops[0])
+
+
+def tile(site: Site, layer: Tile) -> None:
+    """Tile."""
+    shape = site.step.bottoms[0]
+    repeats = [1] * len(shape)
+    repeats[axis_index(layer.axis, shape)] = layer.tiles
+    site.op("Tile", [site.bottoms[0], site.sizes("repeats", repeats)], site.tops[0])
+
+
+def reduction(site: Site, layer: Reduction) -> None:
+    """Flatten to a matrix, one op along its second axis, and a factor."""
+    shape, top_shape = site.step.bottoms[0], site.step.tops[0]
+    op = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean", "SUM": "ReduceSum"}
+    kind = op[layer.operation]
+    x = site.op("Flatten", [site.bottoms[0]], axis=axis_index(layer.axis, shape))
+    if kind == "ReduceSum":  # since opset 13 its axes are an input, the others' are not
+        y = site.op(kind, [x, site.sizes("axes", (1,))], keepdims=0)
+    else:
+        y = site.op(kind, [x], axes=(1,), keepdims=0)
+    y = site.op("Mul", [y, site.number("coeff", layer.coeff)])
+    site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
+
+
+def threshold(site: Site, layer: Threshold) -> None:
+    """Greater, as a number."""
+    y = site.op("Greater", [site.bottoms[0], site.number("threshold", layer.threshold)])
+    site.op("Cast", [y], site.tops[0], to=1)  # TensorProto.FLOAT
+
+
+def lrn(site: Site, layer: LRN) -> None:
+    """LRN, which has the same fields.
+
+    Raises:
+        UnknownLayerError: within a channel, which ONNX does not have.
+    """
+    if layer.norm_region != "ACROSS_CHANNELS":
+        raise UnknownLayerError(
+            f"layer '{layer.name}' (LRN): {layer.norm_region} cannot be written as ONNX"
+        )
+    fields = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k, "size": layer.local_size}
+    site.op("LRN", site.bottoms, site.tops[0], **fields)
+
+
+def mvn(site: Site, layer: MVN) -> None:
+    """In single steps: ONNX's own adds eps elsewhere."""
+    shape, top_shape = site.step.bottoms[0], site.step.tops[0]
+    axes = (1, 2, 3) if layer.across_channels else (2, 3)
+    (x,), (top,) = site.bottoms, site.tops
+    x = site.reshape(x, shape, top_shape)
+    mean = site.op("ReduceMean", [x], axes=axes)
+    if not layer.normalize_variance:
+        site.op("Sub", [x, mean], top)
+        return
+    centred = site.op("Sub", [x, mean])
+    square = site.op("ReduceMean", [site.op("Mul", [centred, centred])], axes=axes)
+    deviation = site.op("Add", [site.op("Sqrt", [square]), site.number("eps", layer.eps)])
+    site.op("Div", [centred, deviation], top)
+
+
+def embed(site: Site, layer: Embed) -> None:
+    """Gather, and Add."""
+    weight, *bias = (site.constant(name, blob) for name, blob in site.blobs.items())
+    rows = site.op("Cast", [site.bottoms[0]], to=7)  # TensorProto.INT64
+    y = site.op("Gather", [weight, rows], "" if bias else site.tops[0])
+    if bias:
+        site.op("Add", [y, *bias], site.tops[0])
+
+
+def batch_reindex(site: Site, layer: Layer) -> None:
+    """Gather."""
+    x, places = site.bottoms
+    site.op("Gather", [x, site.op("Cast", [places], to=7)], site.tops[0])
+
+
+def parameter(site: Site, layer: Layer) -> None:
+    """An initializer, under the top's name by Identity."""
+    (weight,) = site.blobs.values()
+    site.op("Identity", [site.constant("weight", weight)], site.tops[0])
+
+
+def swish(site: Site, layer: Swish) -> None:
+    """Mul by a Sigmoid."""
+    (x,) = site.bottoms
+    scaled = site.op("Mul", [x, site.number("beta", layer.beta)])
+    site.op("Mul", [x, site.op("Sigmoid", [scaled])], site.tops[0])
+
+
+def clip(site: Site, layer: Clip) -> None:
+    """Min and Max: where the limits cross, Clip is not defined."""
+    assert layer.min is not None
+    assert layer.max is not None
+    y = site.op("Min", [site.bottoms[0], site.number("max", layer.max)])
+    site.op("Max", [y, site.number("min", layer.min)], site.tops[0])
 
 
 WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "AbsVal": one("Abs"),
+    "BNLL": one("Softplus"),
     "BatchNorm": batch_norm,
+    "BatchReindex": batch_reindex,
+    "Bias": bias,
+    "Clip": clip,
     "Concat": concat,
     "Convolution": convolution,
     "Crop": crop,
     "Deconvolution": deconvolution,
     "Dropout": copies,
+    "ELU": one("Elu", "alpha"),
     "Eltwise": eltwise,
+    "Embed": embed,
+    "Exp": exp,
     "Flatten": reshape,
     "InnerProduct": inner_product,
+    "LRN": lrn,
+    "Log": log,
+    "MVN": mvn,
+    "PReLU": prelu,
+    "Parameter": parameter,
     "Pooling": pooling,
     "Power": power,
     "ReLU": relu,
+    "Reduction": reduction,
     "Reshape": reshape,
     "Scale": scale,
     "Sigmoid": one("Sigmoid"),
@@ -473,6 +625,9 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Slice": slice_,
     "Softmax": softmax,
     "Split": copies,
+    "Swish": swish,
     "TanH": one("Tanh"),
+    "Threshold": threshold,
+    "Tile": tile,
 }
 """How the nodes of each layer type are added; Input is the graph's own."""

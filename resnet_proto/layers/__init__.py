@@ -23,18 +23,28 @@ from resnet_proto.layers.base import (
 
 if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.batch_norm import BatchNorm as BatchNorm
+    from resnet_proto.layers.bias import Bias as Bias
+    from resnet_proto.layers.clip import Clip as Clip
     from resnet_proto.layers.concat import Concat as Concat
     from resnet_proto.layers.convolution import Convolution as Convolution
     from resnet_proto.layers.crop import Crop as Crop
     from resnet_proto.layers.deconvolution import Deconvolution as Deconvolution
     from resnet_proto.layers.eltwise import Eltwise as Eltwise
+    from resnet_proto.layers.elu import ELU as ELU
+    from resnet_proto.layers.embed import Embed as Embed
+    from resnet_proto.layers.exp import Exp as Exp
     from resnet_proto.layers.flatten import Flatten as Flatten
     from resnet_proto.layers.inner_product import InnerProduct as InnerProduct
     from resnet_proto.layers.input import Input as Input
+    from resnet_proto.layers.log import Log as Log
+    from resnet_proto.layers.lrn import LRN as LRN
+    from resnet_proto.layers.mvn import MVN as MVN
     from resnet_proto.layers.pooling import Pooling as Pooling
     from resnet_proto.layers.power import Power as Power
+    from resnet_proto.layers.prelu import PReLU as PReLU
     from resnet_proto.layers.proposal import Proposal as Proposal
     from resnet_proto.layers.psroi_pooling import PSROIPooling as PSROIPooling
+    from resnet_proto.layers.reduction import Reduction as Reduction
     from resnet_proto.layers.relu import ReLU as ReLU
     from resnet_proto.layers.reshape import Reshape as Reshape
     from resnet_proto.layers.roi_pooling import ROIPooling as ROIPooling
@@ -42,6 +52,9 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.slice import Slice as Slice
     from resnet_proto.layers.smooth_l1_loss import SmoothL1Loss as SmoothL1Loss
     from resnet_proto.layers.softmax import Softmax as Softmax
+    from resnet_proto.layers.swish import Swish as Swish
+    from resnet_proto.layers.threshold import Threshold as Threshold
+    from resnet_proto.layers.tile import Tile as Tile
 
 __all__ = [
     "MAX_COUNT",
@@ -60,29 +73,54 @@ __all__ = [
 REGISTRY.modules.update(
     AbsVal="absval",
     Accuracy="accuracy",
+    ArgMax="argmax",
+    BNLL="bnll",
     BatchNorm="batch_norm",
+    BatchReindex="batch_reindex",
+    Bias="bias",
+    Clip="clip",
     Concat="concat",
+    ContrastiveLoss="contrastive_loss",
     Convolution="convolution",
     Crop="crop",
     Data="data",
     Deconvolution="deconvolution",
     Dropout="dropout",
     DummyData="dummy_data",
+    ELU="elu",
     Eltwise="eltwise",
+    Embed="embed",
     EuclideanLoss="euclidean_loss",
+    Exp="exp",
+    Filter="filter",
     Flatten="flatten",
     HDF5Data="hdf5_data",
+    HDF5Output="hdf5_output",
+    HingeLoss="hinge_loss",
+    Im2col="im2col",
     ImageData="image_data",
+    InfogainLoss="infogain_loss",
     InnerProduct="inner_product",
     Input="input",
+    LRN="lrn",
+    LSTM="lstm",
+    LSTMUnit="lstm_unit",
+    Log="log",
+    MVN="mvn",
     MemoryData="memory_data",
+    MultinomialLogisticLoss="multinomial_logistic_loss",
+    PReLU="prelu",
     PSROIPooling="psroi_pooling",
+    Parameter="parameter",
     Pooling="pooling",
     Power="power",
     Proposal="proposal",
+    RNN="rnn",
     ROIPooling="roi_pooling",
     ReLU="relu",
+    Reduction="reduction",
     Reshape="reshape",
+    SPP="spp",
     Scale="scale",
     Sigmoid="sigmoid",
     SigmoidCrossEntropyLoss="sigmoid_cross_entropy_loss",
@@ -92,7 +130,10 @@ REGISTRY.modules.update(
     Softmax="softmax",
     SoftmaxWithLoss="softmax_with_loss",
     Split="split",
+    Swish="swish",
     TanH="tanh",
+    Threshold="threshold",
+    Tile="tile",
     WindowData="window_data",
 )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, axis_index, count, dims, register
-from resnet_proto.layers.loss import check_labels, classes, places
+from resnet_proto.layers.loss import by_label, check_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,13 +44,9 @@ class Accuracy(Layer):
         import numpy as np
 
         scores, labels = bottoms
-        outer, n, inner = places(scores.shape, axis_index(self.axis, scores.shape))
-        label = classes(self, labels, n, self.ignore_label)
-        kept = (
-            np.ones(len(label), bool) if self.ignore_label is None else label != self.ignore_label
-        )
-        rows = np.moveaxis(scores.reshape(outer, n, inner), 1, 2).reshape(-1, n)[kept]
-        label = label[kept]
+        axis = axis_index(self.axis, scores.shape)
+        rows, label = by_label(self, scores, axis, labels, self.ignore_label)
+        n = scores.shape[axis]
         own = rows[np.arange(len(rows)), label]
         right = (rows >= own[:, None]).sum(axis=1) - 1 < self.top_k
         total = np.bincount(label, minlength=n)

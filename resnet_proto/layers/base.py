@@ -108,6 +108,8 @@ class Layer:
     n_tops: ClassVar[tuple[int, int]] = (1, 1)
     statistics: ClassVar[frozenset[str]] = frozenset()
     """Names of the blobs that are measured, and that no gradient reaches."""
+    shape_varies: ClassVar[bool] = False
+    """True where the shape of the tops shows when the net runs, and is another one before."""
     auto_tops: ClassVar[int] = 0
     """So many tops it makes, even if the net names fewer: layer.hpp, AutoTopBlobs."""
 

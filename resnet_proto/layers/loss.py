@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
 
 
+LOG_THRESHOLD = 1e-20
+"""A smaller probability counts as this: infogain_loss_layer.cpp and others."""
+
+
 class Loss(Layer):
     """Predictions and what they should be -> a scalar; the net need not name it."""
 
@@ -82,10 +86,10 @@ def legacy(shape: Shape) -> Shape:
 
 
 def classes(layer: Layer, labels: Array, n: int, ignored: int | None = None) -> NDArray[np.intp]:
-    """Labels as whole numbers, as C++ cuts them; flat.
+    """Labels, or other numbers below n, as C++ cuts them; flat.
 
     Raises:
-        NetError: a label that is no class, for which Caffe reads what lies beside the blob.
+        NetError: there is no such class; Caffe would read what lies beside the blob.
     """
     import numpy as np
 
@@ -93,10 +97,23 @@ def classes(layer: Layer, labels: Array, n: int, ignored: int | None = None) -> 
     wrong = ~((values >= 0) & (values < n)) & (values != ignored)
     if wrong.any():
         raise NetError(
-            f"layer '{layer.name}' ({layer.type}): a label is {labels.ravel()[wrong][0]:g}, "
-            f"but there are {n} classes, from 0 on"
+            f"layer '{layer.name}' ({layer.type}) is given {labels.ravel()[wrong][0]:g} where "
+            f"a number from 0 to {n - 1} is needed"
         )
     return values.astype(np.intp)
+
+
+def by_label(
+    layer: Layer, scores: Array, axis: int, labels: Array, ignored: int | None
+) -> tuple[Array, NDArray[np.intp]]:
+    """Scores (M, C) and the label, (M,), of each place whose label counts."""
+    import numpy as np
+
+    outer, n, inner = places(scores.shape, axis)
+    label = classes(layer, labels, n, ignored)
+    rows = np.moveaxis(scores.reshape(outer, n, inner), 1, 2).reshape(-1, n)
+    kept = slice(None) if ignored is None else label != ignored
+    return rows[kept], label[kept]
 
 
 def places(shape: Shape, axis: int) -> tuple[int, int, int]:

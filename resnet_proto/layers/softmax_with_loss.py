@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Shape, axis_index, register
-from resnet_proto.layers.loss import NormalizedLoss, check_labels, classes, places
+from resnet_proto.layers.loss import NormalizedLoss, by_label, check_labels, places
 from resnet_proto.layers.softmax import softmax
 from resnet_proto.words import Word
 
@@ -44,13 +44,8 @@ class SoftmaxWithLoss(NormalizedLoss):
 
         x, labels = bottoms
         axis = axis_index(self.axis, x.shape)
-        outer, n, inner = places(x.shape, axis)
-        label = classes(self, labels, n, self.ignore_label)
-        kept = (
-            np.ones(len(label), bool) if self.ignore_label is None else label != self.ignore_label
-        )
-        prob = softmax(x, axis)
-        rows = np.moveaxis(prob.reshape(outer, n, inner), 1, 2).reshape(-1, n)[kept]
-        of_label = rows[np.arange(len(rows)), label[kept]]
+        outer, _, inner = places(x.shape, axis)
+        rows, label = by_label(self, softmax(x, axis), axis, labels, self.ignore_label)
+        of_label = rows[np.arange(len(rows)), label]
         total = -np.log(np.maximum(of_label, LEAST)).sum()
         return (total / self.divisor(self.mode(), outer, inner, len(rows)),)

@@ -362,13 +362,27 @@ def test_a_mean_file_that_is_not_there(files, name):
     assert f"{name}: no such file" in result.stderr
 
 
-def test_a_training_net_has_no_inputs(files):
-    (files / "net.prototxt").write_text('layer { name: "d" type: "Data" top: "data" }')
+def test_a_net_with_a_data_layer(files):
+    """What it would read is an .npy, of any batch size; the labels need not be there."""
+    data = (
+        'layer { name: "data" type: "Data" top: "data" top: "label" data_param { batch_size: 9 } }'
+    )
+    net = files / "net.prototxt"
+    net.write_text(data + TEXT[TEXT.index('layer {\n  name: "conv"') :])
+    given = f"data={files}/x.npy"
 
-    result = call(files, "--input", "x.npy")
+    for weights in ("net.caffemodel", "random"):
+        result = call(files, "--input", given, "--blob", "prob", "--json", weights=weights)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["prob"]["shape"] == [2, 6]
 
-    assert result.exit_code == 2
-    assert "the net has no inputs, as a training net" in result.stderr
+    result = call(files, "--blob", "prob")
+    assert result.exit_code == 1
+    assert (
+        "the shape of 'data' is in its data only; set crop_size in transform_param" in result.output
+    )
+    result = call(files, "--input", f"x={files}/x.npy")
+    assert "the net has the inputs data, label; write --input NAME=FILE" in result.output
 
 
 @pytest.mark.parametrize(

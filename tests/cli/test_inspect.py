@@ -29,7 +29,7 @@ layer {
 }
 """
 FC = layer("fc", "InnerProduct", legacy(1, 1, 4, 3) + packed(5, *range(12)))
-OLD = layer("old", "LSTM", shape(2) + packed(8, 0.1, -1e300), shape(0) + packed(5))
+OLD = layer("old", "Python", shape(2) + packed(8, 0.1, -1e300), shape(0) + packed(5))
 
 
 def run(*arguments, stdin=None):
@@ -58,8 +58,8 @@ def test_table(model):
         ["layer", "type", "blob", "shape", "dtype", "bytes"],
         ["-" * n for n in (5, 12, 6, 7, 7, 5)],
         ["fc", "InnerProduct", "weight", "1x1x4x3", "float32", "48"],
-        ["old", "LSTM", "0", "2", "float64", "16"],
-        ["old", "LSTM", "1", "0", "float32", "0"],
+        ["old", "Python", "0", "2", "float64", "16"],
+        ["old", "Python", "1", "0", "float32", "0"],
         [f"{model}:", *["3", "layers,", "3", "blobs,", "14", "values,", "64", "bytes"]],
     ]
 
@@ -71,7 +71,7 @@ def test_json(model):
         "source": str(model), "layers": 3, "values": 14, "bytes": 64, "verdicts": None,
     }  # fmt: skip
     assert shown["rows"][1] == {
-        "layer": "old", "type": "LSTM", "blob": "0", "shape": [2], "dtype": "float64",
+        "layer": "old", "type": "Python", "blob": "0", "shape": [2], "dtype": "float64",
         "bytes": 16, "stats": None,
     }  # fmt: skip
 

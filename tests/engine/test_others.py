@@ -695,7 +695,7 @@ def test_a_file_without_a_layer_is_refused(reader, tmp_path):
     shorter = replace(TWO, layers=TWO.layers[:2])
     save(files["weights_file"], {k: weights[k] for k in ("a.weight", "a.bias")}, shorter)
 
-    with pytest.raises(WeightsError, match="layer 'b' .*: the weights have none for it"):
+    with pytest.raises(WeightsError, match=r"layer 'b' .*: the weights have none for it"):
         reader(TWO, load(files["weights_file"]), inputs, **files)
 
 

@@ -186,7 +186,8 @@ def test_shapes_of_one_value_and_of_none(one):
         ("BatchNorm", "x", ["mean", "variance", "scale_factor"]),
         ("Convolution", "x", ["weight"]),
         ("Convolution", "x", ["weight", "bias", "2", "3"]),
-        ("LSTM", "x", ["0", "1", "2"]),
+        ("LSTM", "x", ["W_xc", "b_c", "W_hc"]),
+        ("Python", "x", ["0", "1", "2"]),
         ("", "x", ["0", "1"]),
     ],
 )

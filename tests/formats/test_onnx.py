@@ -15,6 +15,7 @@ from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, WeightsError
 from resnet_proto.formats.onnx import WRITERS, to_onnx
 from resnet_proto.layers import (
+    LRN,
     REGISTRY,
     BatchNorm,
     Convolution,
@@ -284,6 +285,11 @@ def test_every_type_is_known():
             Pooling.of("p", "data", "y", kernel_size=2, pool="STOCHASTIC"),
             Pooling.of("p", "data", "y", kernel_size=2, pool="MAX"),
             "layer 'p': STOCHASTIC",
+        ),
+        (
+            LRN.of("p", "data", "y", norm_region="WITHIN_CHANNEL"),
+            LRN.of("p", "data", "y"),
+            r"layer 'p' \(LRN\): WITHIN_CHANNEL cannot be written as ONNX",
         ),
         (
             make_layer("p", "Crop9", ("data",), ("y",)),

@@ -104,5 +104,5 @@ def test_refused_and_accepted(shapes, message):
 
 
 def test_no_such_class():
-    with pytest.raises(NetError, match="a label is 3, but there are 3 classes, from 0 on"):
+    with pytest.raises(NetError, match="is given 3 where a number from 0 to 2 is needed"):
         loss().forward([np.ones((2, 3)), np.array([0.0, 3.0])], [])
