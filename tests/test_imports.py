@@ -24,6 +24,7 @@ ORDER = [
     "spec",
     "presets",
     "net",
+    "forks",
     "render",
     "text_format",
     "prototxt",
