@@ -59,6 +59,8 @@ def launch_files(
         for file, solver in found.items()
     }
     weights = f" --weights '{training.weights}'" if training.weights else ""
+    if training.freeze_batch_norm and not weights:  # without statistics a map overflows
+        weights = ' --weights "${WEIGHTS:?names the caffemodel to begin with}"'
     if training.weights.count("'"):
         raise ResNetProtoError(f"weights: a file's name cannot have a quote: {training.weights}")
     texts[FILES["train"]] = render(
