@@ -64,7 +64,7 @@ def test_whole_nets_load(task, phase, caffe_binary, tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_proposals(seed, caffe_binary, tmp_path):
-    """This fork divides scales by base_size, and rounds no side: ratios whose sides are whole.
+    """Its scales are divided by base_size, and no side is rounded: ratios whose sides are whole.
 
     What goes in lies in the weights of a matrix, what comes out in the log, in six digits.
     """
