@@ -10,11 +10,12 @@ from pathlib import Path
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
+from resnet_proto.forks import needs
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.recipe import Training
 from resnet_proto.render import render
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import solvers, to_train_val
+from resnet_proto.training import TASKS, solvers, to_train_val
 
 FILES = {
     "deploy": "deploy.prototxt",
@@ -39,9 +40,10 @@ def generate(
         ResNetProtoError: the spec's fields contradict each other.
     """
     net = deploy_net(spec)
+    nets = {"deploy": net, "train_val": to_train_val(net, spec.training, TASKS[spec.task])}
     texts = {
-        FILES["deploy"]: to_prototxt(net, templates=templates),
-        FILES["train_val"]: to_prototxt(to_train_val(net, spec.training), templates=templates),
+        FILES[kind]: to_prototxt(net, templates=templates, comments=needs(net))
+        for kind, net in nets.items()
     }
     return texts | launch_files(spec.title, spec.training, templates=templates)
 
@@ -57,10 +59,12 @@ def launch_files(
         for file, solver in found.items()
     }
     weights = f" --weights '{training.weights}'" if training.weights else ""
+    if training.freeze_batch_norm and not weights:  # without statistics a map overflows
+        weights = ' --weights "${WEIGHTS:?names the caffemodel to begin with}"'
     if training.weights.count("'"):
         raise ResNetProtoError(f"weights: a file's name cannot have a quote: {training.weights}")
     texts[FILES["train"]] = render(
-        "train.sh.j2",
+        "train_py_faster_rcnn.sh.j2" if training.launcher == "py-faster-rcnn" else "train.sh.j2",
         templates=templates,
         name=" ".join(name.split()),
         prefix=prefix,

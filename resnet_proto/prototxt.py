@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +122,20 @@ def refuse_other(head: str, source: str) -> None:
         )
 
 
-def to_prototxt(net: Net, *, templates: str | os.PathLike[str] | None = None) -> str:
+def to_prototxt(
+    net: Net,
+    *,
+    templates: str | os.PathLike[str] | None = None,
+    comments: Sequence[str] = (),
+) -> str:
     """The net as prototxt, as Caffe reads it.
 
     Args:
         net: any net, generated or read.
         templates: a folder whose templates go before the project's own.
+        comments: lines to say above it.
 
     Raises:
         ResNetProtoError: a template that is wrong.
     """
-    return render("net.prototxt.j2", templates=templates, net=net)
+    return render("net.prototxt.j2", templates=templates, net=net, comments=comments)

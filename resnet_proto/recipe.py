@@ -12,7 +12,7 @@ from typing import NamedTuple
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.settings import check, setting
 
-SOURCES = ("lmdb", "leveldb", "image-list", "hdf5", "memory", "dummy")
+SOURCES = ("lmdb", "leveldb", "image-list", "hdf5", "memory", "dummy", "roi-data")
 POLICIES = ("multistep", "step", "poly", "fixed")
 MAX_COUNT = 2**31 - 1  # Caffe counts images and iterations in int
 
@@ -23,7 +23,9 @@ class Training:
 
     recipe: str = setting("imagenet", "whose numbers these are; see the comments of the solver")
     data: str = setting("lmdb", "what the images are in", one_of=SOURCES)
-    train_source: str = setting("train_lmdb", "database, list of images, or list of HDF5 files")
+    train_source: str = setting(
+        "train_lmdb", "database, list of images, list of HDF5 files, or py-faster-rcnn's imdb"
+    )
     test_source: str = setting("val_lmdb", "likewise for testing")
     root_folder: str = setting("", "before each path of an image list")
     resize: int = setting(256, "an image list's images are warped to it", least=0, most=1 << 16)
@@ -66,13 +68,15 @@ class Training:
     solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
     launcher: str = setting(
         "caffe", "what train.sh starts; mpirun for Intel's multi-node Caffe",
-        one_of=("caffe", "mpirun"),
+        one_of=("caffe", "mpirun", "py-faster-rcnn"),
     )  # fmt: skip
+    config: str = setting("", "py-faster-rcnn's settings: a file in its experiments/cfgs")
     weights: str = setting("", "a caffemodel to begin with")
     finetune: bool = setting(False, "a classifier with another name and a higher rate")
     classifier_rate: float = setting(10.0, "its learning rate, times base_lr", least=0, most=1e6)
     freeze: str = setting("", "a blob, res3d: what is computed up to it is not trained")
     freeze_batch_norm: bool = setting(False, "BatchNorm keeps its statistics in training")
+    freeze_scale: bool = setting(False, "and Scale, or NVIDIA's BatchNorm, its gamma and beta")
 
     def __post_init__(self) -> None:
         check(self)
@@ -82,6 +86,11 @@ class Training:
             raise ResNetProtoError(
                 f"warm_up_lr is {self.warm_up_lr:g}, warm_up_iterations {self.warm_up_iterations}; "
                 "give both, or none"
+            )
+        if (self.data == "roi-data") != (self.launcher == "py-faster-rcnn"):
+            raise ResNetProtoError(
+                f"data is {self.data}, launcher {self.launcher}; roi-data comes from "
+                "py-faster-rcnn's own program, so launcher py-faster-rcnn goes with it, and only so"
             )
         if self.policy in ("multistep", "step") and not self.drops:
             raise ResNetProtoError(f"policy {self.policy} needs drops; give the epochs")
@@ -184,6 +193,69 @@ def _changed(training: Training, **values: object) -> Training:
     return replace(training, **values)  # type: ignore[arg-type]
 
 
+LOCALIZATION = _changed(
+    Training(),
+    recipe="localization",
+    data="hdf5",
+    train_source="train_h5.txt",
+    test_source="val_h5.txt",
+    base_lr=0.01,
+    epochs=30.0,
+    drops=(20.0,),
+)
+SEGMENTATION = _changed(
+    Training(),
+    recipe="segmentation",
+    data="hdf5",
+    train_source="train_h5.txt",
+    test_source="val_h5.txt",
+    train_images=10_582,
+    test_images=1_449,
+    batch=10,
+    gpus=1,
+    test_batch=7,
+    base_lr=0.001,
+    policy="poly",
+    power=0.9,
+    epochs=20_000 * 10 / 10_582,
+    weight_decay=5e-4,
+    finetune=True,
+    freeze_batch_norm=True,
+    freeze_scale=True,
+)
+FASTER_RCNN = _changed(
+    Training(),
+    recipe="faster-r-cnn",
+    data="roi-data",
+    train_source="coco_2014_train",
+    test_source="coco_2014_minival",
+    train_images=82_783,
+    test_images=5_000,
+    batch=1,
+    gpus=1,
+    iter_size=8,
+    base_lr=0.001,
+    epochs=320_000 * 8 / 82_783,
+    drops=(240_000 * 8 / 82_783,),
+    weight_decay=5e-4,
+    filler="gaussian",
+    freeze_batch_norm=True,
+    freeze_scale=True,
+    launcher="py-faster-rcnn",
+    config="faster_rcnn_end2end.yml",
+)
+DEEPLAB = "arXiv 1606.00915"
+RFCN = "github YuwenXiong/py-R-FCN"
+DETECTION_SOURCES = {
+    "effective_batch": f"8 images: {PAPER}, appendix A",
+    "base_lr": f"{PAPER}, appendix A: COCO",
+    "gamma": f"{PAPER}, appendix A: 0.0001",
+    "drops": f"{PAPER}, appendix A: after 240k iterations",
+    "epochs": f"{PAPER}, appendix A: and 80k more",
+    "momentum": RFCN,
+    "weight_decay": RFCN,
+}
+
 RECIPES = {
     "imagenet": Recipe(Training(), IMAGENET_SOURCES),
     "cifar": Recipe(CIFAR, CIFAR_SOURCES),
@@ -215,6 +287,29 @@ RECIPES = {
              "nesterov"),
             f"{WIDE}, section 3",
         ),
+    ),
+    "localization": Recipe(
+        LOCALIZATION,
+        {
+            "effective_batch": f"256 images: {PAPER}, appendix C; rates and lengths are ours",
+            "momentum": f"{PAPER}, section 3.4",
+            "weight_decay": f"{PAPER}, section 3.4",
+        },
+    ),
+    "segmentation": Recipe(
+        SEGMENTATION,
+        {
+            "effective_batch": f"10 images: {DEEPLAB}, section 4.1",
+            "base_lr": f"{DEEPLAB}, section 4.1",
+            "power": f"{DEEPLAB}, section 4.1",
+            "epochs": f"{DEEPLAB}, section 4.1: 20k iterations",
+            "momentum": f"{DEEPLAB}, section 4.1",
+            "weight_decay": f"{DEEPLAB}, section 4.1",
+        },
+    ),
+    "faster-r-cnn": Recipe(FASTER_RCNN, DETECTION_SOURCES),
+    "r-fcn": Recipe(
+        _changed(FASTER_RCNN, recipe="r-fcn", config="rfcn_end2end.yml"), DETECTION_SOURCES
     ),
 }  # fmt: skip
 """The papers' recipes; a preset has one of them."""

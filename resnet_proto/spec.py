@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.recipe import Training
-from resnet_proto.settings import check, setting
+from resnet_proto.recipe import RECIPES, Training
+from resnet_proto.settings import changed, check, setting
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CONVOLUTIONS = {"basic": 2, "bottleneck": 3, "fully-connected": 2}
@@ -23,6 +23,24 @@ MAX_UNITS = 10_000
 """Ten times the deepest net that was trained; a net's text then has some 10 MB."""
 MAX_SIZE = 1 << 24
 """The most of any size: what a number of channels may be before its product overflows."""
+TASKS = ("classification", "localization", "segmentation", "r-fcn", "faster-r-cnn")
+"""What a net is for: the first places of the paper."""
+DETECTION = ("r-fcn", "faster-r-cnn")
+TASK_DATA = {
+    "classification": ("lmdb", "leveldb", "image-list", "hdf5", "memory", "dummy"),
+    "localization": ("hdf5", "dummy"),
+    "segmentation": ("hdf5", "dummy"),
+    **dict.fromkeys(DETECTION, ("roi-data",)),
+}
+"""What the images and answers of a task may be in."""
+TASK_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "classification": {},
+    "localization": {},
+    "segmentation": {"output_stride": 8, "classes": 21, "input_size": 321},
+    "r-fcn": {"output_stride": 16, "classes": 81, "input_size": 600},
+    "faster-r-cnn": {"classes": 81, "input_size": 600},
+}
+"""What a task sets besides its training: PASCAL VOC or COCO, with a class for the background."""
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -132,6 +150,7 @@ class ResNetSpec:
     stride_in: str = setting(
         "first", "the convolution of a unit that has its stride", one_of=("first", "3x3")
     )
+    task: str = setting("classification", "what the net is for, and so its head", one_of=TASKS)
     stem: str = setting(
         "7x7",
         "the first convolution: 7x7 of stride 2, 3x3 (CIFAR), three 3x3 (deep)",
@@ -148,7 +167,9 @@ class ResNetSpec:
     )
     input_channels: int = setting(3, "channels of an image", least=1, most=MAX_SIZE)
     input_size: int = setting(224, "rows and columns of an image", least=1, most=MAX_SIZE)
-    classes: int = setting(1000, "how many the classifier tells apart", least=1, most=MAX_SIZE)
+    classes: int = setting(
+        1000, "how many the classifier tells apart, the background too", least=1, most=MAX_SIZE
+    )
     width: tuple[int, ...] = setting(
         (64,),
         "channels of each stage's 3x3; the last given doubles from stage to stage",
@@ -198,7 +219,8 @@ class ResNetSpec:
     @property
     def title(self) -> str:
         """The net's name; by its depth where it has none."""
-        return self.name or f"ResNet-{self.depth}"
+        task = "" if self.task == "classification" else f"-{self.task}"
+        return self.name or f"ResNet-{self.depth}{task}"
 
     @property
     def depth(self) -> int:
@@ -276,10 +298,56 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
             "shortcut A projects nowhere; leave project_first_stage out, or take B",
         ),
         (
+            spec.task != "classification" and connected,
+            f"task {spec.task} goes with unit basic and bottleneck; unit is fully-connected",
+        ),
+        (
+            spec.task in DETECTION and spec.order != "original",
+            f"task {spec.task} goes with order original; order is pre-activation",
+        ),
+        (
+            spec.task in DETECTION and spec.dialect != "mainline",
+            f"task {spec.task} goes with dialect mainline, which the forks with its layers speak; "
+            f"dialect is {spec.dialect}",
+        ),
+        (
+            spec.training.data not in TASK_DATA[spec.task],
+            f"task {spec.task} goes with training.data {' or '.join(TASK_DATA[spec.task])}; it is "
+            f"{spec.training.data}. for_task, and gen --set task=..., set what a task needs",
+        ),
+        (
             min(spec.widths) < 1,
             f"width_multiplier {spec.width_multiplier:g} leaves a stage of {spec.widths} channels",
         ),
     ]  # fmt: skip
+
+
+def for_task(spec: ResNetSpec, task: str) -> ResNetSpec:
+    """The net for another task, with the recipe, sizes and classes that are usual there.
+
+    Raises:
+        ResNetProtoError: there is no such task, or it contradicts the spec.
+    """
+    if task not in TASKS:
+        raise ResNetProtoError(f"there is no task '{task}'; known: {', '.join(TASKS)}")
+    if task == spec.task:
+        return spec
+    name = spec.name.removesuffix(f"-{spec.task}")
+    if name and task != "classification":
+        name = f"{name}-{task}"
+    training = RECIPES[task].training if task in RECIPES else Training()
+    fields = {**TASK_FIELDS[task], "training": training}
+    return replace(spec, name=name, task=task, **fields)
+
+
+def adapted(spec: ResNetSpec, table: Mapping[str, Any], source: str) -> ResNetSpec:
+    """The same spec with other values; a task brings its recipe with it, where it is another.
+
+    Raises:
+        ResNetProtoError: a field that there is not, or a value that it cannot hold.
+    """
+    task = table.get("task")
+    return changed(for_task(spec, task) if task in TASKS else spec, table, source)
 
 
 def for_finetuning(spec: ResNetSpec) -> ResNetSpec:

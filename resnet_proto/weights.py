@@ -641,8 +641,8 @@ def random_weights(
         damp = n_sums**-0.5 if step.label in damped else 1.0
         for name, shape in step.blobs.items():
             bottom = max(powers, default=IMAGE_POWER)
-            if layer.fixed:  # it chooses pixels
-                arrays[name] = np.ones(shape, np.float32)
+            if layer.fixed:
+                arrays[name] = layer.fixed_blob(shape)
                 continue
             arrays[name] = random_blob(rng, layer, name, shape, bottom, damp)
         for name in layer.tops:

@@ -25,6 +25,7 @@ ORDER = [
     "spec",
     "presets",
     "net",
+    "forks",
     "render",
     "text_format",
     "prototxt",

@@ -1,14 +1,23 @@
 """What can be asked of a spec."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.presets import PRESETS
-from resnet_proto.settings import changed
-from resnet_proto.spec import Names, ResNetSpec, for_finetuning
+from resnet_proto.recipe import Training
+from resnet_proto.settings import changed, from_table, read_toml, to_toml
+from resnet_proto.spec import (
+    TASK_DATA,
+    TASKS,
+    Names,
+    ResNetSpec,
+    adapted,
+    for_finetuning,
+    for_task,
+)
 
 
 def unit_names(spec):
@@ -159,3 +168,49 @@ def test_two_layers_of_one_name_are_refused():
 
     with pytest.raises(ResNetProtoError, match=r"layers the name 'same'; use \{unit\}"):
         deploy_net(ResNetSpec(stages=(1,), names=names))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_brings_its_recipe_and_there_is_a_way_back(task):
+    spec = PRESETS["resnet-50"].spec
+
+    there = for_task(spec, task)
+
+    assert there.task == task
+    assert there.training.data in TASK_DATA[task]
+    assert there.title == ("ResNet-50" if task == "classification" else f"ResNet-50-{task}")
+    assert for_task(there, task) == there
+    assert from_table(ResNetSpec, read_toml(to_toml(there), "x"), "x") == there
+    back = for_task(there, "classification")
+    assert (back.title, back.training) == ("ResNet-50", spec.training)
+
+
+def test_what_is_set_goes_before_what_a_task_brings():
+    spec = adapted(
+        PRESETS["resnet-50"].spec,
+        {"task": "segmentation", "output_stride": 16, "training": {"batch": 3}},
+        "x",
+    )
+
+    assert (spec.output_stride, spec.classes, spec.input_size) == (16, 21, 321)
+    assert (spec.training.batch, spec.training.data) == (3, "hdf5")
+    with pytest.raises(ResNetProtoError, match='task is "pose"; expected "classification" or'):
+        adapted(spec, {"task": "pose"}, "x")
+    with pytest.raises(ResNetProtoError, match="no task 'pose'; known: classification, local"):
+        for_task(spec, "pose")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"order": "pre-activation"}, "task r-fcn goes with order original"),
+        ({"dialect": "nvidia"}, "task r-fcn goes with dialect mainline"),
+        ({"unit": "fully-connected", "stem": "none"}, "task r-fcn goes with unit basic and bottl"),
+        ({"training": Training()}, "goes with training.data roi-data; it is lmdb"),
+    ],
+)
+def test_what_does_not_go_with_detection(change, message):
+    spec = for_task(ResNetSpec(), "r-fcn")
+
+    with pytest.raises(ResNetProtoError, match=message):
+        replace(spec, **change)

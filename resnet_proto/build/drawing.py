@@ -87,9 +87,10 @@ class Drawing:
         dilation: int = 1,
         group: int = 1,
         bias: bool | None = None,
+        top: str = "",
         **more: Any,
     ) -> str:
-        """A convolution padded so that stride 1 keeps the size."""
+        """A convolution padded so that stride 1 keeps the size; ``top`` is ``name`` by default."""
         if dilation > 1 and kernel > 1:
             more["dilation"] = dilation
         if group > 1:
@@ -98,7 +99,7 @@ class Drawing:
             Convolution.of(
                 name,
                 bottom,
-                name,
+                top or name,
                 num_output=num_output,
                 bias_term=self.spec.conv_bias if bias is None else bias,
                 pad=kernel // 2 * dilation,

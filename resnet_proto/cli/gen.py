@@ -11,8 +11,8 @@ import click
 from resnet_proto.cli.options import echo_json, file_to_read, json_option, readable
 from resnet_proto.generate import FILES, encoded
 from resnet_proto.presets import PRESETS, preset
-from resnet_proto.settings import assignments, changed, from_table, read_toml, to_toml
-from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, for_finetuning
+from resnet_proto.settings import assignments, read_toml, to_toml
+from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted, for_finetuning
 
 if TYPE_CHECKING:
     from resnet_proto.recipe import Training
@@ -97,6 +97,7 @@ def command(
     resnet-proto gen --depth 152
     resnet-proto gen --depth 18 --classes 37 --finetune --out nets/pets
     resnet-proto gen --preset cifar-resnet-20 --set training.gpus=1
+    resnet-proto gen --depth 101 --set task=faster-r-cnn
     resnet-proto gen --depth 50 --print-spec > my.toml
     resnet-proto gen --spec my.toml --set shortcut=C --only deploy --out -
     """
@@ -114,7 +115,10 @@ def command(
         "project_first_stage": project_first_stage or None,
     }
     table = {key: value for key, value in options.items() if value is not None}
-    spec = changed(spec, {**table, **assignments(spec, settings)}, "the spec")
+    task = spec.task
+    spec = adapted(spec, {**table, **assignments(spec, settings)}, "the spec")
+    if folder is not None and spec.task != task:
+        folder = f"{folder}-{spec.task}"
     if finetune:
         spec = for_finetuning(spec)
     if print_spec:
@@ -219,11 +223,13 @@ def read_spec(path: str) -> ResNetSpec:
     except UnicodeDecodeError:
         raise ResNetProtoError(f"{path}: this is no UTF-8 text; a spec is a TOML file") from None
     source = "stdin" if path == "-" else path
-    return from_table(ResNetSpec, read_toml(text, source), source)
+    return adapted(ResNetSpec(), read_toml(text, source), source)
 
 
 def how_to_train(training: Training, folder: Path) -> str:
     """How the files are run, and what they need."""
+    if training.launcher == "py-faster-rcnn":
+        return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
     needs = "" if training.data in ("memory", "dummy") else (
         f"; put {training.train_source} and {training.test_source} into {folder}"
     )  # fmt: skip

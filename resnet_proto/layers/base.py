@@ -212,6 +212,10 @@ class Layer:
         """Whether its weights are a constant of the net's, and no parameters."""
         return False
 
+    def fixed_blob(self, shape: Shape) -> Array:
+        """The weights of a layer that is ``fixed``."""
+        raise NotImplementedError
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shape of each top.
 

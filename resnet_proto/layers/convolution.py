@@ -52,6 +52,11 @@ class Convolution(BaseConvolution):
             and filler.get("value") == 1.0
         )
 
+    def fixed_blob(self, shape: Shape) -> Array:
+        import numpy as np
+
+        return np.ones(shape, np.float32)
+
     def macs(
         self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
     ) -> int:

@@ -39,9 +39,32 @@ class Deconvolution(BaseConvolution):
             weight[0] * count(weight[2:]) // self.group // count(self.windows(len(weight) - 2)[1])
         )
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it only makes maps larger: a bilinear kernel for each channel, with rate 0."""
+        rates = [param.get("lr_mult", 1.0) for param in self.fields.get("param", ())]
+        return (
+            rates == [0.0]
+            and not self.bias_term
+            and self.group == self.num_output
+            and self.weight_filler.get("type") == "bilinear"
+        )
+
+    def fixed_blob(self, shape: Shape) -> Array:
+        """Weights that fall from the middle to the sides. filler.hpp, BilinearFiller"""
+        import numpy as np
+
+        side = shape[-1]
+        stride = (side + 1) // 2
+        middle = (2 * stride - 1 - stride % 2) / (2 * stride)
+        falling = 1 - abs(np.arange(side) / stride - middle)
+        return np.broadcast_to(np.outer(falling, falling), shape).astype(np.float32)
+
     def macs(
         self, bottoms: Sequence[Shape], tops: Sequence[Shape], blobs: Mapping[str, Shape]
     ) -> int:
+        if self.fixed:
+            return 0
         return sum(map(count, bottoms)) * count(blobs["weight"][1:])
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:

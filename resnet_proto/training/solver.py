@@ -46,13 +46,12 @@ def solvers(training: Training, prefix: str, net: str = "train_val.prototxt") ->
 def main_solver(t: Training, prefix: str, net: str) -> Solver:
     """The solver of the whole training."""
     lines = [
-        Line("net", net),
-        *testing(t),
+        *nets(t, net),
         Line("base_lr", t.base_lr, source(t, "base_lr")),
         *policy(t),
         Line("max_iter", t.max_iter, f"{t.epochs:g} epochs{and_source(t, 'epochs')}"),
         *common(t),
-        Line("snapshot", t.iterations(t.snapshot_epochs) if t.snapshot_epochs else 0),
+        snapshots(t),
         Line("snapshot_prefix", prefix),
         *mode(t),
     ]
@@ -62,8 +61,7 @@ def main_solver(t: Training, prefix: str, net: str) -> Solver:
 def warm_up_solver(t: Training, prefix: str, net: str) -> Solver:
     """The first iterations with a lower rate; its last snapshot is where the other begins."""
     lines = [
-        Line("net", net),
-        *testing(t),
+        *nets(t, net),
         Line("base_lr", t.warm_up_lr, source(t, "warm_up_lr")),
         Line("lr_policy", "fixed"),
         Line("max_iter", t.warm_up_iterations, source(t, "warm_up_iterations")),
@@ -75,6 +73,20 @@ def warm_up_solver(t: Training, prefix: str, net: str) -> Solver:
     after = "then: caffe train --solver solver.prototxt --snapshot"
     comment = f"{after} {prefix}_iter_{t.warm_up_iterations}.solverstate"
     return Solver(tuple(lines), (*about(t), comment))
+
+
+def nets(t: Training, net: str) -> list[Line]:
+    """What is trained, and tested where the same file says how."""
+    if t.launcher == "py-faster-rcnn":
+        return [Line("train_net", net, "tools/test_net.py tests, with deploy.prototxt")]
+    return [Line("net", net), *testing(t)]
+
+
+def snapshots(t: Training) -> Line:
+    """How often the weights are kept."""
+    if t.launcher == "py-faster-rcnn":
+        return Line("snapshot", 0, "tools/train_net.py makes its own")
+    return Line("snapshot", t.iterations(t.snapshot_epochs) if t.snapshot_epochs else 0)
 
 
 def testing(t: Training) -> list[Line]:
@@ -104,7 +116,7 @@ def policy(t: Training) -> list[Line]:
     if t.policy == "step":
         lines.append(Line("stepsize", t.iterations(t.drops[0]), f"{t.drops[0]:g} epochs"))
     if t.policy == "poly":
-        lines.append(Line("power", t.power))
+        lines.append(Line("power", t.power, source(t, "power")))
     return lines
 
 

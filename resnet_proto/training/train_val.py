@@ -8,7 +8,7 @@ what works for a generated net works for one found in the wild.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,34 +36,44 @@ LOSSES = {
 FROZEN = {"lr_mult": 0.0, "decay_mult": 0.0}
 LABEL = "label"
 
+Finish = Callable[[Net, list[Layer], Training], Sequence[Layer]]
+"""Deploy net, its layers made ready to learn, training -> those layers with data and losses."""
 
-def to_train_val(net: Net, training: Training) -> Net:
+
+def classification(net: Net, layers: list[Layer], training: Training) -> Sequence[Layer]:
+    """Images and labels, and how good the scores are."""
+    name, shape = only_input(net)
+    body, scores = without_softmax(layers)
+    return (*data_layers(name, shape, training), *body, *judged(scores))
+
+
+def to_train_val(net: Net, training: Training, finish: Finish = classification) -> Net:
     """The net that ``caffe train`` takes, with data for both phases, loss and accuracy.
 
     Args:
-        net: a deploy net with one input of images.
+        net: a deploy net with one input of images, or what its task takes.
         training: where the data is, what weights begin as, what decays and what is frozen.
+        finish: what the task needs, one of ``TASKS``.
 
     Raises:
         NetError: the net has several inputs, no classifier, or no blob to freeze up to.
     """
-    name, shape = only_input(net)
+    if not net.inputs():
+        only_input(net)
     body = [layer for layer in net.upgraded().layers if layer.type != "Input"]
     if any(layer.type in DATA or layer.type in LOSSES for layer in body):
         raise NetError(
             "the net has data or loss layers already; give a deploy net "
             "(`resnet-proto deploy` makes one of a train_val)"
         )
-    body, scores = without_softmax(body)
     classifier = classifier_of(body)
     frozen = up_to(body, training.freeze) if training.freeze else 0
     layers = []
     for i, layer in enumerate(body):
         rate = training.classifier_rate if training.finetune and layer is classifier else 1.0
         layers.append(trained(layer, training, 0.0 if i < frozen else rate))
-    data = data_layers(name, shape, training)
     fields = {k: v for k, v in net.fields.items() if not k.startswith("input")}
-    return Net(net.name, (*data, *layers, *judged(scores)), fields)
+    return Net(net.name, tuple(finish(net, layers, training)), fields)
 
 
 def only_input(net: Net) -> tuple[str, Shape]:
@@ -99,13 +109,13 @@ def without_softmax(layers: Sequence[Layer]) -> tuple[list[Layer], str]:
 
 
 def classifier_of(layers: Sequence[Layer]) -> Layer:
-    """The last layer with weights.
+    """The last layer with weights to learn.
 
     Raises:
         NetError: there is none.
     """
     for layer in reversed(layers):
-        if layer.type in WEIGHTED:
+        if layer.type in WEIGHTED and not layer.fixed:
             return layer
     raise NetError("the net has no layer with weights, so there is nothing to train")
 
@@ -126,11 +136,12 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
     """A layer with fillers and rates: none is left at a constant, statistics are not learned."""
     fields = dict(layer.fields)
     message = dict(layer.param)
+    scale_rate = 0.0 if training.freeze_scale else rate
     if isinstance(layer, BatchNorm):
         message.pop("use_global_stats", None)
         if training.freeze_batch_norm or rate == 0:
             message["use_global_stats"] = True
-        fields["param"] = (FROZEN,) * 3 + bn_scale_params(layer, training, rate)
+        fields["param"] = (FROZEN,) * 3 + bn_scale_params(layer, training, scale_rate)
     elif layer.type in WEIGHTED and not layer.fixed:
         message.setdefault("weight_filler", filler(training))
         biased = message.get("bias_term", True)
@@ -139,7 +150,8 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
         fields["param"] = params(training, rate, (True, False)[: 1 + biased])
     elif layer.type in ("Scale", "Bias", "PReLU"):
         n = n_small_blobs(layer)
-        fields["param"] = params(training, rate, (False,) * n)
+        own = scale_rate if layer.type == "Scale" else rate
+        fields["param"] = params(training, own, (False,) * n)
     if not fields.get("param"):
         fields.pop("param", None)
     if message or layer.message in fields:
@@ -201,17 +213,33 @@ def data_layers(name: str, shape: Shape, training: Training) -> tuple[Layer, ...
     """
     if training.data == "dummy":
         return (dummy(name, shape, training),)
+    if training.data not in DATA_TYPES:
+        raise NetError(
+            f"data is {training.data}, which detection takes; for images with a label: "
+            f"{', '.join(DATA_TYPES)}"
+        )
     if len(shape) != 4:
         raise NetError(f"the input '{name}' is {dims(shape)}; data layers give (N, C, H, W)")
     return tuple(one_phase(name, shape, training, phase) for phase in ("TRAIN", "TEST"))
 
 
-def dummy(name: str, shape: Shape, training: Training) -> Layer:
-    """Random images, all of class 0: to measure with, not to learn from."""
-    images = {"dim": (training.batch, *shape[1:])}
-    fillers = ({"type": "gaussian", "std": 1.0}, {"type": "constant", "value": 0.0})
-    fields = {"shape": (images, {"dim": (training.batch,)}), "data_filler": fillers}
-    return make_layer(name, "DummyData", (), (name, LABEL), {"dummy_data_param": fields})
+def dummy(
+    name: str, shape: Shape, training: Training, answers: Mapping[str, Shape] | None = None
+) -> Layer:
+    """Random images, all of class 0: to measure with, not to learn from.
+
+    Args:
+        name: of the images.
+        shape: theirs.
+        training: how many there are.
+        answers: name and shape, for one image, of what each should give.
+    """
+    answers = {LABEL: ()} if answers is None else answers
+    shapes = [{"dim": (training.batch, *size)} for size in (shape[1:], *answers.values())]
+    zeros = ({"type": "constant", "value": 0.0},) * len(answers)
+    fillers = ({"type": "gaussian", "std": 1.0}, *zeros)
+    fields = {"shape": tuple(shapes), "data_filler": fillers}
+    return make_layer(name, "DummyData", (), (name, *answers), {"dummy_data_param": fields})
 
 
 def one_phase(name: str, shape: Shape, training: Training, phase: str) -> Layer:
@@ -225,9 +253,8 @@ def one_phase(name: str, shape: Shape, training: Training, phase: str) -> Layer:
     if type == "MemoryData":
         sizes = {"batch_size": batch, "channels": channels, "height": rows, "width": columns}
         return make_layer(name, type, (), (name, LABEL), fields | {"memory_data_param": sizes})
-    if type == "HDF5Data":  # it takes no transform_param: hdf5_data_layer.cpp
-        values = {"source": source, "batch_size": batch} | ({"shuffle": True} if train else {})
-        return make_layer(name, type, (), (name, LABEL), fields | {"hdf5_data_param": values})
+    if type == "HDF5Data":
+        return hdf5(name, training, phase)
     if rows != columns:
         raise NetError(
             f"the input '{name}' is {dims(shape)}; Caffe crops squares, so rows and columns "
@@ -247,6 +274,19 @@ def one_phase(name: str, shape: Shape, training: Training, phase: str) -> Layer:
     if channels == 1:
         listed["is_color"] = False
     return make_layer(name, type, (), (name, LABEL), fields | {"image_data_param": listed})
+
+
+def hdf5(name: str, training: Training, phase: str, answers: Sequence[str] = (LABEL,)) -> Layer:
+    """Images and answers as HDF5 holds them: it takes no transform_param. hdf5_data_layer.cpp"""
+    train = phase == "TRAIN"
+    values: dict[str, Any] = {
+        "source": training.train_source if train else training.test_source,
+        "batch_size": training.batch if train else training.even_test_batch,
+    }
+    if train:
+        values["shuffle"] = True
+    fields = {"include": ({"phase": Word(phase)},), "hdf5_data_param": values}
+    return make_layer(name, "HDF5Data", (), (name, *answers), fields)
 
 
 def transform(training: Training, channels: int, size: int, *, mirror: bool) -> dict[str, Any]:

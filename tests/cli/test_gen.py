@@ -271,3 +271,28 @@ def test_list():
         "name": "resnet-10", "stages": [1, 1, 1, 1], "unit": "basic", "parameters": 5_418_792,
         "macs": 889_229_312, "source": "smaller than table 1",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["localization", "segmentation", "r-fcn", "faster-r-cnn"])
+def test_a_task_has_a_folder_of_its_own(task, folder):
+    result = run("--depth", "101", "--set", f"task={task}", "--set", "training.iter_size=3")
+
+    assert result.exit_code == 0, result.output
+    target = folder / f"generated/resnet-101-{task}"
+    names = {"deploy.prototxt", "train_val.prototxt", "solver.prototxt", "train.sh"}
+    assert {path.name for path in target.iterdir()} == names
+    assert read_prototxt(target / "train_val.prototxt").name == f"ResNet-101-{task}"
+    assert "iter_size: 3" in (target / "solver.prototxt").read_text()
+    wanted = "PY_FASTER_RCNN=DIR" if "r-" in task else "put train_h5.txt and val_h5.txt into"
+    assert wanted in result.stdout
+    subprocess.run(["bash", "-n", target / "train.sh"], check=True)
+
+
+def test_a_task_from_a_file(folder):
+    (folder / "my.toml").write_text('task = "segmentation"\nstages = [1, 1]\nclasses = 3\n')
+
+    result = run("--spec", "my.toml", "--out", "-", "--only", "deploy")
+
+    net = read_prototxt(result.stdout)
+    assert net.name == "ResNet-6-segmentation"
+    assert net.layers[-1].type == "Softmax"

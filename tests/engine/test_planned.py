@@ -18,8 +18,10 @@ from resnet_proto.layers import (
     Eltwise,
     Flatten,
     InnerProduct,
+    Input,
     Pooling,
     Power,
+    Proposal,
     ReLU,
     Reshape,
     Scale,
@@ -31,6 +33,7 @@ from resnet_proto.layers import (
     TanH,
     make_layer,
 )
+from resnet_proto.net import Net
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -355,3 +358,22 @@ def test_places_that_live_together_do_not_overlap():
                 assert start_a + a.size <= start_b or start_b + b.size <= start_a
     assert layout.size < sum(life.size for life in lives) / 2
     assert all(array.ctypes.data % 64 == 0 for array in layout.allocate().values())
+
+
+def test_layers_whose_tops_vary_in_size():
+    """How many regions there are is known when they are found; no buffer is laid out for them."""
+    proposal = Proposal.of("p", ("s", "m", "i"), "rois", ratio=1.0, scale=2.0, post_nms_topn=20)
+    inputs = {
+        "s": np.random.default_rng(0).uniform(size=(1, 2, 3, 4)),
+        "m": np.zeros((1, 4, 3, 4)),
+        "i": np.array([[48.0, 64.0, 1.0]]),
+    }
+    given = [Input.of(name, (), name, shape={"dim": x.shape}) for name, x in inputs.items()]
+    few = Net("n", (*given, proposal, InnerProduct.of("f", "rois", "f", num_output=2)))
+    weights = random_weights(few)
+
+    blobs = Plan(few, weights).run(inputs)
+
+    expected = plain.forward(few, weights, inputs)
+    assert 1 < len(blobs["rois"]) == len(blobs["f"]) < 20
+    assert all((blobs[name] == expected[name]).all() for name in expected)
