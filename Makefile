@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready-for-make
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo test lint bench generated schema oracles clean
+.PHONY: demo test lint bench generated schema oracles caffe clean
 
 demo: $(READY)  ## the main job, on a net that others trained and released
 	@$(ORACLES) released
@@ -30,6 +30,9 @@ schema: $(READY)  ## caffe.proto -> its descriptor set
 
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, PyTorch
 	@$(ORACLES) released caffe torch
+
+caffe: $(READY)  ## the real Caffe with training, compiled once, into a cache folder
+	@PYTHON="$(CURDIR)/$(BIN)/python" bash examples/build-caffe.sh
 
 clean:
 	rm -rf .venv .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis build
