@@ -29,7 +29,7 @@ schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
 
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, PyTorch
-	@$(ORACLES) released caffe torch
+	@$(ORACLES) released caffe torch training
 
 caffe: $(READY)  ## the real Caffe with training, compiled once, into a cache folder
 	@PYTHON="$(CURDIR)/$(BIN)/python" bash examples/build-caffe.sh
