@@ -17,7 +17,7 @@
 # The source is the sdist of PyPI's brocolli-caffe 9.0.2, checked by its sha256: a fork of Caffe
 # with the layers of SSD and others. pip fetches it and asks its setup.py for its name; the build
 # in there is not run. Nothing is installed. Needs Debian 12 or its like, 1 GB of memory for each
-# job, and 160 seconds of processor time: a minute and a half on two idle cores.
+# job, and 150 to 200 seconds of processor time in all.
 #
 #     JOBS     compilers at a time (default: nproc)
 #     PYTHON   a Python that has pip (default: python3)
