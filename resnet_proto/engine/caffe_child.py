@@ -37,9 +37,11 @@ def run(folder: Path) -> None:
     net._forward(0, last)
     blobs = {}
     for i in range(last + 1):
-        # Caffe's own: their tops are in no prototxt
-        if tops[i] != [f"{net._layer_names[i]}_{k}" for k in range(len(tops[i]))]:
-            for name in tops[i]:
+        own = [f"{net._layer_names[i]}_{k}" for k in range(len(tops[i]))]
+        if net.layers[i].type == "Split" and tops[i] == own:
+            continue  # Caffe has inserted it: its tops are in no prototxt
+        for name in tops[i]:
+            if name != "(automatic)":  # nor is that of a loss without a top
                 blobs[name] = np.array(net.blobs[name].data)
     (folder / "blobs.json").write_text(json.dumps(list(blobs)))
     np.savez(str(folder / "blobs.npz"), *blobs.values())

@@ -700,7 +700,6 @@ def test_equal_to_caffe(type, caffe_python, tmp_path):
             refused += 1
         else:
             assert not isinstance(blobs, NetError), f"we refuse, Caffe does not: {text}"
-            theirs.pop("(automatic)", None)  # the top of a loss that the net does not name
             assert blobs.keys() == theirs.keys()
             assert not any(np.shares_memory(a, b) for a, b in combinations(blobs.values(), 2))
             for row in compare(blobs, theirs):
