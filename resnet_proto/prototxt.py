@@ -16,6 +16,8 @@ from resnet_proto.sniff import EMPTY, PROTOTXT, TEXT, kind
 
 IS_TEXT = re.compile(r"[\n\r{]|:[\s\"']")
 """What a str holds that is prototxt and not the path of one."""
+IS_SOLVER = re.compile(r"^(base_lr|lr_policy|max_iter|test_iter|snapshot_prefix)[ \t]*:", re.M)
+"""A line that a solver has, and no net."""
 HEAD = 65536
 """How many bytes of a file tell what it is."""
 
@@ -52,6 +54,10 @@ def parse_net(
     from resnet_proto.text_format import parse  # `gen` only writes, and starts without it
 
     refuse_other(text[:HEAD], source)
+    if IS_SOLVER.search(text[:HEAD]):
+        raise PrototxtError(
+            f"{source}: this is a solver, not a net; give the file that its field 'net' names"
+        )
     tree = parse(text, "NetParameter", source=source, lenient=lenient, warnings=warnings)
     if not tree:
         raise PrototxtError(f"{source}: this is empty; a prototxt holds a net's layers")

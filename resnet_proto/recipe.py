@@ -313,3 +313,14 @@ RECIPES = {
     ),
 }  # fmt: skip
 """The papers' recipes; a preset has one of them."""
+
+
+def training_for(channels: int, size: int) -> Training:
+    """The paper's recipe for images of a size: CIFAR's up to 64 pixels, else ImageNet's.
+
+    Args:
+        channels: of an image; the means are those of three.
+        size: the larger of rows and columns.
+    """
+    training = RECIPES["cifar" if size <= 64 else "imagenet"].training
+    return training if channels == 3 else _changed(training, mean=())

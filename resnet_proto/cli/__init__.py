@@ -24,6 +24,9 @@ EXAMPLES = re.compile(r"^( *)\x08\n", re.M)
 COMMANDS = {
     "gen": "Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.",
     "list": "List the nets that `gen` knows by name.",
+    "spec": "Recognise a residual net, and print the spec that makes it as TOML.",
+    "train-val": "Make a deploy net ready to train: train_val, solver, train.sh.",
+    "deploy": "Make the deploy net of a train_val net.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
     "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
     "memory": "Show how much memory a net needs for a batch, in training and in tests.",
@@ -57,7 +60,7 @@ class Commands(click.Group):
         """The command of this name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"resnet_proto.cli.{cmd_name}").command
+        command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
         if command.help and HEADING not in command.help:
             command.help = EXAMPLES.sub(rf"\g<0>\g<1>{HEADING}\n", command.help, count=1)
         return command

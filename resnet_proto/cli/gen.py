@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from resnet_proto.cli.options import echo_json, file_to_read, json_option, readable
-from resnet_proto.generate import FILES, encoded
+from resnet_proto.cli.options import (
+    check_folder,
+    chosen,
+    counts,
+    deliver,
+    file_to_read,
+    force_option,
+    json_option,
+    readable,
+    templates_option,
+)
+from resnet_proto.generate import FILES
 from resnet_proto.presets import PRESETS, preset
 from resnet_proto.settings import assignments, read_toml, to_toml
 from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted, for_finetuning
 
-if TYPE_CHECKING:
-    from resnet_proto.recipe import Training
-
 DEPTHS = [name.removeprefix("resnet-") for name in PRESETS if name[7:].isdecimal()]
-
-
-def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """``3,4,6,3`` as numbers."""
-    if value is None:
-        return None
-    parts = value.split(",")
-    # Python refuses to read numbers of thousands of digits.
-    if not all(part.strip().isdecimal() and len(part) < 100 and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"'{value}' is not a list of positive numbers such as 3,4,6,3")
-    return tuple(map(int, parts))
 
 
 @click.command("gen")
@@ -63,12 +59,8 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     metavar="DIR",
     help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
 )
-@click.option("--force", is_flag=True, help="Overwrite files that have other content.")
-@click.option(
-    "--templates",
-    type=click.Path(exists=True, file_okay=False),
-    help="Folder of templates (net.prototxt.j2 ...) that go before the project's own.",
-)
+@force_option
+@templates_option
 @json_option
 def command(
     depth: int | None,
@@ -102,7 +94,7 @@ def command(
     resnet-proto gen --spec my.toml --set shortcut=C --only deploy --out -
     """
     from resnet_proto.build import deploy_net
-    from resnet_proto.generate import generate, write_files
+    from resnet_proto.generate import generate
     from resnet_proto.report.summary import summarize
 
     spec, folder = choose(depth, name_of_preset, file, stages, unit)
@@ -124,50 +116,26 @@ def command(
     if print_spec:
         click.echo(to_toml(spec), nl=False)
         return
-    if out is not None and out != "-" and Path(out).suffix in (".prototxt", ".sh"):
-        raise click.UsageError(
-            f"--out {out}: this is a folder's place; one file goes to stdout: "
-            f"--only deploy --out - > {out}"
-        )
-    if out is None and set(spec.title) & set("/\\\0\n") | {spec.title} & {"", ".", ".."}:
-        raise click.UsageError(f"--name {name!r} cannot be the name of a folder; give --out DIR")
     net = deploy_net(spec)
+    check_folder(out, net.name, "deploy", as_json=as_json)
     summary = summarize(net)  # refuses a net that no Caffe could hold
-    figures = f"{spec.title}: {summary.parameters:,} parameters, {summary.macs:,} MACs"
-    texts = generate(spec, templates=templates)
-    if only:
-        if FILES[only] not in texts:
-            raise click.UsageError(f"--only {only}: this spec has none; training.warm_up_lr is 0")
-        texts = {FILES[only]: texts[FILES[only]]}
-    if out == "-":
-        if as_json:
-            raise click.UsageError("--out - prints the net itself; leave --json out")
-        if len(texts) > 1:
-            raise click.UsageError("--out - writes one file; choose it, as in --only deploy")
-        sys.stdout.flush()
-        sys.stdout.buffer.write(encoded("".join(texts.values())))
-        click.echo(figures, err=True)
-        return
-    named = spec.title.lower() if folder is None or name is not None else folder
+    facts = {
+        "name": net.name,
+        "depth": spec.depth,
+        "layers": len(net.layers),
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+    }
+    named = net.name.lower() if folder is None or name is not None else folder
     target = Path("generated", named) if out is None else Path(out)
-    done = write_files(texts, target, force=force)
-    if as_json:
-        echo_json(
-            {
-                "name": spec.title,
-                "depth": spec.depth,
-                "layers": len(net.layers),
-                "parameters": summary.parameters,
-                "macs": summary.macs,
-                "files": {str(path): state for path, state in done.items()},
-            }
-        )
-        return
-    for path, state in done.items():
-        click.echo(f"{path}  {state}")
-    click.echo(figures)
-    if FILES["train"] in texts:
-        click.echo(how_to_train(spec.training, target))
+    deliver(
+        chosen(generate(spec, templates=templates), only, out),
+        None if out == "-" else target,
+        force=force,
+        facts=facts if as_json else None,
+        figures=f"{net.name}: {summary.parameters:,} parameters, {summary.macs:,} MACs",
+        training=spec.training,
+    )
 
 
 def choose(
@@ -224,13 +192,3 @@ def read_spec(path: str) -> ResNetSpec:
         raise ResNetProtoError(f"{path}: this is no UTF-8 text; a spec is a TOML file") from None
     source = "stdin" if path == "-" else path
     return adapted(ResNetSpec(), read_toml(text, source), source)
-
-
-def how_to_train(training: Training, folder: Path) -> str:
-    """How the files are run, and what they need."""
-    if training.launcher == "py-faster-rcnn":
-        return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
-    needs = "" if training.data in ("memory", "dummy") else (
-        f"; put {training.train_source} and {training.test_source} into {folder}"
-    )  # fmt: skip
-    return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

@@ -13,7 +13,10 @@ import click
 from resnet_proto.errors import ResNetProtoError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from resnet_proto.net import Net
+    from resnet_proto.recipe import Training
     from resnet_proto.weights import Weights
 
 
@@ -41,6 +44,17 @@ def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> s
     return value
 
 
+def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """``3,4,6,3`` as numbers."""
+    if value is None:
+        return None
+    parts = value.split(",")
+    # Python refuses to read numbers of thousands of digits.
+    if not all(part.strip().isdecimal() and len(part) < 100 and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{value}' is not a list of positive numbers such as 3,4,6,3")
+    return tuple(map(int, parts))
+
+
 net_argument = click.argument("net", callback=file_to_read)
 """A prototxt; ``-`` is stdin."""
 net_option = click.option(
@@ -58,6 +72,16 @@ phase_option = click.option(
     default="TEST",
     show_default=True,
     help="Keep the layers of this phase.",
+)
+shape_option = click.option(
+    "--input-shape", callback=counts, metavar="N,C,H,W",
+    help="Shape of the input, where a train_val net does not say it.",
+)  # fmt: skip
+force_option = click.option("--force", is_flag=True, help="Overwrite what has other content.")
+templates_option = click.option(
+    "--templates",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of templates (net.prototxt.j2 ...) that go before the project's own.",
 )
 
 
@@ -141,3 +165,97 @@ def echo_json(value: Any) -> None:
     import json
 
     click.echo(json.dumps(value, indent=2))
+
+
+# ---- the files of a net
+
+
+def check_folder(out: str | None, name: str, only: str, *, as_json: bool) -> None:
+    """Refuse an ``--out`` that is no folder, and a net whose name is none where it has to be.
+
+    Args:
+        out: as given.
+        name: of the net.
+        only: a file that ``--only`` may choose, for messages.
+        as_json: whether JSON has to go to stdout.
+
+    Raises:
+        click.UsageError: it is so.
+    """
+    if out is not None and out != "-" and Path(out).suffix in (".prototxt", ".sh"):
+        raise click.UsageError(
+            f"--out {out}: this is a folder's place; one file goes to stdout: "
+            f"--only {only} --out - > {out}"
+        )
+    if out == "-" and as_json:
+        raise click.UsageError("--out - prints the net itself; leave --json out")
+    if out is None and set(name) & set("/\\\0\n") | {name} & {"", ".", ".."}:
+        raise click.UsageError(
+            f"the net's name {name!r} cannot be the name of a folder; give --out DIR"
+        )
+
+
+def chosen(texts: Mapping[str, str], only: str | None, out: str | None) -> Mapping[str, str]:
+    """The files that are to be written.
+
+    Raises:
+        click.UsageError: there is no such file, or several for stdout.
+    """
+    from resnet_proto.generate import FILES
+
+    if only and FILES[only] not in texts:
+        raise click.UsageError(f"--only {only}: this spec has none; training.warm_up_lr is 0")
+    kept = {FILES[only]: texts[FILES[only]]} if only else texts
+    if out == "-" and len(kept) > 1:
+        names = [key for key, name in FILES.items() if name in texts]
+        raise click.UsageError(f"--out - writes one file; choose it, as in --only {names[0]}")
+    return kept
+
+
+def deliver(
+    texts: Mapping[str, str],
+    folder: Path | None,
+    *,
+    force: bool,
+    facts: Mapping[str, Any] | None,
+    figures: str,
+    training: Training | None = None,
+) -> None:
+    """Write files and say so.
+
+    Args:
+        texts: file name -> content.
+        folder: where to; None is stdout, and then what is said goes to stderr.
+        force: overwrite what has other content.
+        facts: what to print as JSON, together with the files; None prints lines.
+        figures: one line about the net.
+        training: how the files are run, if a script is among them.
+    """
+    from resnet_proto.generate import FILES, encoded, write_files
+
+    if folder is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(encoded("".join(texts.values())))
+        click.echo(figures, err=True)
+        return
+    done = write_files(texts, folder, force=force)
+    if facts is not None:
+        echo_json({**facts, "files": {str(path): state for path, state in done.items()}})
+        return
+    for path, state in done.items():
+        click.echo(f"{path}  {state}")
+    click.echo(figures)
+    if training is not None and FILES["train"] in texts:
+        click.echo(how_to_train(training, folder))
+
+
+def how_to_train(training: Training, folder: Path) -> str:
+    """How the files are run, and what they need."""
+    from resnet_proto.generate import FILES
+
+    if training.launcher == "py-faster-rcnn":
+        return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
+    needs = "" if training.data in ("memory", "dummy") else (
+        f"; put {training.train_source} and {training.test_source} into {folder}"
+    )  # fmt: skip
+    return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

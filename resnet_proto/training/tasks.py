@@ -20,6 +20,7 @@ from resnet_proto.training.train_val import (
     dummy,
     hdf5,
     judged,
+    n_outputs,
     only_input,
     without_softmax,
 )
@@ -48,7 +49,7 @@ def localization(net: Net, layers: list[Layer], training: Training) -> Sequence[
     return (
         *data,
         *body,
-        *judged(scores),
+        *judged(scores, n_outputs(body)),
         boxes,
         product("bbox_pred_weighted", boxes.tops[0], weights),
         product("bbox_targets_weighted", targets, weights),

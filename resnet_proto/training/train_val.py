@@ -44,7 +44,7 @@ def classification(net: Net, layers: list[Layer], training: Training) -> Sequenc
     """Images and labels, and how good the scores are."""
     name, shape = only_input(net)
     body, scores = without_softmax(layers)
-    return (*data_layers(name, shape, training), *body, *judged(scores))
+    return (*data_layers(name, shape, training), *body, *judged(scores, n_outputs(body)))
 
 
 def to_train_val(net: Net, training: Training, finish: Finish = classification) -> Net:
@@ -58,14 +58,9 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
     Raises:
         NetError: the net has several inputs, no classifier, or no blob to freeze up to.
     """
-    if not net.inputs():
+    if is_train_val(net) or not net.inputs():
         only_input(net)
     body = [layer for layer in net.upgraded().layers if layer.type != "Input"]
-    if any(layer.type in DATA or layer.type in LOSSES for layer in body):
-        raise NetError(
-            "the net has data or loss layers already; give a deploy net "
-            "(`resnet-proto deploy` makes one of a train_val)"
-        )
     classifier = classifier_of(body)
     frozen = up_to(body, training.freeze) if training.freeze else 0
     layers = []
@@ -76,12 +71,22 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
     return Net(net.name, tuple(finish(net, layers, training)), fields)
 
 
+def is_train_val(net: Net) -> bool:
+    """Whether a net has layers of data or loss."""
+    return any(layer.type in DATA or layer.type in LOSSES for layer in net.layers)
+
+
 def only_input(net: Net) -> tuple[str, Shape]:
     """Name and shape of the net's images.
 
     Raises:
-        NetError: there is none, or several.
+        NetError: there is none, or several, or the net is a train_val.
     """
+    if is_train_val(net):
+        raise NetError(
+            "the net has data or loss layers already; give a deploy net "
+            "(`resnet-proto deploy` makes one of a train_val)"
+        )
     inputs = net.inputs()
     if len(inputs) != 1:
         raise NetError(
@@ -118,6 +123,11 @@ def classifier_of(layers: Sequence[Layer]) -> Layer:
         if layer.type in WEIGHTED and not layer.fixed:
             return layer
     raise NetError("the net has no layer with weights, so there is nothing to train")
+
+
+def n_outputs(layers: Sequence[Layer]) -> int:
+    """How many values the last layer with weights gives: the classes."""
+    return int(getattr(classifier_of(layers), "num_output", 0))
 
 
 def up_to(layers: Sequence[Layer], blob: str) -> int:
@@ -308,15 +318,19 @@ def transform(training: Training, channels: int, size: int, *, mirror: bool) -> 
     return values
 
 
-def judged(scores: str) -> tuple[Layer, ...]:
-    """The loss, and top-1 and top-5 accuracy in TEST."""
+def judged(scores: str, classes: int) -> tuple[Layer, ...]:
+    """The loss, and top-1 and top-5 accuracy in TEST; fewer than five classes have no top-5.
+
+    Source: accuracy_layer.cpp, Reshape, ends Caffe there.
+    """
     test = {"include": ({"phase": Word("TEST")},)}
     five = {"accuracy_param": {"top_k": 5}}
-    return (
+    layers = (
         make_layer("loss", "SoftmaxWithLoss", (scores, LABEL), ("loss",)),
         make_layer("accuracy_top1", "Accuracy", (scores, LABEL), ("accuracy_top1",), test),
         make_layer("accuracy_top5", "Accuracy", (scores, LABEL), ("accuracy_top5",), test | five),
     )
+    return layers if classes >= 5 else layers[:2]
 
 
 # ---- the way back
@@ -337,7 +351,8 @@ def to_deploy(net: Net, shape: Shape | None = None) -> Net:
     shape = shape or given
     if shape is None:
         raise NetError(
-            f"the size of '{name}' is not known: its data layer has no crop_size; give the shape"
+            f"the size of '{name}' is not known: its data layer has no crop_size; "
+            "give the shape (--input-shape 1,3,224,224)"
         )
     labels = {
         top for layer in test.layers if layer.type in DATA for top in layer.tops if top != name

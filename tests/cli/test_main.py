@@ -1,7 +1,5 @@
 """The group of commands: help, version, errors."""
 
-from importlib import import_module
-
 import pytest
 from click.testing import CliRunner
 
@@ -11,7 +9,7 @@ from resnet_proto.cli import COMMANDS, main
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_one_sentence_and_an_example(name):
     """The sentence in the list of commands is the first line of the command's own help."""
-    command = import_module(f"resnet_proto.cli.{name}").command
+    command = main.get_command(None, name)
 
     result = CliRunner().invoke(main, [name, "--help"])
 

@@ -262,7 +262,7 @@ def test_nets_that_cannot_be_trained_as_they_are(text, training, message):
 def test_a_train_val_is_no_deploy_net():
     net = to_train_val(deploy_net(SMALL), Training())
 
-    with pytest.raises(NetError, match="has the inputs none"):
+    with pytest.raises(NetError, match="has data or loss layers already"):
         to_train_val(net, Training())
 
 

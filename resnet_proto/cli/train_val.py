@@ -1,0 +1,103 @@
+"""``resnet-proto train-val``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from resnet_proto.cli.options import (
+    check_folder,
+    chosen,
+    deliver,
+    force_option,
+    json_option,
+    lenient_option,
+    net_argument,
+    read_net,
+    templates_option,
+)
+
+
+@click.command("train-val")
+@net_argument
+@click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
+              help="A field of the training, as batch=64; once for each.")  # fmt: skip
+@click.option(
+    "--classes", type=click.IntRange(1), help="A classifier for so many, of a new name."
+)  # fmt: skip
+@click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
+@click.option(
+    "--only",
+    type=click.Choice(["train_val", "solver", "solver_warmup", "train"]),
+    help="Write this file and no other.",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
+)
+@force_option
+@templates_option
+@lenient_option
+@json_option
+def command(
+    net: str,
+    settings: tuple[str, ...],
+    classes: int | None,
+    finetune: bool,
+    only: str | None,
+    out: str | None,
+    force: bool,
+    templates: str | None,
+    lenient: bool,
+    as_json: bool,
+) -> None:
+    """Make a deploy net ready to train: train_val, solver, train.sh.
+
+    NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
+    are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
+    up to 64 pixels, else for ImageNet. Fields are those of `gen --print-spec`, [training].
+
+    \b
+    resnet-proto train-val deploy.prototxt --out nets/mine
+    resnet-proto train-val deploy.prototxt --classes 37 --finetune --set weights=../old.caffemodel
+    resnet-proto train-val deploy.prototxt --set batch=16 --set gpus=1 --only solver --out -
+    """
+    from resnet_proto.generate import FILES, launch_files
+    from resnet_proto.prototxt import to_prototxt
+    from resnet_proto.recipe import training_for
+    from resnet_proto.report.summary import summarize
+    from resnet_proto.settings import assignments, changed
+    from resnet_proto.training import only_input, to_train_val, with_classes
+
+    found = read_net(net, lenient=lenient)
+    if classes is not None or finetune:
+        found = with_classes(found, classes)
+    _, shape = only_input(found)
+    training = training_for(*shape[1:3]) if len(shape) == 4 else training_for(3, 224)
+    training = changed(training, assignments(training, settings), "the training")
+    training = replace(training, finetune=finetune or training.finetune)
+    trained = to_train_val(found, training)
+    name = found.name or "net"
+    check_folder(out, name, "train_val", as_json=as_json)
+    summary = summarize(found)
+    texts = {FILES["train_val"]: to_prototxt(trained, templates=templates)}
+    facts = {
+        "name": found.name,
+        "recipe": training.recipe,
+        "layers": len(trained.layers),
+        "parameters": summary.parameters,
+        "macs": summary.macs,
+    }
+    target = Path("generated", name.lower()) if out is None else Path(out)
+    deliver(
+        chosen(texts | launch_files(name, training, templates=templates), only, out),
+        None if out == "-" else target,
+        force=force,
+        facts=facts if as_json else None,
+        figures=f"{name}: {summary.parameters:,} parameters, recipe {training.recipe}",
+        training=training,
+    )
