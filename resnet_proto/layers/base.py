@@ -194,9 +194,9 @@ class Layer:
     def resolved_others(self) -> dict[str, dict[str, Any]]:
         """The other messages that the type reads, likewise."""
         return {
-            message: {**self.fields.get(message, {}), **{k: getattr(self, k) for k in known}}
+            message: self.fields.get(message, {})
+            | {key: getattr(self, key) for key in self.known_fields(message)}
             for message in self.other_messages
-            for known in [self.known_fields(message)]
         }
 
     def blob_names(self, count: int) -> tuple[str, ...]:

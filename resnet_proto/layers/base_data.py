@@ -32,17 +32,13 @@ class BaseData(Layer):
         """Shape of the first top, without handing it in."""
         raise NotImplementedError
 
-    def label_shape(self, data: Shape) -> Shape:
-        """Shape of the other tops, for a first one of this shape."""
-        return data[:1]
-
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return self.tops_with({})
 
     def tops_with(self, given: Mapping[str, Shape]) -> list[Shape]:
         name, *others = self.tops
         data = given[name] if name in given else self.data_shape()
-        return [data, *(given.get(name) or self.label_shape(data) for name in others)]
+        return [data, *(given.get(name, data[:1]) for name in others)]
 
     def cropped(self, batch_size: int, channels: int, image: Shape = ()) -> Shape:
         """(batch_size, channels, rows, columns): the crop, or the image where its size is known.

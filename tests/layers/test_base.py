@@ -59,6 +59,8 @@ def test_fields_of_another_message():
     assert (layer.own, layer.normalize, layer.tops) == (2, False, ("y", "z"))
     assert Two("t", "Two").resolved() == {"own": 1}
     assert Two("t", "Two").resolved_others() == {"loss_param": {"normalize": True}}
+    forks = Two("t", "Two", fields={"loss_param": {"of_a_fork": 3}})
+    assert forks.resolved_others() == {"loss_param": {"of_a_fork": 3, "normalize": True}}
 
     with pytest.raises(NetError, match="Two has no field 'axis'"):
         Two.of("t", "x", "y", axis=1)

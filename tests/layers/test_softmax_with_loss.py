@@ -106,3 +106,13 @@ def test_refused_and_accepted(shapes, message):
 def test_no_such_class():
     with pytest.raises(NetError, match="is given 3 where a number from 0 to 2 is needed"):
         loss().forward([np.ones((2, 3)), np.array([0.0, 3.0])], [])
+
+
+def test_defaults_of_both_messages():
+    """A net that spells them out is the same net."""
+    plain = Net("n", (loss(),))
+    spelled = Net("n", (loss(axis=1, normalization="VALID"),))
+
+    assert plain != spelled
+    assert plain.canonical() == spelled.canonical()
+    assert plain.canonical() != Net("n", (loss(normalization="FULL"),)).canonical()
