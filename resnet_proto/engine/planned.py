@@ -10,6 +10,9 @@ layer's own ``forward``.
 Activations lie in memory as (N, H, W, C), and are handed out as (N, C, H, W) views. A
 pixel's channels are neighbours: a batch is one matrix with a row for each pixel, a 1x1
 convolution is one product, and im2col copies long runs.
+
+Values that are not finite may differ from ``plain``'s: a ReLU makes 0 of -inf, where Caffe's
+makes a nan, and a folded layer may overflow earlier or later.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from resnet_proto.layers import (
     count,
 )
 from resnet_proto.layers.batch_norm import affine, statistics
+from resnet_proto.layers.pooling import LOWEST
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -53,8 +57,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 """Values that are worked on together, so that they are still in cache for the next step."""
-LOWEST = -float(np.finfo(np.float32).max)
-"""What a maximum begins with, in float64 too: pooling_layer.cpp."""
 LINE = 64
 """Bytes of a cache line; every place in the arena starts on one."""
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         ReLU,
         Reshape,
         Scale,
+        Shape,
         Slice,
         Softmax,
         Swish,
@@ -91,6 +92,21 @@ def padded(x: Tensor, begin: Sequence[int], end: Sequence[int], fill: float = 0.
     return F.pad(x, [side for pair in sides for side in pair], value=fill)
 
 
+def known_windows(layer: Convolution | Deconvolution, n_axes: int) -> tuple[Shape, Shape, Shape]:
+    """Stride, pad and dilation.
+
+    Raises:
+        UnknownLayerError: more than three spatial axes, or dilation 0.
+    """
+    _, stride, pad, dilation = layer.windows(n_axes)
+    if n_axes > 3 or 0 in dilation:
+        raise UnknownLayerError(
+            f"layer '{layer.name}' ({layer.type}): torch knows 3 spatial axes, not {n_axes}, "
+            "and no dilation 0"
+        )
+    return stride, pad, dilation
+
+
 def convolution(layer: Convolution, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """Each bottom by itself, as a batch of the axes before the channels.
 
@@ -99,11 +115,7 @@ def convolution(layer: Convolution, bottoms: list[Tensor], weights: list[Tensor]
     """
     channel = axis_index(layer.axis, tuple(bottoms[0].shape))
     spatial = tuple(bottoms[0].shape[channel + 1 :])
-    if len(spatial) > 3:
-        raise UnknownLayerError(
-            f"layer '{layer.name}' (Convolution): torch knows 3 spatial axes, not {len(spatial)}"
-        )
-    _, stride, pad, dilation = layer.windows(len(spatial))
+    stride, pad, dilation = known_windows(layer, len(spatial))
     weight, *bias = weights
     convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
     tops = []
@@ -216,11 +228,7 @@ def deconvolution(
     """
     channel = axis_index(layer.axis, tuple(bottoms[0].shape))
     n_axes = bottoms[0].ndim - channel - 1
-    if n_axes > 3:
-        raise UnknownLayerError(
-            f"layer '{layer.name}' (Deconvolution): torch knows 3 spatial axes, not {n_axes}"
-        )
-    _, stride, pad, dilation = layer.windows(n_axes)
+    stride, pad, dilation = known_windows(layer, n_axes)
     weight, *bias = weights
     convolve = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
     tops = []

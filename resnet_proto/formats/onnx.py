@@ -244,6 +244,10 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
     channel = axis_index(layer.axis, shape)
     spatial = shape[channel + 1 :]
     kernel, stride, pad, dilation = layer.windows(len(spatial))
+    if 0 in dilation:
+        raise UnknownLayerError(
+            f"layer '{layer.name}' ({layer.type}): dilation 0 cannot be written as ONNX"
+        )
     flat, flat_top = (
         (count(size[:channel]), size[channel], *(size[channel + 1 :] or (1,)))
         for size in (shape, top_shape)

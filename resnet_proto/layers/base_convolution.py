@@ -91,7 +91,7 @@ class BaseConvolution(Layer):
                 f"{repeated} has {len(values)} values for {n_axes} spatial axes; "
                 "give one, or one for each"
             )
-        least = 0 if repeated == "pad" else 1
+        least = 1 if repeated in ("kernel_size", "stride") else 0  # dilation 0: all taps see one
         if min(values, default=least) < least:
             raise ShapeError(f"{repeated} is {dims(values)}; {least} is the least it can be")
         return values
@@ -174,8 +174,10 @@ class BaseConvolution(Layer):
         axes = tuple(range(2, x.ndim))
         seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=axes)
         starts = (slice(None, None, s) for s in stride)
-        taps = (slice(None, None, d) for d in dilation)
+        taps = (slice(None, None, d or 1) for d in dilation)
         seen = seen[:, :, *starts, *taps]
+        if 0 in dilation:
+            seen = np.broadcast_to(seen, (*seen.shape[: x.ndim], *kernel))
         return np.moveaxis(seen, axes, tuple(range(-len(axes), 0)))
 
 

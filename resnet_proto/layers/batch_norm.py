@@ -85,8 +85,10 @@ def statistics(blobs: Sequence[Array]) -> tuple[Array, Array]:
     import numpy as np
 
     mean, variance, factor = blobs[:3]
+    if not factor[0]:  # not 0 times them: they may not be finite
+        return np.zeros_like(mean), np.zeros_like(variance)
     with np.errstate(all="ignore"):  # a tiny factor gives infinities, in Caffe too
-        scale = 1 / factor[0] if factor[0] else 0
+        scale = 1 / factor[0]
         return mean * scale, variance * scale
 
 

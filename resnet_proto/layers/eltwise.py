@@ -54,5 +54,9 @@ class Eltwise(Layer):
             for c, x in zip(self.coeff or (1.0,) * len(bottoms), bottoms, strict=True):
                 y += x if c == 1 else c * x
             return [y]
-        join = np.multiply if self.operation == "PROD" else np.maximum
-        return [reduce(join, bottoms)]
+        if self.operation == "PROD":
+            return [reduce(np.multiply, bottoms)]
+        # What a nan gives depends on its place: a > b ? a : b, and then c > top ? c : top.
+        a, b, *others = bottoms
+        first: Array = np.where(a > b, a, b)
+        return [reduce(lambda y, x: np.where(x > y, x, y), others, first)]

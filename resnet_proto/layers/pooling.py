@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
 
 Pair = tuple[int, int]
+LOWEST = -3.4028234663852886e38
+"""-FLT_MAX, what a maximum begins with, in float64 too: a nan and -inf never win."""
 
 
 @register
@@ -111,15 +113,14 @@ class Pooling(Layer):
         if self.pool == "AVE":
             total = joined(np.add, self.seen(x, fill=0.0))
             return [total / self.divisors(x.shape).astype(x.dtype)]
-        lowest = -float(np.finfo(np.float32).max)  # also in float64; NaN and -inf never win
-        seen = self.seen(np.fmax(x, lowest), fill=lowest)
+        seen = self.seen(np.fmax(x, LOWEST), fill=LOWEST)
         tops = [joined(np.maximum, seen)]
         if len(self.tops) == 2:
             first = seen.reshape(*seen.shape[:4], -1).argmax(axis=-1)
             (rows, _), (columns, _) = self.spans(x.shape)
             row = rows[:, None] + first // seen.shape[5]
             column = columns + first % seen.shape[5]
-            mask = np.where(tops[0] > lowest, row * x.shape[3] + column, -1)
+            mask = np.where(tops[0] > LOWEST, row * x.shape[3] + column, -1)
             tops.append(mask.astype(x.dtype))
         return tops
 

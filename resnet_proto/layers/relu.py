@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @register
 class ReLU(Neuron):
-    """max(x, 0) + negative_slope * min(x, 0)."""
+    """max(x, 0) + negative_slope * min(x, 0); with a slope of 0 too, which makes nan of -inf."""
 
     message = "relu_param"
 
@@ -24,5 +24,5 @@ class ReLU(Neuron):
     def activation(self, x: Array) -> Array:
         import numpy as np
 
-        y: Array = np.maximum(x, 0)
-        return y + self.negative_slope * np.minimum(x, 0) if self.negative_slope else y
+        y: Array = np.maximum(x, 0) + self.negative_slope * np.minimum(x, 0)
+        return y

@@ -28,13 +28,23 @@ def test_relative_l2(value, reference, distance):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sides", ["ours", "theirs", "both"])
-def test_what_is_not_finite_is_never_right(bad, sides):
+def test_what_is_not_finite(bad, sides):
+    """It is never right, unless both have the same infinity."""
     ours = {"x": blob(1, bad if sides != "theirs" else 2)}
     theirs = {"x": blob(1, bad if sides != "ours" else 2)}
 
     (row,) = compare(ours, theirs)
 
-    assert not row.within(TOLERANCE)
+    assert row.within(TOLERANCE) == (sides == "both" and not np.isnan(bad))
+
+
+def test_infinities_hide_nothing():
+    """They do not count for the size, and their signs must agree."""
+    reference = blob(np.inf, 3, 4, -np.inf)
+
+    assert relative_l2(blob(np.inf, 3, 4.5, -np.inf), reference) == pytest.approx(0.1)
+    assert relative_l2(blob(np.inf, 3, 4, np.inf), reference) == np.inf
+    assert np.isnan(relative_l2(blob(np.inf, np.nan, 4, -np.inf), reference))
 
 
 def test_small_differences_of_large_values_are_seen():

@@ -559,6 +559,13 @@ REFUSED = {
         UnknownLayerError,
         r"layer 'c' \(Convolution\): torch knows 3 spatial axes, not 4",
     ),
+    "dilation 0": (
+        ["onnxruntime", "torch"],
+        net(conv("c", "data", kernel_size=1, dilation=(0, 1), bias_term=False)),
+        net(conv("c", "data", kernel_size=1, dilation=(2, 1), bias_term=False)),
+        UnknownLayerError,
+        r"layer 'c' \(Convolution\): .*dilation 0",
+    ),
     "an empty blob": (
         ["onnxruntime", "torch"],
         net(ReLU.of("relu", "data", "relu"), shape=(0, 3)),
@@ -582,7 +589,8 @@ def test_refused_and_accepted(engine, name):
     assert_equal(*both(accepted, engine))
 
     if engine in by:
-        weights = random_weights(refused) if name == "four spatial axes" else {}
+        has_weights = name in ("four spatial axes", "dilation 0")
+        weights = random_weights(refused) if has_weights else {}
         with pytest.raises(error, match=message):
             run(engine, refused, weights, random_input(refused))
     else:

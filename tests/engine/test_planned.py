@@ -165,6 +165,10 @@ NETS = {
         Convolution.of("e", "d", "e", num_output=2, kernel_size=2, axis=-3, stride=(2, 1)),
         Convolution.of("f", "d", "f", num_output=2, kernel_size=(2, 3, 1), axis=0),
     ],
+    "dilation 0": [  # every tap of a kernel column sees one value
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=(3, 2), dilation=(0, 2)),
+        Deconvolution.of("d", "c", "d", num_output=3, kernel_size=(3, 2), dilation=(2, 0)),
+    ],
     "a window that reaches past the padding": [
         Pooling.of("p", "data", "p", kernel_h=6, kernel_w=4, pool="AVE"),
         Convolution.of("c", "p", "c", num_output=4, kernel_size=3, stride=2),
@@ -204,6 +208,24 @@ def test_equal_to_plain(layers):
     some_net = net(*layers)
     assert_equal_to_plain(some_net)
     assert_equal_to_plain(some_net, outputs=layers[-1].tops)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_maximum_passes_over_nan(dtype):
+    """As Caffe's, which keeps what it has unless a value is greater."""
+    some_net = net(Pooling.of("p", "data", "p", kernel_size=2, stride=2), shape=(1, 1, 4, 4))
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    x[0, 0, 1, 1] = np.nan
+    x[0, 0, 2:, 2:] = np.nan
+    x[0, 0, :2, 2:] = -np.inf
+
+    blobs = Plan(some_net, {}, dtype=dtype).run({"data": x})
+
+    lowest = -np.finfo(np.float32).max
+    np.testing.assert_array_equal(blobs["p"], [[[[4, lowest], [13, lowest]]]])
+    np.testing.assert_array_equal(
+        plain.forward(some_net, {}, x, dtype=dtype)["p"], [[[[4, lowest], [13, lowest]]]]
+    )
 
 
 LARGE_MEANS = {

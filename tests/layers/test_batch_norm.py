@@ -25,8 +25,10 @@ def test_factor_zero_is_not_the_identity():
     layer = BatchNorm.of("b", "x", "y")
 
     (y,) = layer.forward([X], [np.ones(3), np.ones(3), np.zeros(1)])
+    (z,) = layer.forward([X], [np.full(3, np.nan), np.full(3, np.inf), np.zeros(1)])
 
     np.testing.assert_allclose(y, X * 316.22777, rtol=1e-6)
+    np.testing.assert_array_equal(z, y)
 
 
 def test_use_global_stats_false_takes_the_batch():

@@ -28,7 +28,14 @@ def looped(x, weight, bias, stride, pad, dilation, group, out):
 
 @pytest.mark.parametrize(
     ("channels", "group", "dilation"),
-    [(3, 1, (1, 1)), (4, 2, (1, 1)), (3, 1, (2, 3)), (6, 6, (1, 2))],
+    [
+        (3, 1, (1, 1)),
+        (4, 2, (1, 1)),
+        (3, 1, (2, 3)),
+        (6, 6, (1, 2)),
+        (3, 1, (0, 2)),
+        (2, 2, (0, 0)),
+    ],
 )
 def test_is_what_nested_loops_give(channels, group, dilation):
     """Stride, pad, dilation and group, with another size on every axis."""

@@ -50,3 +50,15 @@ def test_coeff_for_each_bottom(refused, accepted):
 def test_no_broadcast():
     with pytest.raises(ShapeError, match="'a' 2x3x7x5, 'b' 2x3x1x1"):
         Eltwise.of("e", ("a", "b"), "y").top_shapes([A.shape, (2, 3, 1, 1)])
+
+
+def test_maximum_of_nan():
+    """The real Caffe's values: a > b ? a : b takes b where one is nan; then c only if greater."""
+    nan = np.nan
+    a, b, c = np.array([[nan, 1, nan, 2], [1, nan, nan, 1], [0, 5, 5, nan]], np.float32)
+
+    (two,) = Eltwise.of("e", ("a", "b"), "y", operation="MAX").forward([a, b], [])
+    (three,) = Eltwise.of("e", ("a", "b", "c"), "y", operation="MAX").forward([a, b, c], [])
+
+    np.testing.assert_array_equal(two, [1, nan, nan, 2])
+    np.testing.assert_array_equal(three, [1, nan, nan, 2])

@@ -20,3 +20,15 @@ def test_slope_below_zero(slope, expected, dtype):
 
 def test_keeps_any_shape():
     assert ReLU.of("r", "x", "y").top_shapes([(2, 3, 7)]) == [(2, 3, 7)]
+
+
+def test_what_is_not_finite():
+    """The real Caffe's values (relu_layer.cpp): also without a slope it multiplies by it."""
+    x = np.array([-np.inf, np.nan, np.inf], np.float32)
+
+    with np.errstate(invalid="ignore"):
+        (y,) = ReLU.of("r", "x", "y").forward([x], [])
+        (leaky,) = ReLU.of("r", "x", "y", negative_slope=0.5).forward([x], [])
+
+    np.testing.assert_array_equal(y, [np.nan, np.nan, np.inf])
+    np.testing.assert_array_equal(leaky, [-np.inf, np.nan, np.inf])
