@@ -53,7 +53,7 @@ def launch_files(
 ) -> dict[str, str]:
     """The solvers and the script that starts them, by file name."""
     prefix = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower() or "net"
-    found = solvers(training, f"snapshots/{prefix}")
+    found = solvers(training, prefix)
     texts = {
         file: render("solver.prototxt.j2", templates=templates, solver=solver)
         for file, solver in found.items()

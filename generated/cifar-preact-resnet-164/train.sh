@@ -8,10 +8,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 caffe=${CAFFE:-caffe}
-mkdir -p snapshots logs
+mkdir -p logs
 
 latest() {
-    ls snapshots/preact-resnet-164_iter_*.solverstate* 2>/dev/null | sort -V | tail -n 1
+    ls preact-resnet-164_iter_*.solverstate* 2>/dev/null | sort -V | tail -n 1
 }
 
 train() {

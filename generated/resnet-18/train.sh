@@ -8,10 +8,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 caffe=${CAFFE:-caffe}
-mkdir -p snapshots logs
+mkdir -p logs
 
 latest() {
-    ls snapshots/resnet-18_iter_*.solverstate* 2>/dev/null | sort -V | tail -n 1
+    ls resnet-18_iter_*.solverstate* 2>/dev/null | sort -V | tail -n 1
 }
 
 train() {

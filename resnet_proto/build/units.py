@@ -316,7 +316,7 @@ def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> 
     The gate begins with a negative bias, which lets x pass: section 2.3 there.
     """
     transform, gate, carry, kept, new = (
-        d.other(unit.name, role) for role in ("transform", "gate", "carry", "kept", "new")
+        d.other(unit.name, role) for role in ("transform", "transform_gate", "carry", "kept", "new")
     )
     d.convolution(
         transform,

@@ -222,7 +222,7 @@ def snapshots(case: Case) -> Iterator[Found]:
             ": Caffe 1.0 ends, later ones take the solver's name" if kept else
             ": the weights at the end are called after the solver, or nothing"
         )  # fmt: skip
-        remedy = 'give snapshot_prefix: "snapshots/net"'
+        remedy = 'give snapshot_prefix: "net"'
         yield Found(WARNING, reason, remedy, field="snapshot_prefix")
 
 

@@ -36,7 +36,7 @@ def test_the_papers_recipe_for_imagenet():
         "weight_decay": pytest.approx(1e-4),
         "display": 20,
         "snapshot": 5005,
-        "snapshot_prefix": "snapshots/the_net",
+        "snapshot_prefix": "the_net",
         "solver_mode": "GPU",
     }
 
@@ -165,4 +165,4 @@ def test_refused(values, message):
 
 def test_a_name_becomes_the_name_of_files():
     assert solvers(Training(), "p").keys() == {"solver.prototxt"}
-    assert read(Training())["snapshot_prefix"] == "snapshots/the_net"
+    assert read(Training())["snapshot_prefix"] == "the_net"
