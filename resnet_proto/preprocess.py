@@ -10,6 +10,7 @@ levels, so an exact comparison starts from an array.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 CHANNELS = ("BGR", "RGB", "GRAY")
 Size = tuple[int, int]
 MAX_PIXELS = 1 << 27
-"""Of a resized image; Pillow refuses to decode much more, too."""
+"""Of an image, as it is stored and as it is resized."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,15 @@ def decode(path: Path, channels: str) -> Image.Image:
         raise ResNetProtoError(
             "images need Pillow: pip install 'resnet-proto[images]'; an array (.npy) does not"
         ) from None
+    many = f"{path}: the image has more than {MAX_PIXELS:,} pixels; make it smaller"
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # Pillow warns of fewer pixels, and gives up at more: the limit is ours.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ResNetProtoError(many)
             image.load()
             if image.mode[0] in "IF":
                 raise ResNetProtoError(
@@ -135,11 +143,15 @@ def decode(path: Path, channels: str) -> Image.Image:
             return upright.convert("L" if channels == "GRAY" else "RGB")
     except FileNotFoundError:
         raise ResNetProtoError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ResNetProtoError(f"{path}: a folder; give a file") from None
     except UnidentifiedImageError:
         raise ResNetProtoError(
             f"{path}: not an image that Pillow knows; give an image or an array (.npy)"
         ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ResNetProtoError(many) from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise ResNetProtoError(f"{path}: the image is damaged: {error}") from None
 
 
@@ -151,9 +163,7 @@ def resize(image: Image.Image, crop: int | Size | None, size: Size) -> Image.Ima
         rows, columns = size
     elif isinstance(crop, int):
         short = min(image.height, image.width)
-        rows, columns = (
-            max(crop, round(side * crop / short)) for side in (image.height, image.width)
-        )
+        rows, columns = (round(side * crop / short) for side in (image.height, image.width))
     else:
         rows, columns = crop
     if rows < size[0] or columns < size[1]:
@@ -180,9 +190,10 @@ def per_channel(values: tuple[float, ...], options: ImageOptions, what: str) -> 
     import numpy as np
 
     if len(values) not in (1, 3) or (options.channels == "GRAY" and len(values) != 1):
+        grey = f"give --{what} one value"
         raise ResNetProtoError(
             f"{what} has {len(values)} values for {options.channels}; "
-            "one for all channels, or blue, green, red"
+            + (grey if options.channels == "GRAY" else "one for all channels, or blue, green, red")
         )
     ordered = values[::-1] if options.channels == "RGB" else values
     return np.asarray(ordered, np.float32).reshape(-1, 1, 1)
@@ -217,7 +228,7 @@ def read_mean_file(path: Path) -> Array:
     """The array of an .npy or .binaryproto file."""
     if not path.exists():
         raise ResNetProtoError(f"{path}: no such file; the mean is not there")
-    if path.suffix != ".binaryproto":
+    if path.suffix.lower() != ".binaryproto":
         return read_npy(path)
     from resnet_proto.formats.caffemodel import read_binaryproto
 
@@ -239,6 +250,8 @@ def read_npy(path: Path) -> Array:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise ResNetProtoError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ResNetProtoError(f"{path}: a folder; give a file") from None
     except DAMAGED as error:
         raise ResNetProtoError(f"{path}: not an .npy file of numbers: {error}") from None
     if array.dtype.kind not in "fiub":

@@ -564,7 +564,13 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
                 f"layer '{step.label}': {name} is missing in the weights, "
                 f"the net needs {dims(shape)}"
             )
-        array = np.require(weights[key], dtype, ["C", "A"])
+        given = np.asarray(weights[key])
+        if given.dtype.kind not in "fiub":
+            raise WeightsError(
+                f"layer '{step.label}': {name} is {given.dtype} in the weights; "
+                "give an array of real numbers"
+            )
+        array = np.require(given, dtype, ["C", "A"])
         if without_ones(array.shape) != without_ones(shape):
             raise WeightsError(
                 f"layer '{step.label}': {name} is {dims(array.shape)} in the weights, "

@@ -1,5 +1,7 @@
 """Image files -> arrays, value by value."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -152,6 +154,8 @@ def test_one_channel(tmp_path):
         ((1, 3), ImageOptions(), "an image needs an input"),
         (SHAPE, ImageOptions(mean=(1, 2)), "mean has 2 values for BGR"),
         ((1, 1, 7, 5), ImageOptions(mean=(1, 2, 3), channels="GRAY"), "mean has 3 values for GRAY"),
+        ((1, 1, 7, 5), replace(PRESETS["msra"], channels="GRAY", crop=None), "give --mean one"),
+        ((1, 1, 7, 5), ImageOptions(scale=(1, 2, 3), channels="GRAY"), "give --scale one value"),
     ],
 )
 def test_options_that_do_not_fit(photo, shape, options, message):
@@ -184,6 +188,27 @@ def test_no_file(tmp_path):
         load_image(tmp_path / "none.png", SHAPE)
 
 
+def test_too_many_pixels(photo, monkeypatch, recwarn):
+    """A limit of ours: Pillow's warnings are not shown, its refusal is ours too."""
+    for pillow in (20, 10**6):  # it warns above this, and gives up above twice
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow)
+        monkeypatch.setattr("resnet_proto.preprocess.MAX_PIXELS", 35)
+        assert load_image(photo, SHAPE).shape == SHAPE
+        monkeypatch.setattr("resnet_proto.preprocess.MAX_PIXELS", 34)
+        with pytest.raises(ResNetProtoError, match="the image has more than 34 pixels; make it"):
+            load_image(photo, SHAPE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 17)
+    with pytest.raises(ResNetProtoError, match="the image has more than 34 pixels; make it"):
+        load_image(photo, SHAPE)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("read", [read_npy, lambda path: load_image(path, SHAPE)])
+def test_a_folder(tmp_path, read):
+    with pytest.raises(ResNetProtoError, match=f"{tmp_path.name}: a folder; give a file"):
+        read(tmp_path)
+
+
 def test_sixteen_bits_are_refused(tmp_path):
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((7, 5), 4000, np.uint16)).save(path)
@@ -192,15 +217,17 @@ def test_sixteen_bits_are_refused(tmp_path):
         load_image(path, SHAPE)
 
 
+@pytest.mark.parametrize("suffix", ["npy", "NPY"])
 @pytest.mark.parametrize("mean_shape", [(3,), (3, 7, 5), (1, 3, 7, 5), (3, 12, 10)])
-def test_mean_file(photo, tmp_path, mean_shape):
+def test_mean_file(photo, tmp_path, mean_shape, suffix):
     """In the net's own order; a map of the resized image's size is cropped with it."""
     mean = RNG.normal(size=mean_shape).astype(np.float32)
-    np.save(tmp_path / "mean.npy", mean)
+    with (tmp_path / f"mean.{suffix}").open("wb") as file:
+        np.save(file, mean)
     crop = (12, 10)
 
     plain = load_image(photo, SHAPE, ImageOptions(crop=crop))
-    x = load_image(photo, SHAPE, ImageOptions(mean=tmp_path / "mean.npy", crop=crop))
+    x = load_image(photo, SHAPE, ImageOptions(mean=tmp_path / f"mean.{suffix}", crop=crop))
 
     wanted = {
         1: mean.reshape(-1, 1, 1),

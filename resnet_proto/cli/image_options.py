@@ -89,7 +89,8 @@ def read_numbers(text: str) -> tuple[float, ...]:
 
 def read_mean(text: str) -> tuple[float, ...] | Path:
     """Numbers, or the name of a file."""
-    return Path(text) if text.endswith((".npy", ".binaryproto")) else read_numbers(text)
+    is_file = text.lower().endswith((".npy", ".binaryproto"))
+    return Path(text) if is_file else read_numbers(text)
 
 
 def read_crop(text: str) -> int | tuple[int, int]:

@@ -126,21 +126,23 @@ def whole(weights: Mapping[str, Array], net: Net) -> dict[str, Array]:
     """Float32 weights for every layer of a net, and for no other.
 
     Others want all of them; where there are none that fit, in layers that nobody needs, they
-    get zeros. Layers of types that are not known here have what is stored for them.
+    get zeros. Layers of types that are not known here, and those behind them, have what is
+    stored for them.
     """
     import numpy as np
 
     arrays: dict[str, Array] = {}
+    rest = set(labels(layer.name for layer in net.upgraded().filtered().layers))
     with suppress(UnknownLayerError, UnknownShapeError):
         for step in net.walk():
+            rest.remove(step.label)
             try:
                 values = step_blobs(step, weights, "float32")
             except WeightsError:
                 values = [np.zeros(shape, np.float32) for shape in step.blobs.values()]
             names = (f"{step.label}.{name}" for name in step.blobs)
             arrays.update(zip(names, values, strict=True))
-    unknown = targets(net)[2]
-    return arrays | {key: value for key, value in weights.items() if split(key)[0] in unknown}
+    return arrays | {key: value for key, value in weights.items() if split(key)[0] in rest}
 
 
 def caffe(job: Job) -> dict[str, Array]:

@@ -106,7 +106,9 @@ class Plan:
             return forward(
                 self.net, self.weights, inputs, dtype=self.dtype, outputs=outputs, until=until
             )
-        return program.run(check_inputs(self.net, program.schedule, inputs, self.dtype))
+        arrays = check_inputs(self.net, program.schedule, inputs, self.dtype)
+        with self.net.named():
+            return program.run(arrays)
 
     def prepare(
         self,

@@ -129,6 +129,18 @@ def test_an_image_fills_the_batch(files):
         np.testing.assert_array_equal(saved["data"], np.stack([wanted, wanted]))
 
 
+def test_a_mean_file_in_capitals(files):
+    Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
+    with (files / "MEAN.NPY").open("wb") as file:
+        np.save(file, np.array([200.0, 199.0, 198.0]))
+
+    result = call(files, "--input", "photo.png", "--mean", f"{files}/MEAN.NPY", "--blob", "data",
+                  "--json")  # fmt: skip
+
+    row = json.loads(result.stdout)["data"]
+    assert (row["min"], row["max"]) == (0, 2)
+
+
 def test_input_by_name(files):
     assert call(files, "--input", f"data={files}/x.npy").exit_code == 0
 
@@ -147,6 +159,8 @@ def test_options_go_before_the_preset(files):
     ("arguments", "message"),
     [
         (["--input", "none.npy"], "none.npy: no such file"),
+        (["--input", "folder.npy"], "folder.npy: a folder; give a file"),
+        (["--input", "folder.png"], "folder.png: a folder; give a file"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
         (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
@@ -156,6 +170,8 @@ def test_options_go_before_the_preset(files):
     ],
 )
 def test_refused(files, arguments, message):
+    (files / "folder.npy").mkdir()
+    (files / "folder.png").mkdir()
     (files / "net.npy").write_text(TEXT)
     (files / "text.png").write_text(TEXT)
     Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")

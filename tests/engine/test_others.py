@@ -39,7 +39,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.net import Net
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.weights import Weights
+from resnet_proto.weights import Weights, blob_names
 from resnet_proto.weights import random_weights as even_weights
 
 NET = Net(
@@ -759,6 +759,36 @@ def test_requests_that_files_do_not_see(reader, change, error, message):
     options = {key: value for key, value in change.items() if key not in request}
     with pytest.raises(error, match=message):
         reader(*{**request, **change}.values() if not options else request.values(), **options)
+
+
+@pytest.fixture
+def no_scale(monkeypatch):
+    """Scale is a type that only Caffe knows."""
+
+    def forget():
+        monkeypatch.delitem(REGISTRY.classes, "Scale")
+        monkeypatch.delitem(REGISTRY.modules, "Scale")
+        blob_names.cache_clear()
+
+    yield forget
+    monkeypatch.undo()
+    blob_names.cache_clear()
+
+
+def test_layers_of_types_that_only_caffe_knows(caffe_python, no_scale):
+    """Their weights are handed on, and those of the layers behind them."""
+    scaled = net(
+        Scale.of("s", "data", "s", bias_term=True), conv("a", "s"), conv("b", "a"), shape=X.shape
+    )
+    weights, inputs = random_weights(scaled), random_input(scaled)
+    right = run("float64", scaled, weights, inputs)
+    weights |= {"s.0": weights.pop("s.weight"), "s.1": weights.pop("s.bias")}
+    no_scale()
+    unknown = read_prototxt(to_prototxt(scaled))
+
+    theirs = run("caffe", unknown, weights, inputs, caffe_python=caffe_python)
+
+    assert_equal(right, theirs)
 
 
 def test_until_an_input():

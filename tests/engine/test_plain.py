@@ -174,6 +174,8 @@ WEIGHTS = Named(random_weights(CONV))
             "weight is 4x3x2x3 in the weights, the net needs 4x3x3x2",
         ),
         ({"c.bias": np.zeros(1)}, r"layer 'c': bias is 1 in"),
+        ({"c.bias": np.zeros(4, complex)}, r"layer 'c': bias is complex128 in the weights; give"),
+        ({"c.bias": "zeros"}, r"layer 'c': bias is <U5 in the weights; give an array of real"),
     ],
 )
 def test_weights_that_do_not_fit(change, message):

@@ -186,6 +186,18 @@ def test_statistics_are_divided_by_their_factor(factor, mean):
     assert stored["bn.bias"].tolist() == [0, 0, 0]
 
 
+def test_pads_are_the_nets_own():
+    """Also where the last windows do not reach the end: it is the pad that people know."""
+    some_net = net(
+        Convolution.of("c", "data", "c", num_output=2, kernel_size=3, stride=2, pad=1),
+        shape=(1, 3, 6, 8),
+    )
+
+    (node,) = to_onnx(some_net, random_weights(some_net)).graph.node
+
+    assert list(next(a for a in node.attribute if a.name == "pads").ints) == [1, 1, 1, 1]
+
+
 def test_pool1_of_the_released_nets():
     """112 pixels, kernel 3, stride 2 make 56 windows; the last reaches one pixel further."""
     layer = Pooling.of("pool1", "data", "pool1", kernel_size=3, stride=2)
