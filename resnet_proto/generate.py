@@ -15,7 +15,9 @@ from resnet_proto.prototxt import to_prototxt
 from resnet_proto.recipe import Training
 from resnet_proto.render import render
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import TASKS, solvers, to_train_val
+from resnet_proto.training.solver import solvers
+from resnet_proto.training.tasks import TASKS
+from resnet_proto.training.train_val import to_train_val
 
 FILES = {
     "deploy": "deploy.prototxt",
@@ -28,24 +30,33 @@ FILES = {
 
 
 def generate(
-    spec: ResNetSpec, *, templates: str | os.PathLike[str] | None = None
+    spec: ResNetSpec,
+    *,
+    templates: str | os.PathLike[str] | None = None,
+    only: str | None = None,
 ) -> dict[str, str]:
     """The text of each file of a net, by file name; ``solver_warmup`` only where there is one.
 
     Args:
         spec: the net.
+        only: one key of ``FILES``; all by default.
         templates: a folder of templates that go before the project's own.
 
     Raises:
         ResNetProtoError: the spec's fields contradict each other.
     """
     net = deploy_net(spec)
-    nets = {"deploy": net, "train_val": to_train_val(net, spec.training, TASKS[spec.task])}
+    nets = {"deploy": net}
+    if only != "deploy":
+        nets["train_val"] = to_train_val(net, spec.training, TASKS[spec.task])
     texts = {
         FILES[kind]: to_prototxt(net, templates=templates, comments=needs(net))
         for kind, net in nets.items()
+        if only in (None, kind)
     }
-    return texts | launch_files(spec.title, spec.training, templates=templates)
+    if only not in nets:
+        texts |= launch_files(spec.title, spec.training, templates=templates)
+    return {name: text for name, text in texts.items() if only is None or name == FILES[only]}
 
 
 def launch_files(

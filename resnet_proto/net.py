@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
 from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
-from resnet_proto.schema import MAINLINE_TYPES
 from resnet_proto.words import counted
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One layer with the shapes that reach it and leave it."""
 
     layer: Layer
@@ -231,6 +229,8 @@ class Net:
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
             except UnknownLayerError as error:
+                from resnet_proto.schema import MAINLINE_TYPES  # `gen` knows its types
+
                 types = {*REGISTRY, *MAINLINE_TYPES}
                 hint = "" if layer.type in types else similar(layer.type, sorted(types))
                 raise UnknownLayerError(f"{error}{hint}") from None

@@ -12,7 +12,6 @@ from resnet_proto.errors import PrototxtError
 from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.render import render
-from resnet_proto.sniff import EMPTY, PROTOTXT, TEXT, kind
 
 IS_TEXT = re.compile(r"[\n\r{]|:[\s\"']")
 """What a str holds that is prototxt and not the path of one."""
@@ -114,6 +113,8 @@ def refuse_other(head: str, source: str) -> None:
     Raises:
         PrototxtError: nothing that begins so is prototxt.
     """
+    from resnet_proto.sniff import EMPTY, PROTOTXT, TEXT, kind  # `gen` only writes
+
     try:
         found = kind(head.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:  # a str that was no file

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.settings import check, setting
@@ -141,10 +141,19 @@ class Training:
 
 
 class Recipe(NamedTuple):
-    """A training that somebody published, and where each number stands."""
+    """A training that somebody published: what differs from the defaults, and where it stands."""
 
-    training: Training
+    values: Mapping[str, Any]
     sources: Mapping[str, str]
+
+    @property
+    def training(self) -> Training:
+        """The training itself."""
+        return Training(**self.values)
+
+    def value(self, field: str) -> Any:
+        """One value of it, without all others being checked."""
+        return self.values.get(field, getattr(Training, field))
 
 
 PAPER = "arXiv 1512.03385"
@@ -171,79 +180,70 @@ CIFAR_SOURCES = {
     "weight_decay": f"{PAPER}, section 4.2",
 }
 WARM_UP = f"{PAPER}, section 4.2: 0.01 for about 400 iterations"
-CIFAR = Training(
-    recipe="cifar",
-    train_source="cifar10_train_lmdb",
-    test_source="cifar10_test_lmdb",
-    train_images=50_000,
-    test_images=10_000,
-    mean=(113.9, 123.0, 125.3),
-    batch=64,
-    gpus=2,
-    test_batch=100,
-    epochs=64_000 * 128 / 50_000,
-    drops=(32_000 * 128 / 50_000, 48_000 * 128 / 50_000),
-    resize=0,
-)
+CIFAR: dict[str, Any] = {
+    "recipe": "cifar",
+    "train_source": "cifar10_train_lmdb",
+    "test_source": "cifar10_test_lmdb",
+    "train_images": 50_000,
+    "test_images": 10_000,
+    "mean": (113.9, 123.0, 125.3),
+    "batch": 64,
+    "gpus": 2,
+    "test_batch": 100,
+    "epochs": 64_000 * 128 / 50_000,
+    "drops": (32_000 * 128 / 50_000, 48_000 * 128 / 50_000),
+    "resize": 0,
+}
 
 
-def _changed(training: Training, **values: object) -> Training:
-    from dataclasses import replace
-
-    return replace(training, **values)  # type: ignore[arg-type]
-
-
-LOCALIZATION = _changed(
-    Training(),
-    recipe="localization",
-    data="hdf5",
-    train_source="train_h5.txt",
-    test_source="val_h5.txt",
-    base_lr=0.01,
-    epochs=30.0,
-    drops=(20.0,),
-)
-SEGMENTATION = _changed(
-    Training(),
-    recipe="segmentation",
-    data="hdf5",
-    train_source="train_h5.txt",
-    test_source="val_h5.txt",
-    train_images=10_582,
-    test_images=1_449,
-    batch=10,
-    gpus=1,
-    test_batch=7,
-    base_lr=0.001,
-    policy="poly",
-    power=0.9,
-    epochs=20_000 * 10 / 10_582,
-    weight_decay=5e-4,
-    finetune=True,
-    freeze_batch_norm=True,
-    freeze_scale=True,
-)
-FASTER_RCNN = _changed(
-    Training(),
-    recipe="faster-r-cnn",
-    data="roi-data",
-    train_source="coco_2014_train",
-    test_source="coco_2014_minival",
-    train_images=82_783,
-    test_images=5_000,
-    batch=1,
-    gpus=1,
-    iter_size=8,
-    base_lr=0.001,
-    epochs=320_000 * 8 / 82_783,
-    drops=(240_000 * 8 / 82_783,),
-    weight_decay=5e-4,
-    filler="gaussian",
-    freeze_batch_norm=True,
-    freeze_scale=True,
-    launcher="py-faster-rcnn",
-    config="faster_rcnn_end2end.yml",
-)
+LOCALIZATION: dict[str, Any] = {
+    "recipe": "localization",
+    "data": "hdf5",
+    "train_source": "train_h5.txt",
+    "test_source": "val_h5.txt",
+    "base_lr": 0.01,
+    "epochs": 30.0,
+    "drops": (20.0,),
+}
+SEGMENTATION: dict[str, Any] = {
+    "recipe": "segmentation",
+    "data": "hdf5",
+    "train_source": "train_h5.txt",
+    "test_source": "val_h5.txt",
+    "train_images": 10_582,
+    "test_images": 1_449,
+    "batch": 10,
+    "gpus": 1,
+    "test_batch": 7,
+    "base_lr": 0.001,
+    "policy": "poly",
+    "power": 0.9,
+    "epochs": 20_000 * 10 / 10_582,
+    "weight_decay": 5e-4,
+    "finetune": True,
+    "freeze_batch_norm": True,
+    "freeze_scale": True,
+}
+FASTER_RCNN: dict[str, Any] = {
+    "recipe": "faster-r-cnn",
+    "data": "roi-data",
+    "train_source": "coco_2014_train",
+    "test_source": "coco_2014_minival",
+    "train_images": 82_783,
+    "test_images": 5_000,
+    "batch": 1,
+    "gpus": 1,
+    "iter_size": 8,
+    "base_lr": 0.001,
+    "epochs": 320_000 * 8 / 82_783,
+    "drops": (240_000 * 8 / 82_783,),
+    "weight_decay": 5e-4,
+    "filler": "gaussian",
+    "freeze_batch_norm": True,
+    "freeze_scale": True,
+    "launcher": "py-faster-rcnn",
+    "config": "faster_rcnn_end2end.yml",
+}
 DEEPLAB = "arXiv 1606.00915"
 RFCN = "github YuwenXiong/py-R-FCN"
 DETECTION_SOURCES = {
@@ -257,14 +257,14 @@ DETECTION_SOURCES = {
 }
 
 RECIPES = {
-    "imagenet": Recipe(Training(), IMAGENET_SOURCES),
+    "imagenet": Recipe({}, IMAGENET_SOURCES),
     "cifar": Recipe(CIFAR, CIFAR_SOURCES),
     "cifar-warm-up": Recipe(
-        _changed(CIFAR, recipe="cifar-warm-up", warm_up_lr=0.01, warm_up_iterations=400),
+        {**CIFAR, "recipe": "cifar-warm-up", "warm_up_lr": 0.01, "warm_up_iterations": 400},
         {**CIFAR_SOURCES, "warm_up_lr": WARM_UP, "warm_up_iterations": WARM_UP},
     ),
     "cifar-pre-activation": Recipe(
-        _changed(CIFAR, recipe="cifar-pre-activation", warm_up_lr=0.01, warm_up_iterations=400),
+        {**CIFAR, "recipe": "cifar-pre-activation", "warm_up_lr": 0.01, "warm_up_iterations": 400},
         {
             **{key: text.replace(PAPER, PAPER_2).replace("section 4.2", "appendix")
                for key, text in CIFAR_SOURCES.items()},
@@ -273,15 +273,15 @@ RECIPES = {
         },
     ),
     "cifar-wide": Recipe(
-        _changed(
-            CIFAR,
-            recipe="cifar-wide",
-            epochs=200.0,
-            drops=(60.0, 120.0, 160.0),
-            gamma=0.2,
-            weight_decay=5e-4,
-            nesterov=True,
-        ),
+        {
+            **CIFAR,
+            "recipe": "cifar-wide",
+            "epochs": 200.0,
+            "drops": (60.0, 120.0, 160.0),
+            "gamma": 0.2,
+            "weight_decay": 5e-4,
+            "nesterov": True,
+        },
         dict.fromkeys(
             ("effective_batch", "base_lr", "gamma", "drops", "epochs", "momentum", "weight_decay",
              "nesterov"),
@@ -309,7 +309,7 @@ RECIPES = {
     ),
     "faster-r-cnn": Recipe(FASTER_RCNN, DETECTION_SOURCES),
     "r-fcn": Recipe(
-        _changed(FASTER_RCNN, recipe="r-fcn", config="rfcn_end2end.yml"), DETECTION_SOURCES
+        {**FASTER_RCNN, "recipe": "r-fcn", "config": "rfcn_end2end.yml"}, DETECTION_SOURCES
     ),
 }  # fmt: skip
 """The papers' recipes; a preset has one of them."""
@@ -322,5 +322,5 @@ def training_for(channels: int, size: int) -> Training:
         channels: of an image; the means are those of three.
         size: the larger of rows and columns.
     """
-    training = RECIPES["cifar" if size <= 64 else "imagenet"].training
-    return training if channels == 3 else _changed(training, mean=())
+    values = RECIPES["cifar" if size <= 64 else "imagenet"].values
+    return Training(**values) if channels == 3 else Training(**{**values, "mean": ()})

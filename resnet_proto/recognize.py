@@ -25,7 +25,7 @@ from resnet_proto.presets import PRESETS
 from resnet_proto.recipe import training_for
 from resnet_proto.render import shortest
 from resnet_proto.spec import EXPANSION, ResNetSpec
-from resnet_proto.training import is_train_val, to_deploy
+from resnet_proto.training.train_val import is_train_val, to_deploy
 
 T = TypeVar("T")
 

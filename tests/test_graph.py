@@ -11,7 +11,7 @@ from resnet_proto.graph import difference, same_graph
 from resnet_proto.presets import PRESETS, PYNETBUILDER
 from resnet_proto.prototxt import read_prototxt
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import to_train_val
+from resnet_proto.training.train_val import to_train_val
 
 SMALL = ResNetSpec(stages=(1, 1), width=(5,), stem_width=4, input_size=40, classes=3)
 

@@ -15,7 +15,7 @@ from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.recipe import Training
-from resnet_proto.training import to_train_val
+from resnet_proto.training.train_val import to_train_val
 
 READ = "import caffe, sys\nfor path in sys.argv[1:]: caffe.Net(path, caffe.TEST)"
 

@@ -18,7 +18,7 @@ from resnet_proto.prototxt import parse_net, read_prototxt
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.recognize import nearest_preset, recognize
 from resnet_proto.spec import Names, ResNetSpec
-from resnet_proto.training import to_deploy, to_train_val
+from resnet_proto.training.train_val import to_deploy, to_train_val
 from resnet_proto.weights import random_weights
 
 DOTTED = Names(

@@ -13,21 +13,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from resnet_proto import layers  # a type's module is imported when a head first has it
 from resnet_proto.build.drawing import Drawing
 from resnet_proto.build.stems import stem_steps, stem_stride
 from resnet_proto.build.units import units
-from resnet_proto.layers import (
-    Crop,
-    Deconvolution,
-    InnerProduct,
-    Pooling,
-    Proposal,
-    PSROIPooling,
-    Reshape,
-    ROIPooling,
-    Shape,
-    Softmax,
-)
 from resnet_proto.spec import ResNetSpec
 
 FIXED = {"lr_mult": 0.0, "decay_mult": 0.0}
@@ -55,7 +44,7 @@ def classification(d: Drawing, blob: str) -> None:
     blob = draw_average(d, draw_last(d, blob), map_size(d.spec))
     scores = d.names.of("classifier", classes=d.spec.classes)
     draw_connected(d, scores, blob, d.spec.classes)
-    d.put(Softmax.of(d.names.probabilities, scores, d.names.probabilities))
+    d.put(layers.Softmax.of(d.names.probabilities, scores, d.names.probabilities))
 
 
 def draw_last(d: Drawing, blob: str) -> str:
@@ -74,12 +63,12 @@ def draw_average(d: Drawing, blob: str, side: int) -> str:
     whole: dict[str, Any] = {"kernel_size": side, "stride": 1}
     if d.spec.head == "global":
         whole = {"global_pooling": True}
-    return d.put(Pooling.of(name, blob, name, pool="AVE", **whole))
+    return d.put(layers.Pooling.of(name, blob, name, pool="AVE", **whole))
 
 
 def draw_connected(d: Drawing, name: str, blob: str, num_output: int) -> str:
     """A matrix with a bias."""
-    return d.put(InnerProduct.of(name, blob, name, num_output=num_output))
+    return d.put(layers.InnerProduct.of(name, blob, name, num_output=num_output))
 
 
 def map_size(spec: ResNetSpec) -> int:
@@ -100,7 +89,7 @@ def map_size(spec: ResNetSpec) -> int:
 def localization(d: Drawing, blob: str) -> None:
     """Classes, and for each class how its box lies: per-class regression."""
     classification(d, blob)
-    average = next(layer for layer in d.layers if isinstance(layer, InnerProduct)).bottoms[0]
+    average = next(layer for layer in d.layers if isinstance(layer, layers.InnerProduct)).bottoms[0]
     draw_connected(d, "bbox_pred", average, BOX * d.spec.classes)
 
 
@@ -126,10 +115,10 @@ def segmentation(d: Drawing, blob: str) -> None:
             "weight_filler": {"type": "bilinear"},
         },
     }
-    blob = d.put(Deconvolution("score_up", "Deconvolution", (blob,), ("score_up",), fields))
+    blob = d.put(layers.Deconvolution("score_up", "Deconvolution", (blob,), ("score_up",), fields))
     offset = stride - 1 - first_center(d.spec)
-    blob = d.put(Crop.of("score_crop", (blob, "data"), "score_crop", offset=offset))
-    d.put(Softmax.of(d.names.probabilities, blob, d.names.probabilities))
+    blob = d.put(layers.Crop.of("score_crop", (blob, "data"), "score_crop", offset=offset))
+    d.put(layers.Softmax.of(d.names.probabilities, blob, d.names.probabilities))
 
 
 def map_stride(spec: ResNetSpec, n_stages: int) -> int:
@@ -163,11 +152,11 @@ def draw_proposals(d: Drawing, blob: str) -> str:
     scores = d.convolution("rpn_cls_score", hidden, 2 * ANCHORS, 1, bias=True)
     moves = d.convolution("rpn_bbox_pred", hidden, BOX * ANCHORS, 1, bias=True)
     scores = draw_reshape(d, "rpn_cls_score_reshape", scores, (0, 2, -1, 0))  # object or not
-    scores = d.put(Softmax.of("rpn_cls_prob", scores, "rpn_cls_prob"))
+    scores = d.put(layers.Softmax.of("rpn_cls_prob", scores, "rpn_cls_prob"))
     scores = draw_reshape(d, "rpn_cls_prob_reshape", scores, (0, 2 * ANCHORS, -1, 0))
     # Forks have other defaults, so each value is said: py-faster-rcnn, lib/fast_rcnn/config.py
     d.put(
-        Proposal.of(
+        layers.Proposal.of(
             "proposal",
             (scores, moves, "im_info"),
             "rois",
@@ -184,9 +173,9 @@ def draw_proposals(d: Drawing, blob: str) -> str:
     return blob
 
 
-def draw_reshape(d: Drawing, name: str, blob: str, dim: Shape, top: str = "") -> str:
+def draw_reshape(d: Drawing, name: str, blob: str, dim: layers.Shape, top: str = "") -> str:
     """The same values in another shape."""
-    return d.put(Reshape.of(name, blob, top or name, shape={"dim": dim}))
+    return d.put(layers.Reshape.of(name, blob, top or name, shape={"dim": dim}))
 
 
 def neck_stride(spec: ResNetSpec) -> int:
@@ -198,7 +187,7 @@ def regions(d: Drawing, blob: str) -> str:
     """Faster R-CNN's neck: the last stage sees each region by itself. Appendix A"""
     draw_proposals(d, blob)
     return d.put(
-        ROIPooling.of(
+        layers.ROIPooling.of(
             "roi_pool5",
             (blob, "rois"),
             "roi_pool5",
@@ -215,7 +204,7 @@ def faster_rcnn(d: Drawing, blob: str) -> None:
     blob = draw_average(d, blob, -(-REGION_SIDE // stride))
     draw_connected(d, "cls_score", blob, d.spec.classes)
     draw_connected(d, "bbox_pred", blob, BOX * d.spec.classes)
-    d.put(Softmax.of("cls_prob", "cls_score", "cls_prob"))
+    d.put(layers.Softmax.of("cls_prob", "cls_score", "cls_prob"))
 
 
 def rfcn(d: Drawing, blob: str) -> None:
@@ -230,7 +219,7 @@ def rfcn(d: Drawing, blob: str) -> None:
     d.convolution("rfcn_bbox", new, boxes * BINS**2, 1, bias=True)
     draw_vote(d, "rfcn_cls", classes, "psroipooled_cls_rois", "ave_cls_score_rois", "cls_score")
     draw_vote(d, "rfcn_bbox", boxes, "psroipooled_loc_rois", "ave_bbox_pred_rois", "bbox_pred_pre")
-    d.put(Softmax.of("cls_prob", "cls_score", "cls_prob_pre"))
+    d.put(layers.Softmax.of("cls_prob", "cls_score", "cls_prob_pre"))
     draw_reshape(d, "cls_prob_reshape", "cls_prob_pre", (-1, classes), "cls_prob")
     draw_reshape(d, "bbox_pred_reshape", "bbox_pred_pre", (-1, boxes), "bbox_pred")
 
@@ -239,8 +228,8 @@ def draw_vote(d: Drawing, maps: str, n: int, pooled: str, average: str, top: str
     """What the bins of each region say, and their mean."""
     scale = 1 / map_stride(d.spec, len(d.spec.stages))
     values = {"spatial_scale": scale, "output_dim": n, "group_size": BINS}
-    d.put(PSROIPooling.of(pooled, (maps, "rois"), pooled, **values))
-    d.put(Pooling.of(average, pooled, top, pool="AVE", kernel_size=BINS, stride=BINS))
+    d.put(layers.PSROIPooling.of(pooled, (maps, "rois"), pooled, **values))
+    d.put(layers.Pooling.of(average, pooled, top, pool="AVE", kernel_size=BINS, stride=BINS))
 
 
 # ---- the table
@@ -262,7 +251,7 @@ class Task(NamedTuple):
 
     head: Callable[[Drawing, str], None]
     neck: Callable[[Drawing, str], str] = unchanged
-    inputs: Mapping[str, Shape] = MappingProxyType({})
+    inputs: Mapping[str, layers.Shape] = MappingProxyType({})
 
 
 IM_INFO = {"im_info": (1, 3)}

@@ -45,7 +45,7 @@ def command(
     """
     from resnet_proto.generate import encoded, write_files
     from resnet_proto.prototxt import to_prototxt
-    from resnet_proto.training import to_deploy
+    from resnet_proto.training.train_val import to_deploy
 
     text = to_prototxt(to_deploy(read_net(net, lenient=lenient), input_shape), templates=templates)
     if out == "-":

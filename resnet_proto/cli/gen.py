@@ -129,7 +129,7 @@ def command(
     named = net.name.lower() if folder is None or name is not None else folder
     target = Path("generated", named) if out is None else Path(out)
     deliver(
-        chosen(generate(spec, templates=templates), only, out),
+        chosen(generate(spec, templates=templates, only=only), only, out),
         None if out == "-" else target,
         force=force,
         facts=facts if as_json else None,

@@ -35,7 +35,7 @@ def command(net: str, input_shape: tuple[int, ...] | None, lenient: bool, as_jso
 
     from resnet_proto.recognize import nearest_preset, recognize
     from resnet_proto.settings import spelled, to_toml
-    from resnet_proto.training import is_train_val, to_deploy
+    from resnet_proto.training.train_val import is_train_val, to_deploy
 
     found = read_net(net, lenient=lenient)
     if is_train_val(found):

@@ -71,7 +71,8 @@ def command(
     from resnet_proto.recipe import training_for
     from resnet_proto.report.summary import summarize
     from resnet_proto.settings import assignments, changed
-    from resnet_proto.training import only_input, to_train_val, with_classes
+    from resnet_proto.training.classifier import with_classes
+    from resnet_proto.training.train_val import only_input, to_train_val
 
     found = read_net(net, lenient=lenient)
     if classes is not None or finetune:

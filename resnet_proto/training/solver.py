@@ -160,7 +160,7 @@ def about(t: Training) -> list[str]:
 def source(t: Training, field: str) -> str:
     """Where a value comes from; nothing if it is not the recipe's."""
     recipe = RECIPES.get(t.recipe)
-    if recipe is None or getattr(recipe.training, field) != getattr(t, field):
+    if recipe is None or recipe.value(field) != getattr(t, field):
         return ""
     return recipe.sources.get(field, "")
 

@@ -19,6 +19,8 @@ from resnet_proto.recipe import Training
 from resnet_proto.words import Word
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+CHANGED = frozenset({*WEIGHTED, "BatchNorm", "Scale", "Bias", "PReLU"})
+"""Types whose layers training changes."""
 DATA_TYPES = {
     "lmdb": "Data",
     "leveldb": "Data",
@@ -144,6 +146,8 @@ def up_to(layers: Sequence[Layer], blob: str) -> int:
 
 def trained(layer: Layer, training: Training, rate: float) -> Layer:
     """A layer with fillers and rates: none is left at a constant, statistics are not learned."""
+    if layer.type not in CHANGED:
+        return layer
     fields = dict(layer.fields)
     message = dict(layer.param)
     scale_rate = 0.0 if training.freeze_scale else rate

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from resnet_proto.build import deploy_net
 from resnet_proto.presets import PRESETS
-from resnet_proto.training import to_train_val
+from resnet_proto.training.train_val import to_train_val
 
 
 def deploy(name):

@@ -13,7 +13,7 @@ from resnet_proto.layers import REGISTRY
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.recipe import RECIPES
-from resnet_proto.training import to_deploy, to_train_val
+from resnet_proto.training.train_val import to_deploy, to_train_val
 
 TRAINED = to_prototxt(to_train_val(read_prototxt(wild.resnet_18()), RECIPES["imagenet"].training))
 SHAPE = ("--input-shape", "1,3,224,224")

@@ -13,7 +13,7 @@ from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.settings import from_table
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import to_train_val
+from resnet_proto.training.train_val import to_train_val
 
 
 def run(*arguments, stdin=None, command="spec"):

@@ -13,7 +13,7 @@ from resnet_proto.generate import generate
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.recipe import RECIPES
-from resnet_proto.training import to_train_val
+from resnet_proto.training.train_val import to_train_val
 
 FILES = ["train_val.prototxt", "solver.prototxt", "train.sh"]
 NET = wild.resnet_18()

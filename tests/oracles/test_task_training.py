@@ -14,7 +14,8 @@ from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.spec import for_task
-from resnet_proto.training import TASKS, to_train_val
+from resnet_proto.training.tasks import TASKS
+from resnet_proto.training.train_val import to_train_val
 
 training = pytest.importorskip("oracles.training", reason="nothing here runs `caffe train`")
 

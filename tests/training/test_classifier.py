@@ -12,7 +12,7 @@ from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import with_classes
+from resnet_proto.training.classifier import with_classes
 
 SPEC = ResNetSpec("small", (1, 1), width=(4,), stem_width=4, classes=10, input_size=32)
 

@@ -10,7 +10,7 @@ from resnet_proto.presets import PRESETS
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.settings import from_table, read_toml, to_toml
 from resnet_proto.text_format import parse
-from resnet_proto.training import solvers
+from resnet_proto.training.solver import solvers
 
 
 def read(training, file="solver.prototxt"):

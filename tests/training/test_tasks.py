@@ -13,7 +13,8 @@ from resnet_proto.recipe import Training
 from resnet_proto.spec import DETECTION, ResNetSpec, for_task
 from resnet_proto.spec import TASKS as NAMES
 from resnet_proto.text_format import parse
-from resnet_proto.training import TASKS, to_deploy, to_train_val
+from resnet_proto.training.tasks import TASKS
+from resnet_proto.training.train_val import to_deploy, to_train_val
 
 SMALL = ResNetSpec("small", (1, 1, 1), "bottleneck", width=(4,), stem_width=4)
 ZERO = {"lr_mult": 0.0, "decay_mult": 0.0}

@@ -12,7 +12,7 @@ from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.recipe import Training
 from resnet_proto.spec import ResNetSpec
-from resnet_proto.training import to_deploy, to_train_val
+from resnet_proto.training.train_val import to_deploy, to_train_val
 
 DATA_AND_LOSS = {"Input", "Data", "SoftmaxWithLoss", "Accuracy", "Softmax"}
 FILLERS = {"weight_filler", "bias_filler"}
