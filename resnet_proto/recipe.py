@@ -38,8 +38,13 @@ class Training:
     scale: float = setting(1.0, "factor after the mean")
     mirror: bool = setting(True, "mirror every second image in training")
     batch: int = setting(32, "images of one GPU at a time", least=1, most=MAX_COUNT)
-    gpus: int = setting(8, "how many train; each takes a batch", least=1, most=1 << 16)
-    nodes: int = setting(1, "machines, each with so many GPUs (mpirun)", least=1, most=1 << 16)
+    gpus: int = setting(
+        8,
+        "how many train, or processes of a node (mpirun); each takes a batch",
+        least=1,
+        most=1 << 16,
+    )
+    nodes: int = setting(1, "machines (mpirun)", least=1, most=1 << 16)
     iter_size: int = setting(1, "batches that make one iteration", least=1, most=MAX_COUNT)
     test_batch: int = setting(
         50, "images of one test pass, or the next smaller divisor", least=1, most=MAX_COUNT
@@ -92,6 +97,21 @@ class Training:
                 f"data is {self.data}, launcher {self.launcher}; roi-data comes from "
                 "py-faster-rcnn's own program, so launcher py-faster-rcnn goes with it, and only so"
             )
+        if self.nodes > 1 and self.launcher != "mpirun":
+            raise ResNetProtoError(
+                f"nodes is {self.nodes}, launcher {self.launcher}, which trains on one machine; "
+                "several go with launcher mpirun"
+            )
+        if self.launcher == "mpirun" and self.solver_mode != "CPU":
+            raise ResNetProtoError(
+                "launcher mpirun starts Intel's Caffe, which computes on CPUs; solver_mode CPU "
+                f"goes with it, not {self.solver_mode}"
+            )
+        if self.launcher == "caffe" and self.solver_mode == "CPU" and self.gpus > 1:
+            raise ResNetProtoError(
+                f"gpus is {self.gpus}, solver_mode CPU, where one process takes one batch; "
+                "gpus 1 goes with it, and iter_size makes a batch of several"
+            )
         if self.policy in ("multistep", "step") and not self.drops:
             raise ResNetProtoError(f"policy {self.policy} needs drops; give the epochs")
         if list(self.drops) != sorted(set(self.drops)) or min(self.drops, default=1) <= 0:
@@ -111,6 +131,11 @@ class Training:
     def effective_batch(self) -> int:
         """Images of one iteration, on all machines and GPUs: what base_lr is for."""
         return self.batch * self.gpus * self.nodes * self.iter_size
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether ``caffe train`` is told which GPUs it takes."""
+        return self.launcher == "caffe" and self.solver_mode == "GPU"
 
     def iterations(self, epochs: float) -> int:
         """As many iterations as epochs have, at least one."""
