@@ -59,7 +59,7 @@ class Training:
     power: float = setting(1.0, "exponent of poly", least=0, most=100)
     warm_up_lr: float = setting(0.0, "learning rate of the warm-up", least=0, most=1e6)
     warm_up_iterations: int = setting(0, "length of the warm-up", least=0, most=MAX_COUNT)
-    momentum: float = setting(0.9, "of the gradient", least=0, most=1)
+    momentum: float = setting(0.9, "of the gradient", least=0, most=0.9999)
     nesterov: bool = setting(False, "Nesterov's momentum")
     weight_decay: float = setting(1e-4, "times the weight, added to its gradient", least=0, most=1)
     decay: str = setting(
@@ -77,8 +77,10 @@ class Training:
     )  # fmt: skip
     config: str = setting("", "py-faster-rcnn's settings: a file in its experiments/cfgs")
     weights: str = setting("", "a caffemodel to begin with")
-    finetune: bool = setting(False, "a classifier with another name and a higher rate")
-    classifier_rate: float = setting(10.0, "its learning rate, times base_lr", least=0, most=1e6)
+    finetune: bool = setting(
+        False, "the classifier learns faster; --finetune and --classes give it another name"
+    )
+    classifier_rate: float = setting(10.0, "its rate then, times base_lr", least=0, most=1e6)
     freeze: str = setting("", "a blob, res3d: what is computed up to it is not trained")
     freeze_batch_norm: bool = setting(False, "BatchNorm keeps its statistics in training")
     freeze_scale: bool = setting(False, "and Scale, or NVIDIA's BatchNorm, its gamma and beta")
@@ -87,6 +89,8 @@ class Training:
         check(self)
         if len(self.mean) > 4:
             raise ResNetProtoError(f"mean has {len(self.mean)} values; give one for each channel")
+        if not self.base_lr:
+            raise ResNetProtoError("base_lr is 0, so nothing is learned; give 0.1, as in the paper")
         if bool(self.warm_up_lr) != bool(self.warm_up_iterations):
             raise ResNetProtoError(
                 f"warm_up_lr is {self.warm_up_lr:g}, warm_up_iterations {self.warm_up_iterations}; "

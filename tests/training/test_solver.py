@@ -156,6 +156,8 @@ def test_presets_have_their_recipes():
         ({"batch": 0}, "batch is 0; expected 1 to"),
         ({"data": "zip"}, 'data is "zip"; expected "lmdb"'),
         ({"gamma": 1.5}, "gamma is 1.5"),
+        ({"base_lr": 0}, "base_lr is 0, so nothing is learned"),
+        ({"momentum": 1}, "momentum is 1; expected 0 to 0.9999"),
     ],
 )
 def test_refused(values, message):
