@@ -67,7 +67,7 @@ class Training:
         one_of=("all", "weights"),
     )  # fmt: skip
     filler: str = setting("msra", "what weights begin as", one_of=("msra", "xavier", "gaussian"))
-    test_epochs: float = setting(1.0, "epochs from test to test", least=0, most=1e6)
+    test_epochs: float = setting(1.0, "epochs from test to test", least=1e-6, most=1e6)
     snapshot_epochs: float = setting(1.0, "epochs from snapshot to snapshot", least=0, most=1e6)
     display: int = setting(20, "iterations from line to line of the log", least=0, most=MAX_COUNT)
     solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
@@ -124,6 +124,11 @@ class Training:
             raise ResNetProtoError(
                 f"the last of drops is {self.drops[-1]:g}, epochs is {self.epochs:g}; "
                 "drop the learning rate before the end"
+            )
+        if self.warm_up_iterations >= self.max_iter:
+            raise ResNetProtoError(
+                f"warm_up_iterations is {self.warm_up_iterations:,}, and the whole training has "
+                f"{self.max_iter:,}; shorten the warm-up, or train longer"
             )
         if self.max_iter > MAX_COUNT:
             raise ResNetProtoError(

@@ -157,6 +157,11 @@ def test_presets_have_their_recipes():
         ({"data": "zip"}, 'data is "zip"; expected "lmdb"'),
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"base_lr": 0}, "base_lr is 0, so nothing is learned"),
+        (
+            {"warm_up_lr": 0.01, "warm_up_iterations": 900, "train_images": 1000},
+            "warm_up_iterations is 900, and the whole training has 352; shorten",
+        ),
+        ({"test_epochs": 0}, "test_epochs is 0; expected 1e-06"),
         ({"momentum": 1}, "momentum is 1; expected 0 to 0.9999"),
     ],
 )
