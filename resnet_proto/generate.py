@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
@@ -62,18 +63,21 @@ def generate(
 def launch_files(
     name: str, training: Training, *, templates: str | os.PathLike[str] | None = None
 ) -> dict[str, str]:
-    """The solvers and the script that starts them, by file name."""
-    prefix = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_").lower() or "net"
+    """The solvers and the script that starts them, by file name.
+
+    There is no script where only a program can hand the images in.
+    """
+    prefix = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-").lower() or "net"
     found = solvers(training, prefix)
     texts = {
         file: render("solver.prototxt.j2", templates=templates, solver=solver)
         for file, solver in found.items()
     }
-    weights = f" --weights '{training.weights}'" if training.weights else ""
+    if training.data == "memory":
+        return texts
+    weights = f" --weights {quote(training.weights)}" if training.weights else ""
     if training.freeze_batch_norm and not weights:  # without statistics a map overflows
         weights = ' --weights "${WEIGHTS:?names the caffemodel to begin with}"'
-    if training.weights.count("'"):
-        raise ResNetProtoError(f"weights: a file's name cannot have a quote: {training.weights}")
     texts[FILES["train"]] = render(
         "train_py_faster_rcnn.sh.j2" if training.launcher == "py-faster-rcnn" else "train.sh.j2",
         templates=templates,
@@ -81,7 +85,9 @@ def launch_files(
         prefix=prefix,
         training=training,
         warm_up=FILES["solver_warmup"] in found,
+        gpus=training.gpus if training.uses_gpus else 0,
         weights=weights,
+        quote=quote,
     )
     return texts
 

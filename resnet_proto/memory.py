@@ -79,7 +79,12 @@ class Memory:
         return totals
 
 
-def memory(net: Net, batch: int | None = None, phases: Sequence[str] = ("train", "test")) -> Memory:
+def memory(
+    net: Net,
+    batch: int | None = None,
+    phases: Sequence[str] = ("train", "test"),
+    shapes: Mapping[str, Shape] | None = None,
+) -> Memory:
     """How many bytes a batch needs.
 
     A deploy net is measured in training as if a loss stood at its end.
@@ -88,6 +93,8 @@ def memory(net: Net, batch: int | None = None, phases: Sequence[str] = ("train",
         net: a deploy net or a train_val net.
         batch: images at a time on one GPU; by default what the net says.
         phases: which to measure.
+        shapes: blob name -> shape, for tops of data layers that do not say it; ``""`` is the first
+            top. Where a layer says its batch, that stands for the first of the sizes.
 
     Raises:
         NetError: layers that do not fit together, or whose shapes are not known.
@@ -97,7 +104,7 @@ def memory(net: Net, batch: int | None = None, phases: Sequence[str] = ("train",
     measured: dict[str, dict[str, int]] = {}
     logged = {}
     for phase in phases:
-        steps = list(walk(net, phase.upper()))
+        steps = list(walk(net, phase.upper(), shapes or {}))
         blobs = Blobs(steps)
         measured[phase] = {
             kind: FLOAT * values
@@ -165,7 +172,11 @@ def batch_size(net: Net, phase: str) -> int:
 def warn(net: Net, batch: int) -> Iterator[str]:
     """What would hurt with this batch."""
     layers = net.upgraded().filtered("TRAIN").layers
-    if 0 < batch < SMALL_BATCH and any(layer.type == "BatchNorm" for layer in layers):
+    deploys = not any("Loss" in layer.type for layer in layers)  # and is measured as if it trained
+    if 0 < batch < SMALL_BATCH and any(
+        layer.type == "BatchNorm" and (deploys or not layer.param.get("use_global_stats"))
+        for layer in layers
+    ):
         yield (
             f"batch {batch} is under {SMALL_BATCH}: BatchNorm measures its statistics over what "
             "one GPU takes at a time, and neither iter_size nor more GPUs make that more "
@@ -173,17 +184,38 @@ def warn(net: Net, batch: int) -> Iterator[str]:
         )
 
 
-def walk(net: Net, phase: str) -> Iterator[Step]:
+def handed_in(layers: Iterable[Layer], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes for the tops of data layers, each with its layer's own batch.
+
+    Of a layer with one such shape, the tops without any are labels: one for each image.
+    """
+    found = {name: shape for name, shape in shapes.items() if name}
+    for layer in layers:
+        if not (layer.any_shape and layer.tops and shapes):
+            continue
+        first, *others = layer.tops
+        if "" in shapes:
+            found.setdefault(first, shapes[""])
+        given = {name: found[name] for name in layer.tops if name in found}
+        for name, shape in given.items():
+            found[name] = (layer_batch(layer) or shape[0], *shape[1:])
+        if first in found:
+            found |= {name: found[first][:1] for name in others if name not in found}
+    return found
+
+
+def walk(net: Net, phase: str, shapes: Mapping[str, Shape]) -> Iterator[Step]:
     """The steps of a phase; losses and accuracies have their shapes where no class knows them."""
     layers = net.upgraded().filtered(phase).layers
+    given = handed_in(layers, shapes)
     ends = [layer for layer in layers if layer.type in ENDS and layer.type not in REGISTRY]
     kept = tuple(layer for layer in layers if layer not in ends)
-    shapes: dict[str, Shape] = {}
-    for step in replace(net.upgraded(), layers=kept).walk(phase):
-        shapes.update(zip(step.layer.tops, step.tops, strict=True))
+    made: dict[str, Shape] = {}
+    for step in replace(net.upgraded(), layers=kept).walk(phase, given):
+        made.update(zip(step.layer.tops, step.tops, strict=True))
         yield step
     for layer in ends:
-        bottoms = tuple(shapes.get(name, ()) for name in layer.bottoms)
+        bottoms = tuple(made.get(name, ()) for name in layer.bottoms)
         tops: tuple[Shape, ...] = ((), *(bottoms[:1] * (len(layer.tops) - 1)))
         yield Step(layer, layer.name, bottoms, tops[: len(layer.tops)], {}, 0)
 

@@ -38,8 +38,13 @@ class Training:
     scale: float = setting(1.0, "factor after the mean")
     mirror: bool = setting(True, "mirror every second image in training")
     batch: int = setting(32, "images of one GPU at a time", least=1, most=MAX_COUNT)
-    gpus: int = setting(8, "how many train; each takes a batch", least=1, most=1 << 16)
-    nodes: int = setting(1, "machines, each with so many GPUs (mpirun)", least=1, most=1 << 16)
+    gpus: int = setting(
+        8,
+        "how many train, or processes of a node (mpirun); each takes a batch",
+        least=1,
+        most=1 << 16,
+    )
+    nodes: int = setting(1, "machines (mpirun)", least=1, most=1 << 16)
     iter_size: int = setting(1, "batches that make one iteration", least=1, most=MAX_COUNT)
     test_batch: int = setting(
         50, "images of one test pass, or the next smaller divisor", least=1, most=MAX_COUNT
@@ -54,7 +59,7 @@ class Training:
     power: float = setting(1.0, "exponent of poly", least=0, most=100)
     warm_up_lr: float = setting(0.0, "learning rate of the warm-up", least=0, most=1e6)
     warm_up_iterations: int = setting(0, "length of the warm-up", least=0, most=MAX_COUNT)
-    momentum: float = setting(0.9, "of the gradient", least=0, most=1)
+    momentum: float = setting(0.9, "of the gradient", least=0, most=0.9999)
     nesterov: bool = setting(False, "Nesterov's momentum")
     weight_decay: float = setting(1e-4, "times the weight, added to its gradient", least=0, most=1)
     decay: str = setting(
@@ -62,7 +67,7 @@ class Training:
         one_of=("all", "weights"),
     )  # fmt: skip
     filler: str = setting("msra", "what weights begin as", one_of=("msra", "xavier", "gaussian"))
-    test_epochs: float = setting(1.0, "epochs from test to test", least=0, most=1e6)
+    test_epochs: float = setting(1.0, "epochs from test to test", least=1e-6, most=1e6)
     snapshot_epochs: float = setting(1.0, "epochs from snapshot to snapshot", least=0, most=1e6)
     display: int = setting(20, "iterations from line to line of the log", least=0, most=MAX_COUNT)
     solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
@@ -72,8 +77,10 @@ class Training:
     )  # fmt: skip
     config: str = setting("", "py-faster-rcnn's settings: a file in its experiments/cfgs")
     weights: str = setting("", "a caffemodel to begin with")
-    finetune: bool = setting(False, "a classifier with another name and a higher rate")
-    classifier_rate: float = setting(10.0, "its learning rate, times base_lr", least=0, most=1e6)
+    finetune: bool = setting(
+        False, "the classifier learns faster; --finetune and --classes give it another name"
+    )
+    classifier_rate: float = setting(10.0, "its rate then, times base_lr", least=0, most=1e6)
     freeze: str = setting("", "a blob, res3d: what is computed up to it is not trained")
     freeze_batch_norm: bool = setting(False, "BatchNorm keeps its statistics in training")
     freeze_scale: bool = setting(False, "and Scale, or NVIDIA's BatchNorm, its gamma and beta")
@@ -82,6 +89,8 @@ class Training:
         check(self)
         if len(self.mean) > 4:
             raise ResNetProtoError(f"mean has {len(self.mean)} values; give one for each channel")
+        if not self.base_lr:
+            raise ResNetProtoError("base_lr is 0, so nothing is learned; give 0.1, as in the paper")
         if bool(self.warm_up_lr) != bool(self.warm_up_iterations):
             raise ResNetProtoError(
                 f"warm_up_lr is {self.warm_up_lr:g}, warm_up_iterations {self.warm_up_iterations}; "
@@ -92,6 +101,21 @@ class Training:
                 f"data is {self.data}, launcher {self.launcher}; roi-data comes from "
                 "py-faster-rcnn's own program, so launcher py-faster-rcnn goes with it, and only so"
             )
+        if self.nodes > 1 and self.launcher != "mpirun":
+            raise ResNetProtoError(
+                f"nodes is {self.nodes}, launcher {self.launcher}, which trains on one machine; "
+                "several go with launcher mpirun"
+            )
+        if self.launcher == "mpirun" and self.solver_mode != "CPU":
+            raise ResNetProtoError(
+                "launcher mpirun starts Intel's Caffe, which computes on CPUs; solver_mode CPU "
+                f"goes with it, not {self.solver_mode}"
+            )
+        if self.launcher == "caffe" and self.solver_mode == "CPU" and self.gpus > 1:
+            raise ResNetProtoError(
+                f"gpus is {self.gpus}, solver_mode CPU, where one process takes one batch; "
+                "gpus 1 goes with it, and iter_size makes a batch of several"
+            )
         if self.policy in ("multistep", "step") and not self.drops:
             raise ResNetProtoError(f"policy {self.policy} needs drops; give the epochs")
         if list(self.drops) != sorted(set(self.drops)) or min(self.drops, default=1) <= 0:
@@ -100,6 +124,11 @@ class Training:
             raise ResNetProtoError(
                 f"the last of drops is {self.drops[-1]:g}, epochs is {self.epochs:g}; "
                 "drop the learning rate before the end"
+            )
+        if self.warm_up_iterations >= self.max_iter:
+            raise ResNetProtoError(
+                f"warm_up_iterations is {self.warm_up_iterations:,}, and the whole training has "
+                f"{self.max_iter:,}; shorten the warm-up, or train longer"
             )
         if self.max_iter > MAX_COUNT:
             raise ResNetProtoError(
@@ -111,6 +140,11 @@ class Training:
     def effective_batch(self) -> int:
         """Images of one iteration, on all machines and GPUs: what base_lr is for."""
         return self.batch * self.gpus * self.nodes * self.iter_size
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether ``caffe train`` is told which GPUs it takes."""
+        return self.launcher == "caffe" and self.solver_mode == "GPU"
 
     def iterations(self, epochs: float) -> int:
         """As many iterations as epochs have, at least one."""

@@ -83,6 +83,7 @@ def checked(about: Field[Any], value: Any) -> Any:
         least, most = about.metadata["least"], about.metadata["most"]
         if (least is not None and not item >= least) or (most is not None and not item <= most):
             bounds = f"at least {least}" if most is None else f"{least} to {most}"
+            bounds = f"at most {most}" if least is None else bounds
             raise refusal(about, value, bounds)
     if kind == "float":
         items = tuple(map(float, items))

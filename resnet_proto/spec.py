@@ -254,6 +254,7 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
         "stride_in": (spec.stride_in, "first"),
         "conv_bias": (spec.conv_bias, False),
         "conv1_bias": (spec.conv1_bias, False),
+        "project_first_stage": (spec.project_first_stage, False),
     }
     return [
         *(

@@ -73,6 +73,16 @@ def test_names_by_a_pattern_of_ones_own():
     ("change", "message"),
     [
         ({"stages": ()}, "stages are none"),
+        (
+            {
+                "unit": "fully-connected",
+                "stem": "none",
+                "pool": "none",
+                "project_first_stage": True,
+            },
+            "fully-connected goes with project_first_stage false, not true",
+        ),
+        ({"gate_bias": 1.0}, "gate_bias is 1.0; expected at most 0"),
         ({"stages": (3, 0)}, r"stages is \[3, 0\]; expected 1 to 10000"),
         ({"stages": (9_000, 2_000)}, "11,000 units; 10,000 are the most"),
         ({"unit": "inverted"}, 'unit is "inverted"; expected "basic" or "bottleneck" or'),

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Train PreAct-ResNet-164 with Caffe, from the latest snapshot if there is one.
 #
-#   ./train.sh            all GPUs
-#   ./train.sh 0,1        these GPUs
+#   ./train.sh            the GPUs that the solver is for
+#   ./train.sh 2,3        these GPUs; each takes a batch
+#   ./train.sh all        all that are there
 #
-# CAFFE names the binary, MPIRUN what starts several nodes.
+# CAFFE names the binary.
 set -euo pipefail
-cd "$(dirname "$0")"
 caffe=${CAFFE:-caffe}
+case $caffe in
+    /*) ;;
+    */*) caffe=$PWD/$caffe ;;
+esac
+cd "$(dirname "$0")"
+if ! command -v "$caffe" >/dev/null; then
+    echo "$caffe: no such program; CAFFE=FILE names the caffe binary" >&2
+    exit 127
+fi
 mkdir -p logs
 
 latest() {
@@ -19,18 +28,30 @@ train() {
     shift
     local log
     log=logs/$(date +%Y%m%d-%H%M%S)-$solver.log
-    "$caffe" train --solver "$solver.prototxt" "${gpus[@]}" "$@" 2>&1 | tee "$log"
+    "$caffe" train --solver "$solver.prototxt" --gpu "$gpus" "$@" 2>&1 | tee "$log"
 }
 
-gpus=(--gpu "${1:-all}")
-state=$(latest || true)
-if [ -z "$state" ]; then
-    train solver_warmup
-    state=$(latest)
+go_on() {
+    local state
+    state=$(latest || true)
+    if [ -n "$state" ]; then
+        echo "going on from $state" >&2
+        train "$1" --snapshot "$state"
+    else
+        train "$1"
+    fi
+}
+
+gpus=${1:-0,1}
+warm() {
+    local reached
+    reached=$(latest | sed 's/.*_iter_\([0-9]*\)\..*/\1/')
+    [ "${reached:-0}" -ge 400 ]
+}
+
+warm || go_on solver_warmup
+if ! warm; then
+    echo "the warm-up is not over; start again to go on with it" >&2
+    exit 1
 fi
-if [ -n "$state" ]; then
-    echo "going on from $state" >&2
-    train solver --snapshot "$state"
-else
-    train solver
-fi
+go_on solver

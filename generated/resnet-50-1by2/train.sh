@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Train ResNet-50-1by2 with Caffe, from the latest snapshot if there is one.
 #
-#   ./train.sh            all GPUs
-#   ./train.sh 0,1        these GPUs
+#   ./train.sh            the GPUs that the solver is for
+#   ./train.sh 2,3        these GPUs; each takes a batch
+#   ./train.sh all        all that are there
 #
-# CAFFE names the binary, MPIRUN what starts several nodes.
+# CAFFE names the binary.
 set -euo pipefail
-cd "$(dirname "$0")"
 caffe=${CAFFE:-caffe}
+case $caffe in
+    /*) ;;
+    */*) caffe=$PWD/$caffe ;;
+esac
+cd "$(dirname "$0")"
+if ! command -v "$caffe" >/dev/null; then
+    echo "$caffe: no such program; CAFFE=FILE names the caffe binary" >&2
+    exit 127
+fi
 mkdir -p logs
 
 latest() {
@@ -19,14 +28,19 @@ train() {
     shift
     local log
     log=logs/$(date +%Y%m%d-%H%M%S)-$solver.log
-    "$caffe" train --solver "$solver.prototxt" "${gpus[@]}" "$@" 2>&1 | tee "$log"
+    "$caffe" train --solver "$solver.prototxt" --gpu "$gpus" "$@" 2>&1 | tee "$log"
 }
 
-gpus=(--gpu "${1:-all}")
-state=$(latest || true)
-if [ -n "$state" ]; then
-    echo "going on from $state" >&2
-    train solver --snapshot "$state"
-else
-    train solver
-fi
+go_on() {
+    local state
+    state=$(latest || true)
+    if [ -n "$state" ]; then
+        echo "going on from $state" >&2
+        train "$1" --snapshot "$state"
+    else
+        train "$1"
+    fi
+}
+
+gpus=${1:-0,1,2,3,4,5,6,7}
+go_on solver

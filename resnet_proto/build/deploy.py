@@ -32,13 +32,15 @@ def deploy_net(spec: ResNetSpec) -> Net:
             blob = task.neck(d, blob)
         blob = draw_unit(d, unit, blob)
     task.head(d, blob)
-    name, n = Counter(layer.name for layer in d.layers).most_common(1)[0]
+    size = spec.input_size
+    inputs = {"data": (1, spec.input_channels, size, size), **task.inputs}
+    name, n = Counter([*inputs, *(layer.name for layer in d.layers)]).most_common(1)[0]
     if n > 1:
         raise ResNetProtoError(
             f"names: the patterns give {n} layers the name '{name}'; use {{unit}}, {{part}} ..."
+            if name not in inputs
+            else f"names: a pattern gives a layer the name '{name}', which the input has"
         )
-    size = spec.input_size
-    inputs = {"data": (1, spec.input_channels, size, size), **task.inputs}
     return Net(spec.title, tuple(d.layers), header(inputs))
 
 

@@ -137,14 +137,19 @@ def zero_weights(at: View) -> Iterator[Found]:
 
 
 def global_stats(at: View) -> Iterator[Found]:
-    """Stored statistics in training, where they would be measured."""
+    """Stored statistics in training, where they would be measured.
+
+    Where weights learn at different rates a net is fine-tuned, and has statistics.
+    """
+    learned = [x for x in at.layers if x.type in WEIGHTED and not x.fixed]
+    finetuned = len({(rates(x) or [1.0])[0] for x in learned}) > 1
     for layer, readers in zip(at.layers, at.readers, strict=True):
         if not (at.training and is_batch_norm(layer) and layer.param.get("use_global_stats")):
             continue
         scales = [x for x in readers if x.type == "Scale"]
         frozen = scales and all(rates(x) and not any(rates(x)) for x in scales)
         yield Found(
-            NOTE if at.pretrained or frozen else WARNING,
+            NOTE if at.pretrained or finetuned or frozen else WARNING,
             "use_global_stats: true in training: statistics are not measured, and from scratch "
             "they are 0",
             "leave it out (Caffe measures in TRAIN and uses them in TEST), unless pretrained "

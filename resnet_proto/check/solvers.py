@@ -281,12 +281,13 @@ def check_case(case: Case) -> Iterator[tuple[str, Found]]:
 
 
 def rate_at_end(fields: Mapping[str, Any]) -> float | None:
-    """The rate of the last iteration, as a part of base_lr; None where that is not known.
+    """The rate of the last iteration, as a part of base_lr; None where that is not known, or where
+    there is one iteration only.
 
     Source: sgd_solver.cpp, GetLearningRate.
     """
     name, last = fields.get("lr_policy"), fields.get("max_iter", 0) - 1
-    if last < 0 or any(field not in fields for field in NEEDS.get(str(name), ())):
+    if last < 1 or any(field not in fields for field in NEEDS.get(str(name), ())):
         return None
     gamma, power = float(fields.get("gamma", 0)), float(fields.get("power", 0))
     try:

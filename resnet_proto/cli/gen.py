@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from resnet_proto.cli.options import (
+    LAUNCHERS,
     check_folder,
     chosen,
     counts,
@@ -16,6 +17,7 @@ from resnet_proto.cli.options import (
     file_to_read,
     force_option,
     json_option,
+    launcher_option,
     readable,
     templates_option,
 )
@@ -51,6 +53,7 @@ DEPTHS = [name.removeprefix("resnet-") for name in PRESETS if name[7:].isdecimal
 )
 @click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
               help="Any field of the spec, training.batch=64 too; once for each.")  # fmt: skip
+@launcher_option
 @click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
 @click.option("--print-spec", is_flag=True, help="Print the spec as TOML, and write nothing.")
 @click.option("--only", type=click.Choice(list(FILES)), help="Write this file and no other.")
@@ -73,6 +76,7 @@ def command(
     name: str | None,
     project_first_stage: bool,
     settings: tuple[str, ...],
+    launcher: str,
     finetune: bool,
     print_spec: bool,
     only: str | None,
@@ -107,6 +111,7 @@ def command(
         "project_first_stage": project_first_stage or None,
     }
     table = {key: value for key, value in options.items() if value is not None}
+    settings = (*(f"training.{setting}" for setting in LAUNCHERS[launcher]), *settings)
     task = spec.task
     spec = adapted(spec, {**table, **assignments(spec, settings)}, "the spec")
     if folder is not None and spec.task != task:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import click
 
 from resnet_proto.cli.options import (
+    counts,
     echo_json,
     json_option,
     lenient_option,
     net_argument,
     read_net,
 )
+
+
+def shapes(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """``1,3,224,224`` or ``label=1,1,224,224`` as shapes by name; the images have none."""
+    found = {}
+    for value in values:
+        name, _, sizes = value.rpartition("=")
+        found[name] = counts(context, option, sizes) or ()
+    return found
 
 
 @click.command("memory")
@@ -26,9 +38,20 @@ from resnet_proto.cli.options import (
     show_default=True,
     help="What to measure.",
 )
+@click.option(
+    "--input-shape", callback=shapes, metavar="[NAME=]N,C,H,W", multiple=True,
+    help="Shape of the images, or of another blob, where the data layer does not say it.",
+)  # fmt: skip
 @lenient_option
 @json_option
-def command(net: str, batch: int | None, phase: str, lenient: bool, as_json: bool) -> None:
+def command(
+    net: str,
+    batch: int | None,
+    phase: str,
+    input_shape: dict[str, tuple[int, ...]],
+    lenient: bool,
+    as_json: bool,
+) -> None:
     """Show how much memory a net needs for a batch, in training and in tests.
 
     NET is a deploy net or a train_val net, or - for stdin; a deploy net is measured as if a
@@ -39,12 +62,20 @@ def command(net: str, batch: int | None, phase: str, lenient: bool, as_json: boo
     \b
     resnet-proto memory deploy.prototxt --batch 32
     resnet-proto memory train_val.prototxt --phase train --json
+    resnet-proto memory hdf5_train_val.prototxt --input-shape 1,3,224,224
     """
+    from resnet_proto.errors import UnknownShapeError
     from resnet_proto.memory import as_json as to_json
     from resnet_proto.memory import memory, table
 
     phases = ("train", "test") if phase.lower() == "both" else (phase.lower(),)
-    found = memory(read_net(net, lenient=lenient), batch, phases)
+    try:
+        found = memory(read_net(net, lenient=lenient), batch, phases, input_shape)
+    except UnknownShapeError as error:
+        reason = str(error).partition(";")[0]
+        raise UnknownShapeError(
+            f"{reason}; give it: --input-shape 1,3,224,224 for images, NAME=... for another blob"
+        ) from None
     for warning in found.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:

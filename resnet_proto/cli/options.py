@@ -77,6 +77,12 @@ shape_option = click.option(
     "--input-shape", callback=counts, metavar="N,C,H,W",
     help="Shape of the input, where a train_val net does not say it.",
 )  # fmt: skip
+LAUNCHERS = {"caffe": (), "mpirun": ("launcher=mpirun", "solver_mode=CPU")}
+"""What ``--launcher`` sets; Intel's Caffe computes on CPUs."""
+launcher_option = click.option(
+    "--launcher", type=click.Choice(list(LAUNCHERS)), default="caffe",
+    help="What train.sh starts: mpirun for Intel's multi-node Caffe.",
+)  # fmt: skip
 force_option = click.option("--force", is_flag=True, help="Overwrite what has other content.")
 templates_option = click.option(
     "--templates",
@@ -204,7 +210,8 @@ def chosen(texts: Mapping[str, str], only: str | None, out: str | None) -> Mappi
     from resnet_proto.generate import FILES
 
     if only and FILES[only] not in texts:
-        raise click.UsageError(f"--only {only}: this spec has none; training.warm_up_lr is 0")
+        why = "warm_up_lr is 0" if only == "solver_warmup" else "data is memory"
+        raise click.UsageError(f"--only {only}: this spec has none; training.{why}")
     kept = {FILES[only]: texts[FILES[only]]} if only else texts
     if out == "-" and len(kept) > 1:
         names = [key for key, name in FILES.items() if name in texts]
@@ -245,7 +252,7 @@ def deliver(
     for path, state in done.items():
         click.echo(f"{path}  {state}")
     click.echo(figures)
-    if training is not None and FILES["train"] in texts:
+    if training is not None and (FILES["train"] in texts or training.data == "memory"):
         click.echo(how_to_train(training, folder))
 
 
@@ -253,9 +260,14 @@ def how_to_train(training: Training, folder: Path) -> str:
     """How the files are run, and what they need."""
     from resnet_proto.generate import FILES
 
+    if training.data == "memory":
+        return (
+            f"train: from a program that fills the net's memory: {folder / FILES['solver']} in "
+            "pycaffe, solver.net.set_input_arrays; caffe train cannot"
+        )
     if training.launcher == "py-faster-rcnn":
         return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
-    needs = "" if training.data in ("memory", "dummy") else (
+    needs = "" if training.data == "dummy" else (
         f"; put {training.train_source} and {training.test_source} into {folder}"
     )  # fmt: skip
     return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from resnet_proto.cli.options import (
+    LAUNCHERS,
     check_folder,
     chosen,
     deliver,
     force_option,
     json_option,
+    launcher_option,
     lenient_option,
     net_argument,
     read_net,
@@ -27,6 +29,7 @@ from resnet_proto.cli.options import (
 @click.option(
     "--classes", type=click.IntRange(1), help="A classifier for so many, of a new name."
 )  # fmt: skip
+@launcher_option
 @click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
 @click.option(
     "--only",
@@ -46,6 +49,7 @@ from resnet_proto.cli.options import (
 def command(
     net: str,
     settings: tuple[str, ...],
+    launcher: str,
     classes: int | None,
     finetune: bool,
     only: str | None,
@@ -79,7 +83,9 @@ def command(
         found = with_classes(found, classes)
     _, shape = only_input(found)
     training = training_for(*shape[1:3]) if len(shape) == 4 else training_for(3, 224)
-    training = changed(training, assignments(training, settings), "the training")
+    training = changed(
+        training, assignments(training, (*LAUNCHERS[launcher], *settings)), "the training"
+    )
     training = replace(training, finetune=finetune or training.finetune)
     trained = to_train_val(found, training)
     name = found.name or "net"

@@ -141,7 +141,9 @@ def mode(t: Training) -> list[Line]:
 
 def about(t: Training) -> list[str]:
     """What the numbers below are for."""
-    parts = [f"{t.batch} images x {t.gpus} {t.solver_mode}{'s' if t.gpus > 1 else ''}"]
+    each = "process" if t.launcher == "mpirun" else t.solver_mode
+    many = ("es" if each == "process" else "s") * (t.gpus > 1)
+    parts = [f"{t.batch} images x {t.gpus} {each}{many}"]
     parts += [f"{t.nodes} nodes"] * (t.nodes > 1) + [f"iter_size {t.iter_size}"] * (t.iter_size > 1)
     batch = f"effective batch {t.effective_batch} = {' x '.join(parts)}"
     lines = [batch, f"{t.train_images:,} training images, {t.iterations(1):,} iterations an epoch"]

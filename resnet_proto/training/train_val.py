@@ -63,14 +63,37 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
     if is_train_val(net) or not net.inputs():
         only_input(net)
     body = [layer for layer in net.upgraded().layers if layer.type != "Input"]
-    classifier = classifier_of(body)
+    heads = heads_of(body)
     frozen = up_to(body, training.freeze) if training.freeze else 0
     layers = []
     for i, layer in enumerate(body):
-        rate = training.classifier_rate if training.finetune and layer is classifier else 1.0
+        rate = training.classifier_rate if training.finetune and layer in heads else 1.0
         layers.append(trained(layer, training, 0.0 if i < frozen else rate))
     fields = {k: v for k, v in net.fields.items() if not k.startswith("input")}
-    return Net(net.name, tuple(finish(net, layers, training)), fields)
+    result = tuple(finish(net, layers, training))
+    check_added(layers, result)
+    return Net(net.name, result, fields)
+
+
+def check_added(own: Sequence[Layer], result: Sequence[Layer]) -> None:
+    """What training adds has names of its own.
+
+    Args:
+        own: the layers of the deploy net.
+        result: those of them that are left, and what was added.
+
+    Raises:
+        NetError: a layer of the net has the name of one that was added, or of a blob of it.
+    """
+    added = [layer for layer in result if not any(layer is one for one in own)]
+    names = {name for layer in added for name in (layer.name, *layer.tops)}
+    for layer in result:
+        taken = names.intersection((layer.name, *layer.tops))
+        if taken and layer not in added:
+            raise NetError(
+                f"layer '{layer.name}' ({layer.type}) has the name '{min(taken)}', which training "
+                "needs for data, loss or accuracy; give it another one"
+            )
 
 
 def is_train_val(net: Net) -> bool:
@@ -125,6 +148,24 @@ def classifier_of(layers: Sequence[Layer]) -> Layer:
         if layer.type in WEIGHTED and not layer.fixed:
             return layer
     raise NetError("the net has no layer with weights, so there is nothing to train")
+
+
+def heads_of(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers with weights to learn that no other of them reads: the classifier, and what stands
+    beside it.
+
+    Raises:
+        NetError: there is none.
+    """
+    found, read = [], set[str]()
+    for layer in reversed(layers):
+        before = not read.isdisjoint(layer.tops)
+        weighted = layer.type in WEIGHTED and not layer.fixed
+        if weighted and not before:
+            found.append(layer)
+        if weighted or before:
+            read |= {*layer.bottoms}
+    return found or [classifier_of(layers)]
 
 
 def n_outputs(layers: Sequence[Layer]) -> int:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from resnet_proto.build import deploy_net
+from resnet_proto.errors import ResNetProtoError
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.summary import summarize
-from resnet_proto.spec import ResNetSpec
+from resnet_proto.spec import Names, ResNetSpec
 
 RELEASED = {
     key: PRESETS[key].spec
@@ -140,3 +141,15 @@ def test_projection_of_the_first_stage_is_one_convolution_more():
 
     assert projected - plain == {"res2a_branch1", "bn2a_branch1", "scale2a_branch1"}
     assert plain <= projected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"sum": "res"}, "the patterns give 2 layers the name 'res'; use {unit}"),
+        ({"pool": "data"}, "a pattern gives a layer the name 'data', which the input has"),
+    ],
+)
+def test_names_that_are_taken(names, message):
+    with pytest.raises(ResNetProtoError, match=message):
+        deploy_net(ResNetSpec(stages=(1, 1), names=Names(**names)))

@@ -296,3 +296,24 @@ def test_a_task_from_a_file(folder):
     net = read_prototxt(result.stdout)
     assert net.name == "ResNet-6-segmentation"
     assert net.layers[-1].type == "Softmax"
+
+
+@pytest.mark.parametrize("arguments", [["gen", "--depth", "18"], ["train-val", "NET"]])
+def test_launcher(arguments, folder):
+    run("--depth", "10", "--out", "net")
+    arguments = ["net/deploy.prototxt" if part == "NET" else part for part in arguments]
+
+    result = CliRunner().invoke(main, [*arguments, "--launcher", "mpirun", "--out", "mpi"])
+
+    assert result.exit_code == 0, result.output
+    assert "mpirun -n 8 -ppn 8" in (folder / "mpi/train.sh").read_text()
+    assert "solver_mode: CPU" in (folder / "mpi/solver.prototxt").read_text()
+
+
+def test_what_only_a_program_can_train(folder):
+    result = run("--depth", "10", "--set", "training.data=memory")
+
+    assert "solver.net.set_input_arrays; caffe train cannot" in result.stdout
+    assert not (folder / "generated/resnet-10/train.sh").exists()
+    result = run("--depth", "10", "--set", "training.data=memory", "--only", "train")
+    assert (result.exit_code, "none; training.data is memory" in result.stderr) == (2, True)

@@ -1,14 +1,18 @@
 """The command ``memory``."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
+from resnet_proto.generate import generate
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
+from resnet_proto.recipe import Training
+from resnet_proto.spec import for_task
 
 
 def run(*arguments, stdin=None):
@@ -60,3 +64,39 @@ def test_refused(text, arguments, status, message):
 
     assert (result.exit_code, message in result.stderr) == (status, True)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("data", ["hdf5", "image-list"])
+def test_a_net_whose_files_know_the_size(data):
+    """As the same net that says it: each phase has its own batch, whatever is handed in."""
+    training = Training(data=data, batch=32, test_batch=10, mean=())
+    spec = replace(PRESETS["cifar-resnet-20"].spec, training=training)
+    text = generate(spec)["train_val.prototxt"].replace("crop_size: 32", "")
+    known = generate(replace(spec, training=replace(training, data="memory")))
+
+    result = run("-", "--input-shape", "1,3,32,32", "--json", stdin=text)
+
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["phases"]
+    expected = json.loads(run("-", "--json", stdin=known["train_val.prototxt"]).stdout)["phases"]
+    for phase in ("train", "test"):
+        assert found[phase] | {"other": 0} == expected[phase] | {"other": 0}
+    if data == "hdf5":
+        result = run("-", stdin=text)
+        assert "the shape of 'data' is in its data only; give it: --input-shape" in result.stderr
+
+
+def test_shapes_by_name():
+    spec = replace(for_task(PRESETS["resnet-18"].spec, "segmentation"), input_size=65)
+    text = generate(spec)["train_val.prototxt"]
+    shapes = ["--input-shape", "1,3,65,65", "--input-shape", "label=1,1,65,65"]
+
+    result = run("-", *shapes, "--batch", "4", stdin=text)
+
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""  # its statistics are frozen
+    assert (
+        "no data layer makes a blob 'x'"
+        in run("-", *shapes, "--input-shape", "x=1", stdin=text).stderr
+    )
+    assert run("-", "--input-shape", "1,x", stdin=text).exit_code == 2

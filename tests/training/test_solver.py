@@ -12,6 +12,8 @@ from resnet_proto.settings import from_table, read_toml, to_toml
 from resnet_proto.text_format import parse
 from resnet_proto.training.solver import solvers
 
+MPI = {"launcher": "mpirun", "solver_mode": "CPU"}
+
 
 def read(training, file="solver.prototxt"):
     """A solver as Caffe's text parser reads it."""
@@ -59,7 +61,7 @@ def test_warm_up_of_stock_caffe_is_a_solver_of_its_own():
     assert (second["base_lr"], second["max_iter"]) == (pytest.approx(0.1), 64_000)
     assert first["snapshot_prefix"] == second["snapshot_prefix"]
     script = launch_files("The Net", training)["train.sh"]
-    assert script.index("train solver_warmup") < script.index('train solver --snapshot "$state"')
+    assert script.index("go_on solver_warmup") < script.index("go_on solver\n")
     assert "solver_warmup" not in launch_files("x", RECIPES["cifar"].training)["train.sh"]
 
 
@@ -68,7 +70,7 @@ def test_warm_up_of_stock_caffe_is_a_solver_of_its_own():
     [
         ({"batch": 32, "gpus": 1}, 32, 3000, (10, 40)),
         ({"batch": 8, "gpus": 2, "iter_size": 2}, 32, 3000, (10, 40)),
-        ({"batch": 16, "nodes": 3, "gpus": 2}, 96, 1000, (10, 40)),
+        ({"batch": 16, "nodes": 3, "gpus": 2, **MPI}, 96, 1000, (10, 40)),
         ({"batch": 33, "gpus": 1, "test_batch": 64}, 33, 2909, (8, 50)),
         ({"batch": 32, "gpus": 1, "test_images": 397}, 32, 3000, (10, 40)),  # a prime
     ],
@@ -92,7 +94,7 @@ def test_iterations_come_from_images_and_batch(values, batch, max_iter, test):
         ({"policy": "step", "drops": (30.0,)}, {"lr_policy": "step", "stepsize": 150_137}),
         ({"policy": "fixed"}, {"lr_policy": "fixed"}),
         ({"nesterov": True}, {"type": "Nesterov"}),
-        ({"solver_mode": "CPU"}, {"solver_mode": "CPU"}),
+        ({"solver_mode": "CPU", "gpus": 1}, {"solver_mode": "CPU"}),
         ({"snapshot_epochs": 0.0}, {"snapshot": 0}),
     ],
 )
@@ -154,6 +156,13 @@ def test_presets_have_their_recipes():
         ({"batch": 0}, "batch is 0; expected 1 to"),
         ({"data": "zip"}, 'data is "zip"; expected "lmdb"'),
         ({"gamma": 1.5}, "gamma is 1.5"),
+        ({"base_lr": 0}, "base_lr is 0, so nothing is learned"),
+        (
+            {"warm_up_lr": 0.01, "warm_up_iterations": 900, "train_images": 1000},
+            "warm_up_iterations is 900, and the whole training has 352; shorten",
+        ),
+        ({"test_epochs": 0}, "test_epochs is 0; expected 1e-06"),
+        ({"momentum": 1}, "momentum is 1; expected 0 to 0.9999"),
     ],
 )
 def test_refused(values, message):

@@ -248,3 +248,15 @@ def test_images_with_a_label_do_not_come_from_a_detectors_layer():
 
     with pytest.raises(NetError, match="data is roi-data, which detection takes"):
         to_train_val(deploy_net(SMALL), training)
+
+
+def test_finetuning_raises_the_rate_of_every_head():
+    net = train_net("localization", training={"finetune": True}, classes=7)
+
+    fast = {
+        layer.name
+        for layer in net.layers
+        if layer.fields.get("param", ({},))[0].get("lr_mult") == 10
+    }
+
+    assert fast == {"fc7", "bbox_pred"}

@@ -252,6 +252,8 @@ def test_a_net_found_in_the_wild():
         ('input: "x" input_dim: 1 input_dim: 1 input_dim: 2 input_dim: 2 '
          'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }', {"mean": (0.0,)},
          "no layer with weights"),
+        (WILD.replace('"f"', '"label"'), {"mean": (0.0,)}, "has the name 'label', which training"),
+        (WILD.replace('name: "r"', 'name: "loss"'), {"mean": (0.0,)}, "layer 'loss' .*training"),
     ],
 )  # fmt: skip
 def test_nets_that_cannot_be_trained_as_they_are(text, training, message):
