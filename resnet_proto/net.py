@@ -29,6 +29,19 @@ class Step(NamedTuple):
     blobs: Mapping[str, Shape]
     macs: int
 
+    @property
+    def statistics(self) -> int:
+        """Values that are measured and not learned: BatchNorm's blobs."""
+        measured = self.layer.statistics
+        return sum(count(shape) for name, shape in self.blobs.items() if name in measured)
+
+    @property
+    def parameters(self) -> int:
+        """Learned values."""
+        if self.layer.fixed:
+            return 0
+        return sum(map(count, self.blobs.values())) - self.statistics
+
 
 @dataclass(frozen=True)
 class Net:
