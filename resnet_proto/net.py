@@ -482,7 +482,7 @@ def check_counts(layer: Layer) -> None:
 
 def check_size(name: str, shape: Shape) -> None:
     """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise ShapeError(
             f"blob '{name}' would be {dims(shape)}; no size may be negative; give the real one"
         )
