@@ -68,6 +68,7 @@ def environment(templates: str | None) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        optimized=False,  # to fold constants takes longer than it saves
     )
     env.filters.update(scalar=scalar, entries=entries)
     return env
