@@ -40,7 +40,8 @@ class Step(NamedTuple):
         """Learned values."""
         if self.layer.fixed:
             return 0
-        return sum(map(count, self.blobs.values())) - self.statistics
+        measured = self.layer.statistics
+        return sum(count(shape) for name, shape in self.blobs.items() if name not in measured)
 
 
 @dataclass(frozen=True)
