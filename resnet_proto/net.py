@@ -29,6 +29,20 @@ class Step(NamedTuple):
     blobs: Mapping[str, Shape]
     macs: int
 
+    @property
+    def statistics(self) -> int:
+        """Values that are measured and not learned: BatchNorm's blobs."""
+        measured = self.layer.statistics
+        return sum(count(shape) for name, shape in self.blobs.items() if name in measured)
+
+    @property
+    def parameters(self) -> int:
+        """Learned values."""
+        if self.layer.fixed:
+            return 0
+        measured = self.layer.statistics
+        return sum(count(shape) for name, shape in self.blobs.items() if name not in measured)
+
 
 @dataclass(frozen=True)
 class Net:
@@ -469,7 +483,7 @@ def check_counts(layer: Layer) -> None:
 
 def check_size(name: str, shape: Shape) -> None:
     """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise ShapeError(
             f"blob '{name}' would be {dims(shape)}; no size may be negative; give the real one"
         )

@@ -13,10 +13,10 @@ from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.render import render
 
-IS_TEXT = re.compile(r"[\n\r{]|:[\s\"']")
+IS_TEXT = r"[\n\r{]|:[\s\"']"
 """What a str holds that is prototxt and not the path of one."""
-IS_SOLVER = re.compile(r"^(base_lr|lr_policy|max_iter|test_iter|snapshot_prefix)[ \t]*:", re.M)
-"""A line that a solver has, and no net."""
+IS_SOLVER = r"(?m)^(base_lr|lr_policy|max_iter|test_iter|snapshot_prefix)[ \t]*:"
+"""A line that a solver has, and no net. Both are compiled when used: `gen` only writes."""
 HEAD = 65536
 """How many bytes of a file tell what it is."""
 
@@ -37,7 +37,7 @@ def read_prototxt(
         PrototxtError: a file that cannot be read or that Caffe would refuse. It names the
             line, and shows it.
     """
-    if isinstance(source, str) and (not source or IS_TEXT.search(source)):
+    if isinstance(source, str) and (not source or re.search(IS_TEXT, source)):
         return parse_net(source, lenient=lenient, warnings=warnings)
     return parse_net(read_text(source), source=str(source), lenient=lenient, warnings=warnings)
 
@@ -53,7 +53,7 @@ def parse_net(
     from resnet_proto.text_format import parse  # `gen` only writes, and starts without it
 
     refuse_other(text[:HEAD], source)
-    if IS_SOLVER.search(text[:HEAD]):
+    if re.search(IS_SOLVER, text[:HEAD]):
         raise PrototxtError(
             f"{source}: this is a solver, not a net; give the file that its field 'net' names"
         )

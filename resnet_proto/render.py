@@ -68,6 +68,7 @@ def environment(templates: str | None) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        optimized=False,  # to fold constants takes longer than it saves
     )
     env.filters.update(scalar=scalar, entries=entries)
     return env
@@ -99,13 +100,17 @@ def entries(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def scalar(value: bool | int | float | str) -> str:
     """One value as Caffe's text parser reads it back."""
+    if isinstance(value, str):  # nearly all are
+        return str(value) if isinstance(value, Word) else quoted(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return shortest(value)
-    if isinstance(value, Word) or not isinstance(value, str):
-        return str(value)
-    return f'"{value.translate(ESCAPES)}"'
+    return shortest(value) if isinstance(value, float) else str(value)
+
+
+@lru_cache(maxsize=4096)
+def quoted(text: str) -> str:
+    """A string with quotes; a blob's name is spelled by the layers that write and read it."""
+    return f'"{text.translate(ESCAPES)}"'
 
 
 def shortest(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import os
@@ -170,6 +171,7 @@ def main() -> None:
     resnet-proto verify deploy.prototxt --weights W.caffemodel --against float64
     """
     gc.set_threshold(100_000)  # a net is many small objects, and no cycles
+    atexit.register(gc.freeze)  # nor does the end look for some in all that was imported
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, stop)

@@ -99,7 +99,6 @@ def command(
     """
     from resnet_proto.build import deploy_net
     from resnet_proto.generate import generate
-    from resnet_proto.report.summary import summarize
 
     spec, folder = choose(depth, name_of_preset, file, stages, unit)
     options: dict[str, Any] = {
@@ -123,13 +122,15 @@ def command(
         return
     net = deploy_net(spec)
     check_folder(out, net.name, "deploy", as_json=as_json)
-    summary = summarize(net)  # refuses a net that no Caffe could hold
+    steps = list(net.walk())  # refuses a net that no Caffe could hold
+    parameters = sum(step.parameters for step in steps)
+    macs = sum(step.macs for step in steps)
     facts = {
         "name": net.name,
         "depth": spec.depth,
         "layers": len(net.layers),
-        "parameters": summary.parameters,
-        "macs": summary.macs,
+        "parameters": parameters,
+        "macs": macs,
     }
     named = net.name.lower() if folder is None or name is not None else folder
     target = Path("generated", named) if out is None else Path(out)
@@ -138,7 +139,7 @@ def command(
         None if out == "-" else target,
         force=force,
         facts=facts if as_json else None,
-        figures=f"{net.name}: {summary.parameters:,} parameters, {summary.macs:,} MACs",
+        figures=f"{net.name}: {parameters:,} parameters, {macs:,} MACs",
         training=spec.training,
     )
 

@@ -8,6 +8,7 @@ type says what Caffe means by them. Defaults stand in the subclass, as
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
 
-
+FLOAT = struct.Struct("<f")
 PLAIN = frozenset({int, str, bool, Word})
 
 
@@ -41,13 +42,13 @@ def normal(value: Any) -> Any:
         return value
     if isinstance(value, float):
         try:
-            return float(struct.unpack("<f", struct.pack("<f", value))[0])
+            return FLOAT.unpack(FLOAT.pack(value))[0]
         except OverflowError:
             return float("inf") if value > 0 else float("-inf")
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # dict by itself is seen at once
         return {key: normal(item) for key, item in value.items() if item not in ((), [])}
     if isinstance(value, list | tuple):
-        return tuple(normal(item) for item in value)
+        return tuple(map(normal, value))
     return value
 
 
@@ -73,7 +74,7 @@ class Field(Generic[T]):
     def __get__(self, layer: Layer | None, owner: type) -> Self | T:
         if layer is None:
             return self
-        param = layer.fields.get(self.message, {}) if self.message else layer.param
+        param = layer.fields.get(self.message or layer.message, {})
         value: T = param.get(self.name, self.default)
         return value
 
@@ -326,7 +327,4 @@ def dims(shape: Shape) -> str:
 
 def count(shape: Shape) -> int:
     """How many values a blob of this shape holds."""
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    return math.prod(shape)

@@ -74,9 +74,10 @@ class BaseConvolution(Layer):
         )
 
     def _spatial(self, repeated: str, prefix: str, n_axes: int, default: int | None) -> Shape:
-        values: Shape = self.param.get(repeated, ())
-        pair = [self.param.get(f"{prefix}_{side}") for side in "hw"]
-        if prefix and pair != [None, None]:
+        param = self.param
+        values: Shape = param.get(repeated, ())
+        pair = param.get(f"{prefix}_h"), param.get(f"{prefix}_w")
+        if prefix and pair != (None, None):
             if values or n_axes != 2 or (None in pair and prefix != "pad"):
                 raise ShapeError(
                     f"{prefix}_h and {prefix}_w go together, in 2-D, and without {repeated}"

@@ -35,7 +35,7 @@ class BatchNorm(Layer):
     @property
     def scales(self) -> bool:
         """Whether gamma and beta are within."""
-        return self.scale_bias or bool({"scale_filler", "bias_filler"} & self.param.keys())
+        return self.scale_bias or not {"scale_filler", "bias_filler"}.isdisjoint(self.param)
 
     def blob_names(self, count: int) -> tuple[str, ...]:
         return ("mean", "variance", "scale_factor", "weight", "bias")[:count]

@@ -88,8 +88,6 @@ def summarize(net: Net, phase: str = "TEST", shapes: Mapping[str, Shape] | None 
 def row(step: Step) -> Row:
     """The figures of one layer."""
     layer = step.layer
-    measured = sum(count(shape) for name, shape in step.blobs.items() if name in layer.statistics)
-    learned = 0 if layer.fixed else sum(map(count, step.blobs.values())) - measured
     held = dict(zip(layer.bottoms, map(count, step.bottoms), strict=True))
     made = (
         max(0, count(shape) - held.get(name, 0))
@@ -99,8 +97,8 @@ def row(step: Step) -> Row:
         step.label,
         layer.type,
         dict(zip(layer.tops, step.tops, strict=True)),
-        learned,
-        measured,
+        step.parameters,
+        step.statistics,
         step.macs,
         FLOAT * sum(made),
     )
