@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from test_imports import ORDER
 
 from resnet_proto.cli import COMMANDS
 from resnet_proto.preprocess import PRESETS
@@ -149,6 +150,20 @@ def test_the_files_of_the_transcript(wheels_dir):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_architecture_has_every_module():
+    """In its table, and in the order of imports."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+
+    _, _, after = text.partition("from the ground up: ")
+    assert (
+        re.split(r",\s+", after.partition(".\n")[0].partition(". `")[0].replace("`", "")) == ORDER
+    )
+    places = {cell for line in re.findall(r"^\| (`.*?) \|", text, re.M) for cell in line.split("`")}
+    names = {Path(place).name for place in places if "." in place or place.endswith("/")}
+    for module in ORDER[:-1]:
+        assert {module, f"{module}.py"} & names, module
 
 
 # ---- tables
