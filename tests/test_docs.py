@@ -22,6 +22,7 @@ from typing import NamedTuple
 import pytest
 from test_imports import ORDER
 
+from resnet_proto import presets
 from resnet_proto.cli import COMMANDS
 from resnet_proto.preprocess import PRESETS
 from resnet_proto.recipe import RECIPES, Training
@@ -214,6 +215,11 @@ def test_every_field_is_in_a_table(settings, page, prefix):
 )
 def test_every_name_is_in_the_table(page, title, names):
     assert [first.split()[0] for first, *_ in rows(part(page, title))] == names
+
+
+def test_the_number_of_presets():
+    for page in ("README.md", "CHANGELOG.md"):
+        assert f"{len(presets.PRESETS)} presets" in (ROOT / page).read_text()
 
 
 def test_every_image_preset_is_in_the_table():
