@@ -1,74 +1,140 @@
-"""The transcripts and the code of the README are run, and print what it says."""
+"""What the README and docs/ show is run, and prints what they say; their tables are the code's.
+
+A part of a page (from one ``##`` to the next) is run in a folder of its own, from top to bottom:
+
+    `NAME`:  and a block     a file that the reader writes
+    console                  each line after ``$`` is a command, what follows it prints; ``...``
+                             stands for anything, and what goes to stderr is shown too
+    python                   a program; behind each print a comment says what it prints
+
+Of the other blocks nothing is run.
+"""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from test_imports import ORDER
 
+from resnet_proto import presets
+from resnet_proto.cli import COMMANDS
 from resnet_proto.preprocess import PRESETS
+from resnet_proto.recipe import RECIPES, Training
+from resnet_proto.settings import spelled
+from resnet_proto.spec import TASKS, Names, ResNetSpec
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-DOCS = [ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(
+    r"(?:^`(?P<file>[\w.-]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S
+)
+HALF_WIDTH = re.compile(r" deploy\.prototxt|half\.caffemodel")
+"""Files of the released net, which the README calls so."""
+CAFFE = re.compile(r"^\S*train\.sh|\$CAFFE")
+"""Commands that need the Caffe that trains."""
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+class Part(NamedTuple):
+    """From one heading to the next."""
+
+    page: Path
+    title: str
+    text: str
 
 
-def transcripts():
-    """Command and expected output of each ``$``."""
-    for block in blocks("console"):
-        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
-            command, _, output = part.partition("\n")
-            yield pytest.param(command, output, id=command)
+def parts(page):
+    """The parts of a page; the first is what goes before any ``##``."""
+    first, *others = re.split(r"^## ", page.read_text(), flags=re.M)
+    yield Part(page, page.stem, first)
+    for text in others:
+        title, _, rest = text.partition("\n")
+        yield Part(page, title, rest)
+
+
+def part(page, title):
+    """One part of a page."""
+    return next(found for found in parts(ROOT / page) if found.title == title).text
+
+
+def commands(console):
+    """Command and what it prints, for each ``$``."""
+    for text in re.split(r"^\$ ", console, flags=re.M)[1:]:
+        command, _, output = text.partition("\n")
+        yield command, output
+
+
+RUN = [
+    pytest.param(found, id=f"{found.page.stem}: {found.title}")
+    for page in PAGES
+    for found in parts(page)
+    if any(block["kind"] in ("console", "python") for block in BLOCK.finditer(found.text))
+]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, half_width):
-    """Where the reader of the README stands."""
-    shutil.copy(half_width[0], tmp_path / "deploy.prototxt")
-    shutil.copy(half_width[1], tmp_path / "half.caffemodel")
+def folder(tmp_path, monkeypatch):
+    """Where the reader stands."""
     monkeypatch.chdir(tmp_path)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     monkeypatch.setenv("PATH", path)
-    subprocess.run(
-        "resnet-proto convert half.caffemodel half.safetensors --net deploy.prototxt",
-        shell=True, check=True, capture_output=True,
-    )  # fmt: skip
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     return tmp_path
 
 
-@pytest.mark.parametrize(("command", "output"), list(transcripts()))
-def test_transcript(folder, command, output):
-    """``...`` stands for anything; what goes to stderr is shown too."""
+def run(command):
+    """What a command prints, to stdout and to stderr."""
     done = subprocess.run(
-        command,
-        shell=True,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+        command, shell=isinstance(command, str), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, check=False, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout
 
-    pattern = ".*".join(map(re.escape, output.split("...")))
-    assert re.fullmatch(pattern, done.stdout, re.S), done.stdout
+
+@pytest.mark.parametrize("shown", RUN)
+def test_what_is_shown_is_so(shown, folder, request, monkeypatch):
+    if HALF_WIDTH.search(shown.text):
+        for file, name in zip(
+            request.getfixturevalue("half_width"), ("deploy.prototxt", "half.caffemodel"),
+            strict=True,
+        ):  # fmt: skip
+            shutil.copy(file, folder / name)
+    for block in BLOCK.finditer(shown.text):
+        if block["file"]:
+            (folder / block["file"]).write_text(block["text"])
+        elif block["kind"] == "python":
+            status, output = run([sys.executable, "-W", "error", "-c", block["text"]])
+            assert status == 0, output
+            assert output.splitlines() == re.findall(r"^print.*?  # (.*)", block["text"], re.M)
+        elif block["kind"] == "console":
+            for command, expected in commands(block["text"]):
+                if CAFFE.search(command):
+                    monkeypatch.setenv("CAFFE", str(request.getfixturevalue("caffe_binary")))
+                _, output = run(command)
+                pattern = ".*".join(map(re.escape, expected.split("...")))
+                assert re.fullmatch(pattern, output, re.S), f"$ {command}\n{output}"
+
+
+def first_console():
+    """The transcript that the README begins with."""
+    text = (ROOT / "README.md").read_text()
+    return next(block["text"] for block in BLOCK.finditer(text) if block["kind"] == "console")
 
 
 def test_the_demo_shows_the_first_transcript():
     """Its commands, and where their files come from."""
     demo = (ROOT / "examples" / "demo.sh").read_text()
-    first, *_ = blocks("console")
 
-    commands = re.findall(r"^\$ (.*)", first, re.M)
-    assert len(commands) > 3
-    for command in commands:
+    shown = [command for command, _ in commands(first_console())]
+    assert len(shown) > 3
+    for command in shown:
         assert f" {command}\n" in demo
-    sources = re.findall(r"cp CLONE/(\S+)/(\S+) ", README)
+    sources = re.findall(r"cp CLONE/(\S+)/(\S+) ", (ROOT / "README.md").read_text())
     assert len(sources) == 2
     for folder, name in sources:
         assert folder in demo
@@ -76,31 +142,92 @@ def test_the_demo_shows_the_first_transcript():
 
 
 def test_the_files_of_the_transcript(wheels_dir):
-    for folder, name in re.findall(r"cp CLONE/.oracles/released/(\S+)/(\S+) ", README):
+    text = (ROOT / "README.md").read_text()
+    for folder, name in re.findall(r"cp CLONE/.oracles/released/(\S+)/(\S+) ", text):
         assert (wheels_dir / folder / name).exists()
 
 
-def test_python(folder, capsys):
-    (code,) = blocks("python")
-
-    exec(compile(code, "README.md", "exec"), {})
-
-    assert capsys.readouterr().out == "(1, 2) (1, 1024, 1, 1)\n"
-
-
-@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_every_preset_is_in_the_table():
-    """Names, means and scales of docs/images.md are those of the code."""
-    page = (ROOT / "docs/images.md").read_text()
-    _, *rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \| ([^|]+) \|", page, re.M)
+def test_the_architecture_has_every_module():
+    """In its table, and in the order of imports."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
 
-    assert [name for name, *_ in rows] == list(PRESETS)
-    for name, *figures in rows:
-        mean, scale = (tuple(map(float, text.split(","))) for text in figures)
+    _, _, after = text.partition("from the ground up: ")
+    assert (
+        re.split(r",\s+", after.partition(".\n")[0].partition(". `")[0].replace("`", "")) == ORDER
+    )
+    places = {cell for line in re.findall(r"^\| (`.*?) \|", text, re.M) for cell in line.split("`")}
+    names = {Path(place).name for place in places if "." in place or place.endswith("/")}
+    for module in ORDER[:-1]:
+        assert {module, f"{module}.py"} & names, module
+
+
+# ---- tables
+
+
+def rows(text):
+    """The cells of each row whose first cell is code, without the backticks of that one."""
+    for line in re.findall(r"^\| (`.*) \|$", text, re.M):
+        first, *others = re.split(r" *(?<!\\)\| *", line)
+        yield first.strip("`"), *others
+
+
+@pytest.mark.parametrize(
+    ("settings", "page", "prefix"),
+    [
+        (ResNetSpec, "docs/specs.md", ""),
+        (Names, "docs/specs.md", "names."),
+        (Training, "docs/training.md", "training."),
+    ],
+)
+def test_every_field_is_in_a_table(settings, page, prefix):
+    """With its default as ``--set`` takes it, and with all values where they are few."""
+    shown = {
+        name: cells for name, *cells in rows((ROOT / page).read_text())
+        if len(cells) == 2 and re.fullmatch(r"[\w.]+", name)
+    }  # fmt: skip
+    known = [about for about in fields(settings) if about.name not in ("names", "training")]
+
+    ours = {name for name in shown if name.rpartition(".")[0] + "." * bool(prefix) == prefix}
+    assert ours == {prefix + about.name for about in known}
+    for about in known:
+        default, meaning = shown[prefix + about.name]
+        value = about.default if isinstance(about.default, str) else spelled(about.default)
+        value = value.strip("[]").replace(", ", ",")
+        assert default == (f"`{value}`" if value else "")
+        for choice in about.metadata["one_of"]:
+            assert f"`{choice}`" in meaning, f"{about.name}: {choice}"
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "names"),
+    [
+        ("README.md", "The commands", list(COMMANDS)),
+        ("docs/training.md", "Recipes", list(RECIPES)),
+        ("docs/tasks.md", "tasks", list(TASKS)),
+    ],
+    ids=["commands", "recipes", "tasks"],
+)
+def test_every_name_is_in_the_table(page, title, names):
+    assert [first.split()[0] for first, *_ in rows(part(page, title))] == names
+
+
+def test_the_number_of_presets():
+    for page in ("README.md", "CHANGELOG.md"):
+        assert f"{len(presets.PRESETS)} presets" in (ROOT / page).read_text()
+
+
+def test_every_image_preset_is_in_the_table():
+    """Names, means and scales of docs/images.md are those of the code."""
+    _, *found = [row for row in rows((ROOT / "docs/images.md").read_text()) if len(row) == 6]
+
+    assert [name for name, *_ in found] == list(PRESETS)
+    for name, *figures in found:
+        mean, scale = (tuple(map(float, text.split(","))) for text in figures[:2])
         assert mean == pytest.approx(PRESETS[name].mean, abs=1e-9)
         assert scale == pytest.approx(PRESETS[name].scale, rel=5e-3)
