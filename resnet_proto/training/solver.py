@@ -49,7 +49,7 @@ def main_solver(t: Training, prefix: str, net: str) -> Solver:
         *nets(t, net),
         Line("base_lr", t.base_lr, source(t, "base_lr")),
         *policy(t),
-        Line("max_iter", t.max_iter, f"{t.epochs:g} epochs{and_source(t, 'epochs')}"),
+        Line("max_iter", t.max_iter, f"{epochs(t.epochs)}{and_source(t, 'epochs')}"),
         *common(t),
         snapshots(t),
         Line("snapshot_prefix", prefix),
@@ -99,7 +99,7 @@ def testing(t: Training) -> list[Line]:
             t.test_iter,
             f"x {t.even_test_batch} images = {t.test_images:,}{again}",
         ),
-        Line("test_interval", t.iterations(t.test_epochs), f"{t.test_epochs:g} epochs"),
+        Line("test_interval", t.iterations(t.test_epochs), epochs(t.test_epochs)),
         Line("test_initialization", False),
     ]
 
@@ -111,10 +111,10 @@ def policy(t: Training) -> list[Line]:
         lines.append(Line("gamma", t.gamma, source(t, "gamma")))
     if t.policy == "multistep":
         for i, drop in enumerate(t.drops):
-            why = f"{drop:g} epochs{and_source(t, 'drops') if i == 0 else ''}"
+            why = f"{epochs(drop)}{and_source(t, 'drops') if i == 0 else ''}"
             lines.append(Line("stepvalue", t.iterations(drop), why))
     if t.policy == "step":
-        lines.append(Line("stepsize", t.iterations(t.drops[0]), f"{t.drops[0]:g} epochs"))
+        lines.append(Line("stepsize", t.iterations(t.drops[0]), epochs(t.drops[0])))
     if t.policy == "poly":
         lines.append(Line("power", t.power, source(t, "power")))
     return lines
@@ -157,6 +157,11 @@ def about(t: Training) -> list[str]:
                 f"{t.base_lr * t.effective_batch / theirs:g} would be in proportion"
             )
     return lines
+
+
+def epochs(n: float) -> str:
+    """A length of time in words."""
+    return f"{n:g} epoch{'' if n == 1 else 's'}"
 
 
 def source(t: Training, field: str) -> str:
