@@ -323,6 +323,18 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
     ]  # fmt: skip
 
 
+def check_data(task: str, training: Training) -> None:
+    """Images and answers of a task come from where they can.
+
+    Raises:
+        ResNetProtoError: they do not.
+    """
+    if training.data not in TASK_DATA[task]:
+        raise ResNetProtoError(
+            f"task {task} goes with data {' or '.join(TASK_DATA[task])}; it is {training.data}"
+        )
+
+
 def for_task(spec: ResNetSpec, task: str) -> ResNetSpec:
     """The net for another task, with the recipe, sizes and classes that are usual there.
 

@@ -42,7 +42,7 @@ def trunk_of(net: Net) -> Trunk:
         if types[-4:] == SEGMENTATION:
             return segmentation(net, layers)
         boxes = [layer for layer in ends(layers) if layer.type == "InnerProduct"]
-        if len(boxes) == 1 and len(ends(layers)) == 2:
+        if len(boxes) == 1 and len(ends(layers)) == 2 and per_class(layers, boxes[0]):
             return localization(net, layers, boxes[0])
     except (StopIteration, IndexError):
         raise NetError("the net ends like a detector, but is put together otherwise") from None
@@ -60,6 +60,12 @@ def localization(net: Net, layers: Sequence[Layer], boxes: Layer) -> Trunk:
     """A matrix for the boxes, beside the classifier."""
     kept = tuple(layer for layer in layers if layer is not boxes)
     return Trunk(replace(net, layers=kept, fields=rest(net)), {"task": "localization"})
+
+
+def per_class(layers: Sequence[Layer], boxes: Layer) -> bool:
+    """Whether a matrix gives the four numbers of a box for each class."""
+    scores = [x for x in layers if x.type == "InnerProduct" and x is not boxes]
+    return bool(scores) and outputs(boxes) == 4 * outputs(scores[-1])
 
 
 def faster_r_cnn(net: Net, layers: Sequence[Layer]) -> Trunk:
