@@ -22,10 +22,11 @@ from resnet_proto.layers import dims, make_layer
 from resnet_proto.naming import unnamed, with_names
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
-from resnet_proto.recipe import training_for
+from resnet_proto.recipe import RECIPES, training_for
 from resnet_proto.render import shortest
 from resnet_proto.spec import EXPANSION, ResNetSpec
 from resnet_proto.training.train_val import is_train_val, to_deploy
+from resnet_proto.trunk import trunk_of
 
 T = TypeVar("T")
 
@@ -109,9 +110,14 @@ def recognize(net: Net, warnings: list[str] | None = None) -> ResNetSpec:
     try:
         if is_train_val(net):
             net = to_deploy(net)
-        net = one_image(net, warnings)
-        graph = Graph.of(net)
+        if len(net.inputs()) == 1:
+            net = one_image(net, warnings)
+        trunk = trunk_of(net)
+        graph = Graph.of(one_image(trunk.net, warnings))
         specs = proven(net.name, graph, parts_of(graph))
+        if trunk.fields["task"] != ResNetSpec.task:
+            graph = Graph.of(net)
+            specs = [for_its_task(spec, graph, **trunk.fields) for spec in specs]
         spec, _ = max((with_names(spec, graph) for spec in specs), key=lambda found: found[1])
         warnings += unnamed(spec, graph)
         return spec
@@ -119,6 +125,19 @@ def recognize(net: Net, warnings: list[str] | None = None) -> ResNetSpec:
         source = f"{net.source}: " if net.source else ""
         text = str(error)
         raise NetError(text if text.startswith(source) else f"{source}{text}") from None
+
+
+def for_its_task(spec: ResNetSpec, graph: Graph, task: str, **fields: Any) -> ResNetSpec:
+    """The spec with the head that a net has.
+
+    Raises:
+        NetError: the head is another one.
+    """
+    found = replace(spec, task=task, training=RECIPES[task].training, **fields)
+    parting = match(graph, Graph.of(deploy_net(found)))[1]
+    if parting is not None:
+        raise NetError(f"{parting.layer} {parting.found}; expected {parting.expected} ({task})")
+    return found
 
 
 def one_image(net: Net, warnings: list[str]) -> Net:

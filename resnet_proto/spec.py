@@ -323,6 +323,18 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
     ]  # fmt: skip
 
 
+def check_data(task: str, training: Training) -> None:
+    """Images and answers of a task come from where they can.
+
+    Raises:
+        ResNetProtoError: they do not.
+    """
+    if training.data not in TASK_DATA[task]:
+        raise ResNetProtoError(
+            f"task {task} goes with data {' or '.join(TASK_DATA[task])}; it is {training.data}"
+        )
+
+
 def for_task(spec: ResNetSpec, task: str) -> ResNetSpec:
     """The net for another task, with the recipe, sizes and classes that are usual there.
 
@@ -342,19 +354,35 @@ def for_task(spec: ResNetSpec, task: str) -> ResNetSpec:
 
 
 def adapted(spec: ResNetSpec, table: Mapping[str, Any], source: str) -> ResNetSpec:
-    """The same spec with other values; a task brings its recipe with it, where it is another.
+    """The same spec with other values, and what they bring with them where they are other ones.
+
+    A task brings its recipe, a recipe its values; means of three channels go where the images
+    have another number of them.
 
     Raises:
         ResNetProtoError: a field that there is not, or a value that it cannot hold.
     """
     task = table.get("task")
-    return changed(for_task(spec, task) if task in TASKS else spec, table, source)
+    training = table.get("training")
+    given = training if isinstance(training, Mapping) else {}
+    if task in TASKS:
+        spec = for_task(spec, task)
+    if given.get("recipe", spec.training.recipe) != spec.training.recipe:
+        if given["recipe"] not in RECIPES:
+            raise ResNetProtoError(
+                f"{source}: training.recipe is '{given['recipe']}'; known: {', '.join(RECIPES)}"
+            )
+        spec = replace(spec, training=RECIPES[given["recipe"]].training)
+    channels = table.get("input_channels", spec.input_channels)
+    if channels != spec.input_channels and "mean" not in given:
+        spec = replace(spec, training=replace(spec.training, mean=()))
+    return changed(spec, table, source)
 
 
 def for_finetuning(spec: ResNetSpec) -> ResNetSpec:
     """The spec with a classifier of another name than any released one's, so that Caffe does not
     copy weights into it.
     """
-    pattern = spec.names.classifier
+    pattern = spec.names.classifier.removesuffix("_finetune")
     names = replace(spec.names, classifier=f"{pattern}_finetune")
     return replace(spec, names=names, training=replace(spec.training, finetune=True))

@@ -32,6 +32,7 @@ ORDER = [
     "prototxt",
     "build",
     "training",
+    "trunk",
     "naming",
     "recognize",
     "generate",

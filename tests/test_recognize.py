@@ -17,7 +17,7 @@ from resnet_proto.presets import PRESETS, PYNETBUILDER, RELEASED
 from resnet_proto.prototxt import parse_net, read_prototxt
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.recognize import nearest_preset, recognize
-from resnet_proto.spec import Names, ResNetSpec
+from resnet_proto.spec import DETECTION, TASKS, Names, ResNetSpec, for_task
 from resnet_proto.training.train_val import to_deploy, to_train_val
 from resnet_proto.weights import random_weights
 
@@ -31,7 +31,8 @@ DOTTED = Names(
 
 def recovered(spec):
     """A spec without what leaves no trace: training, and the factors of a width."""
-    return replace(spec, width=spec.widths, width_multiplier=1.0, training=Training())
+    usual = spec.training if spec.task != "classification" else Training()
+    return replace(spec, width=spec.widths, width_multiplier=1.0, training=usual)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -66,6 +67,57 @@ def test_released_half_width_net(half_width):
     assert recovered(spec) == recovered(replace(preset, name=net.name, classes=2, names=names))
     assert warnings == []
     assert same_graph(net, deploy_net(spec))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "name", ["resnet-101", "resnet-18", "preact-resnet-18", "resnet-50-1by2", "resnet-50-d"]
+)
+def test_other_tasks(name, task):
+    """Head and trunk are found, the names too, and the deploy net of a train_val."""
+    if task in DETECTION and name.startswith("preact"):
+        pytest.skip("no spec makes it")
+    spec = for_task(PRESETS[name].spec, task)
+    net = deploy_net(spec)
+    warnings = []
+
+    found = recognize(net, warnings)
+
+    assert recovered(found) == recovered(spec)
+    assert deploy_net(found) == net
+    assert warnings == []
+
+
+def test_boxes_before_the_classifier():
+    net = deploy_net(for_task(ResNetSpec(stages=(1, 1)), "localization"))
+    *body, scores, probabilities, boxes = net.layers
+
+    spec = recognize(replace(net, layers=(*body, boxes, scores, probabilities)))
+
+    assert (spec.task, spec.classes) == ("localization", 1000)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("segmentation", lambda x: x.type == "Crop" and {"crop_param": {"offset": (2,)}},
+         "layer 'score_crop' .Crop. has offset 2; expected 5"),
+        ("localization",
+         lambda x: x.name == "bbox_pred" and {"inner_product_param": {"num_output": 4}},
+         "the net ends in layer 'prob' .*, layer 'bbox_pred' .*; expected one softmax"),
+        ("r-fcn", lambda x: x.name == "rfcn_bbox" and {"convolution_param": {"num_output": 3}},
+         "layer 'rfcn_bbox' .* expected"),
+    ],
+)  # fmt: skip
+def test_heads_that_no_spec_draws(task, change, message):
+    net = deploy_net(for_task(ResNetSpec(stages=(1, 1)), task))
+    layers = (
+        replace(layer, fields={**layer.fields, **changes}) if (changes := change(layer)) else layer
+        for layer in net.layers
+    )
+
+    with pytest.raises(NetError, match=message):
+        recognize(replace(net, layers=tuple(layers)))
 
 
 # ---- random specs

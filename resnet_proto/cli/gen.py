@@ -26,7 +26,7 @@ from resnet_proto.presets import PRESETS, preset
 from resnet_proto.settings import assignments, read_toml, to_toml
 from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted, for_finetuning
 
-DEPTHS = [name.removeprefix("resnet-") for name in PRESETS if name[7:].isdecimal()]
+DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:].isdecimal()]
 
 
 @click.command("gen")
@@ -112,10 +112,11 @@ def command(
     table = {key: value for key, value in options.items() if value is not None}
     settings = (*(f"training.{setting}" for setting in LAUNCHERS[launcher]), *settings)
     task = spec.task
-    spec = adapted(spec, {**table, **assignments(spec, settings)}, "the spec")
+    table |= assignments(spec, settings)
+    spec = adapted(spec, table, "the spec")
     if folder is not None and spec.task != task:
         folder = f"{folder}-{spec.task}"
-    if finetune:
+    if finetune or spec.training.finetune:
         spec = for_finetuning(spec)
     if print_spec:
         click.echo(to_toml(spec), nl=False)
@@ -132,7 +133,7 @@ def command(
         "parameters": parameters,
         "macs": macs,
     }
-    named = net.name.lower() if folder is None or name is not None else folder
+    named = net.name.lower() if folder is None or "name" in table else folder
     target = Path("generated", named) if out is None else Path(out)
     deliver(
         chosen(generate(spec, templates=templates, only=only), only, out),

@@ -63,7 +63,8 @@ def command(
 
     NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
     are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
-    up to 64 pixels, else for ImageNet. Fields are those of `gen --print-spec`, [training].
+    up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
+    are those of `gen --print-spec`, [training].
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
@@ -72,22 +73,32 @@ def command(
     """
     from resnet_proto.generate import FILES, launch_files
     from resnet_proto.prototxt import to_prototxt
-    from resnet_proto.recipe import training_for
+    from resnet_proto.recipe import RECIPES, training_for
     from resnet_proto.report.summary import summarize
     from resnet_proto.settings import assignments, changed
+    from resnet_proto.spec import check_data
     from resnet_proto.training.classifier import with_classes
-    from resnet_proto.training.train_val import only_input, to_train_val
+    from resnet_proto.training.tasks import TASKS
+    from resnet_proto.training.train_val import check_one_answer, only_input, to_train_val
+    from resnet_proto.trunk import trunk_of
 
     found = read_net(net, lenient=lenient)
     if classes is not None or finetune:
         found = with_classes(found, classes)
     _, shape = only_input(found)
-    training = training_for(*shape[1:3]) if len(shape) == 4 else training_for(3, 224)
+    task = trunk_of(found).fields["task"]
+    if task in RECIPES:
+        training = RECIPES[task].training
+    else:
+        training = training_for(*shape[1:3]) if len(shape) == 4 else training_for(3, 224)
     training = changed(
         training, assignments(training, (*LAUNCHERS[launcher], *settings)), "the training"
     )
     training = replace(training, finetune=finetune or training.finetune)
-    trained = to_train_val(found, training)
+    check_data(task, training)
+    trained = to_train_val(found, training, TASKS[task])
+    if task not in RECIPES:
+        check_one_answer(found)
     name = found.name or "net"
     check_folder(out, name, "train_val", as_json=as_json)
     summary = summarize(found)

@@ -5,6 +5,7 @@ Iterations come from epochs, images and batch, so that they agree with each othe
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from resnet_proto.recipe import RECIPES, Training
@@ -151,10 +152,11 @@ def about(t: Training) -> list[str]:
     if recipe:
         lines.insert(0, f"recipe {t.recipe}; {recipe.sources['effective_batch']}")
         theirs = recipe.training.effective_batch
-        if theirs != t.effective_batch:
+        proportional = recipe.value("base_lr") * t.effective_batch / theirs
+        if not math.isclose(proportional, t.base_lr, rel_tol=1e-3):
             lines.append(
-                f"the recipe's base_lr is for a batch of {theirs}: "
-                f"{t.base_lr * t.effective_batch / theirs:g} would be in proportion"
+                f"the recipe's base_lr is {recipe.value('base_lr'):g} for a batch of {theirs}: "
+                f"{proportional:g} would be in proportion"
             )
     return lines
 

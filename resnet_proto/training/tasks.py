@@ -41,7 +41,8 @@ def localization(net: Net, layers: list[Layer], training: Training) -> Sequence[
     EuclideanLoss has no weights, so predictions and targets are multiplied by them before.
     """
     name, shape = only_input(net)
-    boxes = by_name(layers)["bbox_pred"]
+    read = {bottom for layer in layers for bottom in layer.bottoms}
+    boxes = next(x for x in layers if x.type == "InnerProduct" and read.isdisjoint(x.tops))
     size = (int(boxes.param["num_output"]),)
     data = several(name, shape, training, {LABEL: (), **dict.fromkeys(FEATURES, size)})
     body, scores = without_softmax([layer for layer in layers if layer is not boxes])

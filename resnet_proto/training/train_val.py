@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resnet_proto.errors import NetError
-from resnet_proto.layers import BatchNorm, Layer, Shape, dims, make_layer
+from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
+from resnet_proto.layers import BatchNorm, Layer, Shape, count, dims, make_layer
 from resnet_proto.net import Net, nearest
 from resnet_proto.recipe import Training
 from resnet_proto.words import Word
@@ -136,6 +136,27 @@ def without_softmax(layers: Sequence[Layer]) -> tuple[list[Layer], str]:
     if last.type == "Softmax":
         return [layer for layer in layers if layer is not last], last.bottoms[0]
     return list(layers), last.tops[0]
+
+
+def check_one_answer(net: Net) -> None:
+    """A label for each image fits the scores; where their shape is not known, they may.
+
+    Raises:
+        NetError: there is a score for each place of a map, as in segmentation.
+    """
+    _, scores = without_softmax(net.upgraded().layers)
+    shape: Shape = ()
+    try:
+        for step in net.walk():
+            shape = dict(zip(step.layer.tops, step.tops, strict=True)).get(scores, shape)
+    except (UnknownLayerError, UnknownShapeError):
+        return
+    if count(shape[2:]) != 1:
+        raise NetError(
+            f"the scores '{scores}' are {dims(shape)}, one for each place of a map; "
+            "a net to train has one for each image, or ends in a score, Deconvolution, Crop and "
+            "Softmax (segmentation)"
+        )
 
 
 def classifier_of(layers: Sequence[Layer]) -> Layer:

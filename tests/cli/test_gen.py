@@ -317,3 +317,38 @@ def test_what_only_a_program_can_train(folder):
     assert not (folder / "generated/resnet-10/train.sh").exists()
     result = run("--depth", "10", "--set", "training.data=memory", "--only", "train")
     assert (result.exit_code, "none; training.data is memory" in result.stderr) == (2, True)
+
+
+def test_a_recipe_brings_its_values():
+    """The solver's comments say whose numbers they are, so they must be those."""
+    result = run(
+        "--depth", "18", "--set", "training.recipe=cifar", "--only", "solver", "--out", "-"
+    )
+
+    assert "max_iter: 64000" in result.stdout
+    kept = ("--set", "training.recipe=cifar", "--set", "training.batch=32", "--print-spec")
+    assert "\nbatch = 32\n" in run("--depth", "18", *kept).stdout
+    wrong = run("--depth", "18", "--set", "training.recipe=mine")
+    assert wrong.exit_code == 1
+    assert "training.recipe is 'mine'; known: imagenet, cifar," in wrong.stderr
+
+
+def test_means_go_with_channels():
+    """Three means are no use to grey images; one that is given stays."""
+    grey = ("--depth", "18", "--set", "input_channels=1", "--only", "train_val", "--out", "-")
+
+    assert "mean_value" not in run(*grey).stdout
+    assert "mean_value: 7" in run(*grey, "--set", "training.mean=7").stdout
+
+
+def test_finetuning_of_a_spec_renames_the_classifier_once(folder):
+    text = run("--depth", "18", "--set", "training.finetune=true", "--print-spec").stdout
+    (folder / "my.toml").write_text(text)
+
+    assert 'classifier = "fc{classes}_finetune"' in text
+    assert run("--spec", "my.toml", "--print-spec").stdout == text
+
+
+def test_only_depths_are_depths():
+    assert run("--depth", "8").exit_code == 2
+    assert "plain" not in run("--help").stdout

@@ -13,6 +13,7 @@ from resnet_proto.generate import generate
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.recipe import RECIPES
+from resnet_proto.spec import for_task
 from resnet_proto.training.train_val import to_train_val
 
 FILES = ["train_val.prototxt", "solver.prototxt", "train.sh"]
@@ -166,6 +167,7 @@ def test_grey_images_have_no_mean_of_three():
     assert "mean_value" not in result.stdout
 
 
+SCORES = wild.data() + wild.conv("score", "data", 2, 1)
 CHAIN = wild.data() + wild.layer("ReLU", "relu", "data")
 
 
@@ -181,6 +183,7 @@ CHAIN = wild.data() + wild.layer("ReLU", "relu", "data")
             "the net has data or loss layers already; give a deploy net (`resnet-proto deploy`",
         ),
         (NET.replace("dim: 224 }", "dim: 320 }"), "Caffe crops squares"),
+        (SCORES, "the scores 'score' are 1x2x224x224, one for each place of a map"),
     ],
 )
 def test_refused(text, message, folder):
@@ -225,3 +228,17 @@ def test_a_name_that_is_no_folder_needs_one():
     assert result.exit_code == 2
     assert "'../up' cannot be the name of a folder; give --out DIR" in result.stderr
     assert run("-", "--out", "out", stdin=text).exit_code == 0
+
+
+@pytest.mark.parametrize("task", ["segmentation", "localization"])
+def test_files_of_other_tasks_are_those_of_gen(task, folder):
+    spec = for_task(PRESETS["resnet-18"].spec, task)
+
+    result = run("-", "--out", "out", stdin=to_prototxt(deploy_net(spec)))
+
+    assert result.exit_code == 0, result.output
+    for name, text in generate(spec).items():
+        if name != "deploy.prototxt":
+            assert (folder / "out" / name).read_text() == text
+    refused = run("-", "--set", "data=lmdb", stdin=to_prototxt(deploy_net(spec)))
+    assert f"task {task} goes with data hdf5 or dummy; it is lmdb" in refused.stderr

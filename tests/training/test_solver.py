@@ -119,7 +119,9 @@ def test_another_batch_than_the_recipes_is_said():
 
     text = launch_files("x", training)["solver.prototxt"]
 
-    assert "# the recipe's base_lr is for a batch of 256: 0.05 would be in proportion" in text
+    said = "# the recipe's base_lr is 0.1 for a batch of 256: 0.05 would be in proportion"
+    assert said in text
+    assert said not in launch_files("x", replace(training, base_lr=0.05))["solver.prototxt"]
     assert "would be" not in launch_files("x", RECIPES["imagenet"].training)["solver.prototxt"]
 
 
