@@ -21,7 +21,7 @@ MAX_COUNT = 2**31 - 1  # Caffe counts images and iterations in int
 class Training:
     """Data, batch, schedule and rates: train_val.prototxt, solver.prototxt and train.sh."""
 
-    recipe: str = setting("imagenet", "whose numbers these are; see the comments of the solver")
+    recipe: str = setting("imagenet", "whose numbers these are; empty for your own")
     data: str = setting("lmdb", "what the images are in", one_of=SOURCES)
     train_source: str = setting(
         "train_lmdb", "database, list of images, list of HDF5 files, or py-faster-rcnn's imdb"

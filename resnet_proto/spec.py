@@ -367,12 +367,14 @@ def adapted(spec: ResNetSpec, table: Mapping[str, Any], source: str) -> ResNetSp
     given = training if isinstance(training, Mapping) else {}
     if task in TASKS:
         spec = for_task(spec, task)
-    if given.get("recipe", spec.training.recipe) != spec.training.recipe:
-        if given["recipe"] not in RECIPES:
+    recipe = given.get("recipe", spec.training.recipe)
+    if recipe and recipe != spec.training.recipe:
+        if recipe not in RECIPES:
             raise ResNetProtoError(
-                f"{source}: training.recipe is '{given['recipe']}'; known: {', '.join(RECIPES)}"
+                f"{source}: training.recipe is {str(recipe)[:80]!r}; known: {', '.join(RECIPES)}, "
+                "or empty for numbers of your own"
             )
-        spec = replace(spec, training=RECIPES[given["recipe"]].training)
+        spec = replace(spec, training=RECIPES[recipe].training)
     channels = table.get("input_channels", spec.input_channels)
     if channels != spec.input_channels and "mean" not in given:
         spec = replace(spec, training=replace(spec.training, mean=()))

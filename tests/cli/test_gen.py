@@ -321,16 +321,17 @@ def test_what_only_a_program_can_train(folder):
 
 def test_a_recipe_brings_its_values():
     """The solver's comments say whose numbers they are, so they must be those."""
-    result = run(
-        "--depth", "18", "--set", "training.recipe=cifar", "--only", "solver", "--out", "-"
-    )
+    cifar = ("--depth", "18", "--set", "training.recipe=cifar")
+    solver = ("--only", "solver", "--out", "-")
 
-    assert "max_iter: 64000" in result.stdout
-    kept = ("--set", "training.recipe=cifar", "--set", "training.batch=32", "--print-spec")
-    assert "\nbatch = 32\n" in run("--depth", "18", *kept).stdout
+    assert "max_iter: 64000" in run(*cifar, *solver).stdout
+    assert "\nbatch = 32\n" in run(*cifar, "--set", "training.batch=32", "--print-spec").stdout
     wrong = run("--depth", "18", "--set", "training.recipe=mine")
     assert wrong.exit_code == 1
     assert "training.recipe is 'mine'; known: imagenet, cifar," in wrong.stderr
+    own = run("--depth", "18", "--set", "training.recipe=", *solver).stdout
+    assert "arXiv" not in own
+    assert "max_iter: 450410" in own
 
 
 def test_means_go_with_channels():
