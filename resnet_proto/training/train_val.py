@@ -466,14 +466,18 @@ def probabilities(loss: Layer, layers: Sequence[Layer]) -> list[Layer]:
 
 
 def cleaned(layer: Layer) -> Layer:
-    """A layer without fillers and rates; statistics of BatchNorm are the stored ones."""
+    """A layer without fillers and rates; statistics of BatchNorm are the stored ones.
+
+    A negative bias stays: a gate that is trained again has to begin with it.
+    """
     kept = ("param",) if layer.fixed else ()
     dropped = {"param", "include", "exclude", "loss_weight", "propagate_down", "phase"} - {*kept}
     fields = {k: v for k, v in layer.fields.items() if k not in dropped}
     message = dict(layer.param)
     if layer.type in WEIGHTED and not layer.fixed:
         message.pop("weight_filler", None)
-        message.pop("bias_filler", None)
+        if message.get("bias_filler", {}).get("value", 0.0) >= 0:
+            message.pop("bias_filler", None)
     if isinstance(layer, BatchNorm):
         message["use_global_stats"] = True
     if layer.message:

@@ -16,7 +16,7 @@ from resnet_proto.formats import save
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
-from resnet_proto.spec import ResNetSpec
+from resnet_proto.spec import Names, ResNetSpec
 from resnet_proto.weights import random_weights
 
 SMALL = ResNetSpec(
@@ -61,6 +61,19 @@ SPECS = {
     "not in place": replace(BOTTLENECK, in_place=False),
     "not in place, pre-activation": replace(SMALL, in_place=False, order="pre-activation"),
     "one channel": replace(CIFAR, input_channels=1),
+    "highway C, squeeze, dropout": replace(
+        BOTTLENECK, highway=True, shortcut="C", squeeze=4, dropout=0.3, input_size=37
+    ),
+    "D, dilated, not in place": replace(
+        BOTTLENECK, shortcut="D", output_stride=8, stride_in="3x3", in_place=False, stages=(1, 2)
+    ),
+    "A, dilated, pre-activation, squeeze": replace(
+        SMALL, shortcut="A", output_stride=16, order="pre-activation", squeeze=1000, input_size=33
+    ),
+    "one image point": replace(CIFAR, input_size=1, stages=(1, 1), classes=1, head="fixed"),
+    "other names": replace(
+        SMALL, names=Names(unit="é/{stage0}/{block}", classifier="a b/{classes}"), highway=True
+    ),
 }  # fmt: skip
 
 

@@ -2,15 +2,18 @@
 
 import math
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracles.training import losses, make_lmdb, run_caffe
+from PIL import Image
 
 from resnet_proto.generate import generate, write_files
 from resnet_proto.presets import PRESETS
+from resnet_proto.recipe import Training
 from resnet_proto.spec import ResNetSpec
 
 N_IMAGES = 24
@@ -155,3 +158,84 @@ def test_the_script_warms_up_trains_and_goes_on(caffe_binary, databases, tmp_pat
         text=True, check=False,
     )  # fmt: skip
     assert missing.returncode == 127
+
+
+DUMPER = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+        data_param { source: "train" batch_size: 24 backend: LMDB } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
+        data_param { source: "test" batch_size: 24 backend: LMDB } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+        inner_product_param { num_output: 5 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+layer { name: "out" type: "HDF5Output" bottom: "data" bottom: "label" include { phase: TEST }
+        hdf5_output_param { file_name: "images.h5" } }
+"""
+
+
+@pytest.fixture(scope="module")
+def sources(caffe_binary, databases, tmp_path_factory):
+    """A folder with the same images as a list, as HDF5 and as a mean; grey ones as a list."""
+    folder = tmp_path_factory.mktemp("sources")
+    for name in ("train", "test"):
+        shutil.copytree(databases(32) / name, folder / name)
+    (folder / "net.prototxt").write_text(DUMPER)
+    once = 'net: "net.prototxt" max_iter: 0 test_iter: 1 test_interval: 1 lr_policy: "fixed"'
+    (folder / "solver.prototxt").write_text(f"{once} snapshot_after_train: false base_lr: 1")
+    status, log = run_caffe(caffe_binary, folder, "train", "-solver", "solver.prototxt")
+    assert status == 0, log[-2000:]
+    (folder / "h5.txt").write_text(f"{folder}/images.h5\n")
+    mean = caffe_binary.with_name("compute_image_mean")
+    assert run_caffe(mean, folder, "train", "mean.binaryproto")[0] == 0
+    rng = np.random.default_rng(0)
+    for mode, shape in (("RGB", (36, 40, 3)), ("L", (36, 40))):
+        for i in range(N_IMAGES):
+            image = rng.integers(0, 255, shape, dtype=np.uint8)
+            Image.fromarray(image, mode).save(folder / f"{mode} {i}.png")
+        rows = [f"{mode} {i}.png {i % 5}\n" for i in range(N_IMAGES)]
+        (folder / f"{mode}.txt").write_text("".join(rows))
+    return folder
+
+
+SOURCES = {
+    "image-list": {"train_source": "RGB.txt", "test_source": "RGB.txt", "resize": 33},
+    "image-list, grey": {"train_source": "L.txt", "test_source": "L.txt", "mean": (9.0,)},
+    "hdf5": {"train_source": "h5.txt", "test_source": "h5.txt"},
+    "dummy": {},
+    "lmdb": {"mean_file": "mean.binaryproto"},
+    "lmdb, one mean": {"mean": (7.0,), "scale": 0.1, "mirror": False},
+}
+OPTIONS = [
+    {"policy": "poly", "power": 2.0, "decay": "weights"},
+    {"policy": "step", "nesterov": True, "filler": "xavier"},
+    {"policy": "fixed", "iter_size": 2, "filler": "gaussian"},
+    {"finetune": True, "freeze": "conv1"},
+    {"snapshot_epochs": 0, "momentum": 0, "weight_decay": 0},
+    {"test_images": 23, "train_images": 23},
+]
+
+
+@pytest.mark.parametrize(("name", "options"), list(zip(SOURCES, OPTIONS, strict=True)))
+def test_data_and_solvers_of_every_kind(name, options, caffe_binary, sources, tmp_path):
+    """What ``gen`` writes, as it is: three epochs from each source, and each policy."""
+    for path in sources.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    for path in ("solver.prototxt", "net.prototxt"):
+        (tmp_path / path).unlink()
+    short = {
+        "data": name.partition(",")[0], "root_folder": f"{tmp_path}/", "batch": 8, "gpus": 1,
+        "test_batch": 8, "train_images": 24, "test_images": 24, "display": 1, "epochs": 3.0,
+        "drops": (1.0, 2.0), "base_lr": 0.001, "solver_mode": "CPU", "train_source": "train",
+        "test_source": "test",
+    }  # fmt: skip
+    spec = replace(SMALL, input_channels=1 if "grey" in name else 3)
+    training = Training(**{**short, **SOURCES[name], **options})
+    write_files(generate(replace(spec, training=training)), tmp_path)
+
+    status, log = run_caffe(caffe_binary, tmp_path, "train", "-solver", "solver.prototxt")
+
+    assert status == 0, log[-2000:]
+    found = losses(log)
+    assert len(found) == training.max_iter + 1
+    assert all(math.isfinite(loss) for _, loss in found)
+    assert "accuracy_top1 = " in log

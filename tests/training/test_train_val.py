@@ -88,10 +88,11 @@ def test_zero_padding_keeps_its_fixed_weights():
 
 
 def test_gates_begin_with_their_bias():
-    net = to_train_val(
-        deploy_net(ResNetSpec(stages=(1,), highway=True, gate_bias=-2.0)), Training()
-    )
+    """Also those of a train_val of the deploy net of a train_val."""
+    deploy = deploy_net(ResNetSpec(stages=(1,), highway=True, gate_bias=-2.0))
+    net = to_train_val(deploy, Training())
 
+    assert to_deploy(net).canonical() == deploy.canonical()
     gates = [layer for layer in find(net, "Convolution") if "transform" in layer.name]
     assert [layer.bias_filler for layer in gates] == [{"type": "constant", "value": -2.0}]
     assert gates[0].weight_filler == {"type": "msra"}
