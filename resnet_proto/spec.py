@@ -98,6 +98,10 @@ class Names:
         for about in fields(self):
             pattern = getattr(self, about.name)
             known = self.KNOWN.get(about.name, "").split()
+            if isinstance(pattern, str) and set("{}") & set(PLACEHOLDER.sub("", pattern)):
+                raise ResNetProtoError(
+                    f"names.{about.name} is '{pattern[:80]}', where a brace stands alone"
+                )
             for name in PLACEHOLDER.findall(pattern) if isinstance(pattern, str) else ():
                 if name not in known:
                     raise ResNetProtoError(

@@ -1,4 +1,4 @@
-"""Bytes for a batch, against Caffe's log, the facts, and sums by hand."""
+"""Bytes for a batch, against Caffe's log, sums by hand, and those over the released nets."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def kinds(net, phase="train"):
     ("depth", "values"), [(50, 16_461_776), (101, 24_991_696), (152, 35_528_656)]
 )
 def test_distinct_blobs_of_the_released_nets(depth, values):
-    """facts/residual-nets.md, section 2: 65.8, 100.0 and 142.1 MB for one image."""
+    """Sums over the authors' files: 65.8, 100.0 and 142.1 MB for one image, in place once."""
     net = deploy_net(PRESETS[f"resnet-{depth}"].spec)
 
     assert kinds(net, "test")["data"] == values
@@ -91,6 +91,19 @@ def test_layers_by_hand():
     assert kinds(net, "test")["batch_norm"] == 2 * made + 2 * 4 + images + images * 4 + place
     # data, conv and what is done with it twice, two of the Split, sum
     assert memory(net).logged["test"] == 4 * (images * 3 * place + 3 * made + 2 * made + made)
+
+
+def test_a_split_that_is_written_costs_what_caffes_own_does():
+    """Its tops share values, and have a gradient each: split_layer.cpp."""
+    conv = """layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                      convolution_param { num_output: 4 kernel_size: 1 } }"""
+    joined = 'layer { name: "s" type: "Eltwise" bottom: "A" bottom: "B" top: "s" }'
+    split = 'layer { name: "two" type: "Split" bottom: "conv" top: "a" top: "b" }'
+
+    own = net_of(conv + joined.replace('"A"', '"conv"').replace('"B"', '"conv"'))
+    written = net_of(conv + split + joined.replace('"A"', '"a"').replace('"B"', '"b"'))
+
+    assert kinds(written) == kinds(own)
 
 
 def test_out_of_place_batch_norm_and_scale_keep_less():

@@ -85,7 +85,7 @@ def test_field_equals_value():
         ("number=x", 'number is "x"; expected int'),
         ("number=1.5", "number is 1.5; expected int"),
         ("number=-6", "number is -6; expected -5 to 1000000000000000000"),
-        ("flag=yes", 'flag is "yes"; expected bool'),
+        ("flag=yes", 'flag is "yes"; expected true or false'),
         ("sizes=1,x", r'sizes is \[1, "x"\]; expected a list of int'),
         ("inner=1", "'inner' is a table; set a field of it"),
         ("inner.words=1", "inner: there is no field 'words'; known: text"),

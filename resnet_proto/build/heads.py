@@ -89,7 +89,8 @@ def map_size(spec: ResNetSpec) -> int:
 def localization(d: Drawing, blob: str) -> None:
     """Classes, and for each class how its box lies: per-class regression."""
     classification(d, blob)
-    average = next(layer for layer in d.layers if isinstance(layer, layers.InnerProduct)).bottoms[0]
+    scores = d.names.of("classifier", classes=d.spec.classes)
+    (average,) = next(layer for layer in d.layers if layer.name == scores).bottoms
     draw_connected(d, "bbox_pred", average, BOX * d.spec.classes)
 
 

@@ -33,6 +33,7 @@ class Unit(NamedTuple):
         first: whether it is the first of its net.
         bottom: the blob that enters, with ``channels``; ``out`` is how many leave.
         stride: of the whole unit; 1 where dilation stands for it.
+        dilation: of what enters.
         steps: the convolutions of the main path.
     """
 
@@ -41,6 +42,7 @@ class Unit(NamedTuple):
     channels: int
     out: int
     stride: int
+    dilation: int
     steps: tuple[Step, ...]
 
     @property
@@ -72,7 +74,7 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
                     reached *= 2
             name = spec.names.of_unit(i + 2, index, n_units)
             steps = PATHS[spec.unit](spec, width, out, stride, (before, dilation))
-            yield Unit(name, (i, index) == (0, 0), channels, out, stride, steps)
+            yield Unit(name, (i, index) == (0, 0), channels, out, stride, before, steps)
             channels = out
 
 
@@ -324,6 +326,7 @@ def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> 
         unit.out,
         3,
         unit.stride,
+        dilation=unit.dilation,
         bias=True,
         bias_filler={"type": "constant", "value": d.spec.gate_bias},
     )

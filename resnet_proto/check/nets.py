@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
-from resnet_proto.errors import NetError
+from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import Layer, count, dims
 from resnet_proto.memory import SMALL_BATCH, layer_batch
 from resnet_proto.net import Net, Step, count_readers
@@ -340,7 +340,8 @@ def topology(at: View) -> Iterator[Found]:
 
 def does_not_fit(at: View) -> Iterator[Found]:
     """What ends Caffe when it sets the net up."""
-    if at.error is not None and not type(at.error).__name__.startswith("Unknown"):
+    unknown = (UnknownLayerError, UnknownShapeError)
+    if at.error is not None and not isinstance(at.error, unknown):
         match = re.match(r"layer '([^']*)'(?: \(\w+\))?:? ?(.*)", str(at.error), re.S)
         layer, reason = match.groups() if match else ("", str(at.error))
         reason, _, remedy = reason.rpartition("; ")

@@ -90,7 +90,8 @@ def command(
     if task in RECIPES:
         training = RECIPES[task].training
     else:
-        training = training_for(*shape[1:3]) if len(shape) == 4 else training_for(3, 224)
+        channels, *sides = shape[1:] if len(shape) == 4 else (3, 224)
+        training = training_for(channels, max(sides))
     training = changed(
         training, assignments(training, (*LAUNCHERS[launcher], *settings)), "the training"
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import BatchNorm, Layer, Shape, count, dims, make_layer
-from resnet_proto.net import Net, nearest
+from resnet_proto.net import Net, check_structure, nearest
 from resnet_proto.recipe import Training
 from resnet_proto.words import Word
 
@@ -85,11 +85,12 @@ def check_added(own: Sequence[Layer], result: Sequence[Layer]) -> None:
     Raises:
         NetError: a layer of the net has the name of one that was added, or of a blob of it.
     """
-    added = [layer for layer in result if not any(layer is one for one in own)]
+    kept = {id(layer) for layer in own}
+    added = [layer for layer in result if id(layer) not in kept]
     names = {name for layer in added for name in (layer.name, *layer.tops)}
     for layer in result:
         taken = names.intersection((layer.name, *layer.tops))
-        if taken and layer not in added:
+        if taken and id(layer) in kept:
             raise NetError(
                 f"layer '{layer.name}' ({layer.type}) has the name '{min(taken)}', which training "
                 "needs for data, loss or accuracy; give it another one"
@@ -410,7 +411,8 @@ def to_deploy(net: Net, shape: Shape | None = None) -> Net:
         shape: of the input; by default one image of the size that the data layer crops to.
 
     Raises:
-        NetError: what the data layer gives is not known, or the net has no data layer.
+        NetError: what the data layer gives is not known, the net has no data layer, or what is
+            left of it is no net: it has several inputs.
     """
     test = net.upgraded().filtered("TEST")
     name, given = images_of(test)
@@ -437,7 +439,10 @@ def to_deploy(net: Net, shape: Shape | None = None) -> Net:
         header: dict[str, Any] = {"input": (name,), "input_dim": shape}
     else:
         header = {"input": (name,), "input_shape": ({"dim": shape},)}
-    return Net(net.name, tuple(layers), header | {k: v for k, v in fields.items() if k != "state"})
+    fields.pop("state", None)
+    deploy = Net(net.name, tuple(layers), header | fields)
+    check_structure(deploy.upgraded().layers)
+    return deploy
 
 
 def images_of(net: Net) -> tuple[str, Shape | None]:
@@ -461,6 +466,8 @@ def probabilities(loss: Layer, layers: Sequence[Layer]) -> list[Layer]:
     if any(layer.type == type and layer.bottoms == (scores,) for layer in layers):
         return []
     name = loss.tops[1] if len(loss.tops) > 1 else "prob"
+    if any(name in (layer.name, *layer.tops) for layer in layers):  # of an auxiliary loss
+        name = f"{scores}_prob"
     fields = {k: v for k, v in loss.fields.items() if k == "softmax_param"}
     return [make_layer(name, type, (scores,), (name,), fields)]
 

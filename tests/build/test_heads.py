@@ -45,6 +45,16 @@ def test_text_round_trip_and_shapes(name, task):
     assert summarize(net).unknown is None
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_localization_reads_what_the_classifier_reads(name):
+    """A net may have other matrices, as those of squeeze and excitation."""
+    net = deploy_net(for_task(PRESETS[name].spec, "localization"))
+    by_name = {layer.name: layer for layer in net.layers}
+    (softmax,) = [layer for layer in net.layers if layer.type == "Softmax"]
+
+    assert by_name["bbox_pred"].bottoms == by_name[softmax.bottoms[0]].bottoms
+
+
 def test_localization_has_a_box_for_each_class():
     """Appendix C: 1,000 classes, and 4 x 1,000 values of boxes."""
     shapes = shapes_of(net_for("localization"))

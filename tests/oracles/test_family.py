@@ -152,10 +152,11 @@ def at(net: Net, **blobs):
 
 
 @pytest.mark.parametrize("stride_in", ["first", "3x3"])
+@pytest.mark.parametrize("highway", [False, True])
 @pytest.mark.parametrize("unit", ["basic", "bottleneck"])
-def test_dilation_sees_what_strides_saw(unit, stride_in):
+def test_dilation_sees_what_strides_saw(unit, highway, stride_in):
     """Every second pixel of the dilated net is the strided net's: same weights, same taps."""
-    spec = replace(SMALL, unit=unit, stages=(1, 2, 2), input_size=64)
+    spec = replace(SMALL, unit=unit, stages=(1, 2, 2), input_size=64, highway=highway)
     if unit == "bottleneck":
         spec = replace(spec, stride_in=stride_in)
     strided, dilated = deploy_net(spec), deploy_net(replace(spec, output_stride=8))

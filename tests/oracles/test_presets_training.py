@@ -11,10 +11,11 @@ import pytest
 from oracles.training import losses, make_lmdb, run_caffe
 from PIL import Image
 
+from resnet_proto import load
 from resnet_proto.generate import generate, write_files
 from resnet_proto.presets import PRESETS
 from resnet_proto.recipe import Training
-from resnet_proto.spec import ResNetSpec
+from resnet_proto.spec import ResNetSpec, for_finetuning
 
 N_IMAGES = 24
 
@@ -239,3 +240,39 @@ def test_data_and_solvers_of_every_kind(name, options, caffe_binary, sources, tm
     assert len(found) == training.max_iter + 1
     assert all(math.isfinite(loss) for _, loss in found)
     assert "accuracy_top1 = " in log
+
+
+def test_fine_tuning_begins_with_the_weights(caffe_binary, databases, tmp_path):
+    """A trunk that is frozen keeps them; a classifier of another name is filled anew."""
+    few = {
+        "batch": 8, "test_batch": 8, "train_images": 24, "test_images": 24, "epochs": 1.0,
+        "drops": (0.5,), "solver_mode": "CPU",
+    }  # fmt: skip
+    spec = here(replace(SMALL, name="trunk"), databases(32), **few)
+    write_files(generate(spec), tmp_path / "trunk")
+    environment = {**os.environ, "CAFFE": str(caffe_binary), "GLOG_logtostderr": "1"}
+
+    def run(folder, **more):
+        return subprocess.run(
+            ["bash", tmp_path / folder / "train.sh"], env={**environment, **more},
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+    assert run("trunk").returncode == 0
+    trained = tmp_path / "trunk" / "trunk_iter_3.caffemodel"
+    tuned = for_finetuning(here(replace(spec, name="tuned"), databases(32), **few, freeze="res3a"))
+    write_files(generate(tuned), tmp_path / "tuned")
+
+    without = run("tuned")
+    assert without.returncode != 0
+    assert "WEIGHTS: names the caffemodel to begin with" in without.stderr
+    done = run("tuned", WEIGHTS=str(trained))
+
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert f"Finetuning from {trained}" in done.stdout
+    before, after = load(trained), load(tmp_path / "tuned" / "tuned_iter_3.caffemodel")
+    for key in before:
+        if key.startswith(("res", "scale", "conv1")):
+            assert np.array_equal(after[key], before[key]), key
+    assert "fc5_finetune.weight" in after
+    assert all(math.isfinite(loss) for _, loss in losses(done.stdout))

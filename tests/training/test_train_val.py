@@ -326,3 +326,28 @@ def test_deploy_net_of_a_deploy_net_is_the_same():
 
     assert to_deploy(net).canonical() == net.canonical()
     assert isinstance(to_deploy(net).layers[1], BatchNorm)
+
+
+def test_deploy_net_of_a_net_with_an_auxiliary_loss():
+    """Each has probabilities of its own."""
+    more = (
+        TRAINED
+        + """
+layer { name: "g" type: "InnerProduct" bottom: "c" top: "g" inner_product_param { num_output: 4 } }
+layer { name: "loss2" type: "SoftmaxWithLoss" bottom: "g" bottom: "label" top: "loss2" }
+"""
+    )
+
+    net = to_deploy(read_prototxt(more))
+
+    assert [layer.name for layer in net.layers if layer.type == "Softmax"] == ["prob", "g_prob"]
+    assert len(list(net.walk())) == len(net.layers) + 1
+
+
+def test_deploy_net_of_several_inputs_is_refused():
+    text = """
+input: "data" input_shape { dim: 1 dim: 4 } input: "more" input_shape { dim: 1 dim: 4 }
+layer { name: "s" type: "Eltwise" bottom: "data" bottom: "more" top: "s" }
+"""
+    with pytest.raises(NetError, match="reads blob 'more', which no layer before it writes"):
+        to_deploy(read_prototxt(text))
