@@ -165,8 +165,10 @@ class Training:
         """The largest batch up to ``test_batch`` that divides the test images.
 
         Where that would be less than a quarter of it, ``test_batch`` itself: the last pass then
-        takes some images again.
+        takes some images again. One layer of dummy data serves both phases, with one batch.
         """
+        if self.data == "dummy":
+            return self.batch
         most = min(self.test_batch, self.test_images)
         for batch in range(most, most // 4, -1):
             if self.test_images % batch == 0:

@@ -32,6 +32,8 @@ __all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
 
 SOLVER_NAME = re.compile(r"solver", re.I)
 NET_NAME = re.compile(r"train_?val|deploy", re.I)
+TEST_IMAGES = re.compile(r"^test_iter: \d+ +# x \d+ images = ([\d,]+)", re.M)
+"""How a solver of `gen` says how many images its test data has."""
 
 
 @dataclass
@@ -53,8 +55,8 @@ class Check:
         self.findings += placed(file, check_views(views))
         return views
 
-    def solver(self, fields: Mapping[str, Any], file: str, folder: Path | None) -> None:
-        """Check a solver and the nets that it names."""
+    def solver(self, fields: Mapping[str, Any], file: str, folder: Path | None, said: int) -> None:
+        """Check a solver and the nets that it names; ``said`` are the test images of a comment."""
         folders = [Path(), *([folder] if folder else [])]
         pretrained = bool(fields.get("weights"))
         before, self.findings = self.findings, []
@@ -72,7 +74,7 @@ class Check:
                     train = at
                 else:
                     tests.append(at)
-        case = Case(fields, train, tests, folders, self.test_images)
+        case = Case(fields, train, tests, folders, self.test_images, said)
         of_nets, self.findings = self.findings, before
         self.findings += placed(file, [*own, *check_case(case)]) + of_nets
 
@@ -112,7 +114,9 @@ class Check:
             if solver:
                 fields = parse(text, "SolverParameter", source=file, lenient=self.lenient)
                 self.misnamed(file, NET_NAME, "a solver, and its name is a net's")
-                self.solver(fields, file, folder)
+                said = TEST_IMAGES.search(text)
+                images = int(said[1].replace(",", "")) if said else 0
+                self.solver(fields, file, folder, images)
             else:
                 net = parse_net(text, source=file, lenient=self.lenient)
                 self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")

@@ -45,6 +45,7 @@ class Case:
         tests: the nets at phase TEST.
         folders: where paths lead from: the current directory, the solver's.
         test_images: how many images the test data has, if the caller knows.
+        said: how many it has by the solver's own comment; 0 where there is none.
     """
 
     fields: Mapping[str, Any]
@@ -52,6 +53,7 @@ class Case:
     tests: Sequence[View] = ()
     folders: Sequence[Path] = ()
     test_images: int | None = None
+    said: int = 0
 
     def missing(self, *names: str) -> list[str]:
         """Which of these fields were not set."""
@@ -318,6 +320,8 @@ def test_images(case: Case, at: View, layer: Layer) -> tuple[int, str]:
             if path.is_file():
                 with path.open("rb") as file:
                     return sum(1 for line in file if line.strip()), f"{source(layer)} lists"
+    if case.said:
+        return case.said, "the test data has, as the solver says,"
     spec = namesake(at.net.name) if source(layer) else None
     weighted = [x for x in at.layers if x.type == "InnerProduct"]
     classes = weighted[-1].param.get("num_output") if weighted else None

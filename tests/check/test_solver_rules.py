@@ -1,10 +1,14 @@
 """Each rule about solvers finds its bad solver, and passes over the good twin."""
 
+from dataclasses import replace
+
 import pytest
 from good_nets import deploy, edited, of_type, train_val, without
 
 from resnet_proto.check import check_text
 from resnet_proto.check.solvers import RULES, rate_at_end
+from resnet_proto.generate import generate
+from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
 
 GOOD = """
@@ -125,6 +129,19 @@ def test_the_caller_knows_how_many_images_there_are(folder):
     assert found(GOOD, folder, test_images=50_001) == {("coverage", "warning", "test_iter")}
     assert not found(GOOD, folder, test_images=49_951)
     assert found(GOOD, folder, test_images=49_950) == {("coverage", "note", "test_iter")}
+
+
+def test_a_solver_that_says_how_many_images_there_are(tmp_path):
+    """As `gen` writes it; the preset of the same name has others."""
+    spec = PRESETS["resnet-18"].spec
+    texts = generate(replace(spec, training=replace(spec.training, test_images=1997)))
+    (tmp_path / "train_val.prototxt").write_text(texts["train_val.prototxt"])
+    text = texts["solver.prototxt"]
+
+    assert not found(text, tmp_path)
+    assert found(text.replace("test_iter: 40 ", "test_iter: 39 "), tmp_path) == {
+        ("coverage", "warning", "test_iter")
+    }
 
 
 def test_a_list_of_images_is_counted(folder):

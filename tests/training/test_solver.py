@@ -73,6 +73,7 @@ def test_warm_up_of_stock_caffe_is_a_solver_of_its_own():
         ({"batch": 16, "nodes": 3, "gpus": 2, **MPI}, 96, 1000, (10, 40)),
         ({"batch": 33, "gpus": 1, "test_batch": 64}, 33, 2909, (8, 50)),
         ({"batch": 32, "gpus": 1, "test_images": 397}, 32, 3000, (10, 40)),  # a prime
+        ({"batch": 32, "gpus": 1, "data": "dummy"}, 32, 3000, (13, 32)),  # one layer for both
     ],
 )
 def test_iterations_come_from_images_and_batch(values, batch, max_iter, test):
