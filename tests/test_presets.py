@@ -1,5 +1,7 @@
 """Every preset against figures that others published."""
 
+from dataclasses import replace
+
 import pytest
 
 from resnet_proto.build import deploy_net
@@ -73,6 +75,9 @@ MACS = {
     "cifar-resnet-110": 252_887_680,
     "cifar-resnet-1202": 2_829_238_912,
     "cifar-plain-20": 40_551_040,
+    "cifar-plain-32": 68_862_592,
+    "cifar-plain-44": 97_174_144,
+    "cifar-plain-56": 125_485_696,
     "cifar-plain-110": 252_887_680,
 }
 
@@ -99,6 +104,18 @@ ABOUT = {
 }
 
 
+# Presets of which others publish a variant: what differs, their learned values, their millions.
+# github osmr/imgclsmob (ResNet-BC-26b, PreResNet-200b, WRN-16-10), torchvision's documentation.
+V15 = {"stride_in": "3x3"}
+VARIANTS = {
+    "resnet-26": (V15, 15_995_176, 2_356.7),
+    "resnet-200": (V15 | {"order": "pre-activation"}, 64_666_280, 15_040.3),
+    "preact-resnet-200": (V15, 64_666_280, 15_040.3),
+    "wide-resnet-50-2": (V15, 68_883_240, 11_398.0),
+    "cifar-wide-resnet-16-8": ({"width_multiplier": 10.0}, 17_116_634, 2_414.0),
+}
+
+
 def summary(name):
     return summarize(deploy_net(PRESETS[name].spec))
 
@@ -122,6 +139,21 @@ def test_macs_are_about_what_others_count(name):
     ours = summary(name).macs / 1e6
 
     assert 0.955 * ABOUT[name] < ours < 1.001 * ABOUT[name]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_variant_that_others_count(name):
+    change, parameters, millions = VARIANTS[name]
+
+    found = summarize(deploy_net(replace(PRESETS[name].spec, **change)))
+
+    assert found.parameters == parameters
+    assert 0.993 * millions < found.macs / 1e6 < 1.001 * millions
+
+
+def test_every_preset_has_published_macs():
+    """The half-width net's are in build/test_deploy.py."""
+    assert PRESETS.keys() - {*MACS, *ABOUT, *VARIANTS} == {"resnet-50-1by2"}
 
 
 def test_stride_in_the_3x3_costs_more():
