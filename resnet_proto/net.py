@@ -2,7 +2,7 @@
 
     Net -> walk -> for each layer: bottom shapes, top shapes, blob shapes, MACs
 
-The only meeting point of the four flows. Nothing here knows what a stage is,
+The only meeting point of all flows. Nothing here knows what a stage is,
 and nothing here holds an array.
 """
 

@@ -1,4 +1,4 @@
-"""The nets of the papers, as a table one can read aloud: name -> spec and source."""
+"""The nets of the papers: name -> how its spec is made, and where it comes from."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+from resnet_proto.words import printable
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
 """Caffe ends or nothing is learned; it hurts; it is worth knowing."""
@@ -55,7 +57,7 @@ class Finding:
             place = f"layer '{self.layers[0]}'{f' and {more} more' if more else ''}: "
         elif self.field:
             place = f"field '{self.field}': "
-        return one_line(f"{self.file}: {self.level}: {place}{self.reason}; {self.remedy}")
+        return printable(f"{self.file}: {self.level}: {place}{self.reason}; {self.remedy}")
 
 
 class Checked(NamedTuple):
@@ -83,12 +85,7 @@ class Report:
         files = ", ".join(
             f"{file} ({kind}{f' {how}' if how else ''})" for file, kind, how in self.checked
         )
-        yield one_line(f"{summed_up(self)} in {files}")
-
-
-def one_line(text: str) -> str:
-    """A text whose names may hold anything: what cannot be printed is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        yield printable(f"{summed_up(self)} in {files}")
 
 
 def summed_up(report: Report) -> str:

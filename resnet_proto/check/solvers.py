@@ -198,7 +198,7 @@ def coverage(case: Case) -> Iterator[Found]:
         if layer is None:
             continue
         batch = layer_batch(layer)
-        images, why = test_images(case, at, layer)
+        images, why = images_of_test(case, at, layer)
         if 0 < passes * batch < images:
             reason = (
                 f"a test sees {passes} x {batch} = {passes * batch:,} images; "
@@ -310,7 +310,7 @@ def rate_at_end(fields: Mapping[str, Any]) -> float | None:
     return None
 
 
-def test_images(case: Case, at: View, layer: Layer) -> tuple[int, str]:
+def images_of_test(case: Case, at: View, layer: Layer) -> tuple[int, str]:
     """How many images the test data has, and how that is known; 0 where it is not."""
     if case.test_images:
         return case.test_images, "the test data has"
@@ -328,9 +328,6 @@ def test_images(case: Case, at: View, layer: Layer) -> tuple[int, str]:
     if spec is not None and classes == spec.classes and "train" not in source(layer).lower():
         return spec.training.test_images, f"the data of {spec.name}'s recipe has"
     return 0, ""
-
-
-test_images.__test__ = False  # type: ignore[attr-defined]
 
 
 def kind_of_name(path: str) -> str:

@@ -106,7 +106,7 @@ def testing(t: Training) -> list[Line]:
 
 
 def policy(t: Training) -> list[Line]:
-    """How the learning rate falls. solver.cpp, GetLearningRate: sgd_solver.cpp"""
+    """How the learning rate falls: sgd_solver.cpp, GetLearningRate."""
     lines = [Line("lr_policy", t.policy)]
     if t.policy in ("multistep", "step"):
         lines.append(Line("gamma", t.gamma, source(t, "gamma")))
