@@ -1,11 +1,12 @@
 """How long a forward pass takes: ours, the engines people use, and the matrix products alone.
 
-    python bench/forward.py [--net resnet-50] [--images 1] [--rounds 15] [--threads 2]
+    python bench/forward.py [--net resnet-50 ...] [--images 1 8 ...] [--rounds 15] [--threads 2]
 
 Every engine runs in each round, in turn, with the same input, weights and number of threads:
 once to warm up and once by the clock; medians. The real Caffe runs in a child process
-(CAFFE_PYTHON, or ``make oracles``). ``--onnx FILE`` adds a model in onnxruntime (of the same
-net, or the ratio says nothing).
+(CAFFE_PYTHON, or ``make oracles``), and so does what says how long it takes to get ready, and
+how much memory of its own (RssAnon) a process has then. onnxruntime runs our conversion with all
+its optimizations; ``--onnx FILE`` another model (of the same net, or the ratio says nothing).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +41,27 @@ for line in iter(sys.stdin.readline, ""):
     net.forward()
     sys.stdout.write("%r\\n" % (time.perf_counter() - start))
     sys.stdout.flush()
+"""
+READY_CHILD = """
+import sys, time
+import numpy as np
+from pathlib import Path
+from resnet_proto.engine.planned import Plan
+from resnet_proto.formats import load
+from resnet_proto.prototxt import read_prototxt
+
+def anon():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+
+before = anon()
+start = time.perf_counter()
+net = read_prototxt(Path(sys.argv[1]))
+plan = Plan(net, load(Path(sys.argv[2])))
+plan.prepare(sys.argv[4:])
+ready = time.perf_counter() - start
+plan.run(np.load(sys.argv[3]), sys.argv[4:])
+print(ready, anon() - before)
 """
 PAUSE = 0.05
 """Seconds between two engines: OpenBLAS' idle threads spin for a while, and would slow the next."""
@@ -166,81 +189,154 @@ def opencv(
 
 
 @contextmanager
-def onnxruntime(file: str, threads: int) -> Iterator[Timer]:
-    """A model of the user's, on random input."""
+def onnxruntime(model: Any, threads: int, x: Array | None = None) -> Iterator[Timer]:
+    """A model's file or bytes, on ``x`` or on random input."""
     import numpy as np
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
-    shape = [size if isinstance(size, int) else 1 for size in given.shape]
-    x = np.random.default_rng(0).random(shape, "float32")
+    if x is None:
+        shape = [size if isinstance(size, int) else 1 for size in given.shape]
+        x = np.random.default_rng(0).random(shape, "float32")
     yield timed(lambda: session.run(None, {given.name: x}))
 
 
-def main(options: argparse.Namespace) -> None:
+def converted(net: Any, weights: Mapping[str, Array], outputs: Sequence[str]) -> bytes:
+    """The net as ONNX."""
+    from resnet_proto.formats.onnx import to_onnx
+
+    return bytes(to_onnx(net, weights, outputs=outputs).SerializeToString())
+
+
+def floor_bytes(net: Any) -> tuple[int, int, int]:
+    """Bytes of the weights, the largest bottoms and tops of a layer, and the largest im2col."""
+    import numpy as np
+
+    weights = pair = columns = 0
+    for step in net.walk():
+        weights += 4 * sum(int(np.prod(shape)) for shape in step.blobs.values())
+        blobs = {*zip(step.layer.bottoms, step.bottoms, strict=True)}
+        blobs |= {*zip(step.layer.tops, step.tops, strict=True)}
+        pair = max(pair, 4 * sum(int(np.prod(shape)) for _, shape in blobs))
+        if step.layer.type == "Convolution":
+            inner = int(np.prod(step.blobs["weight"][1:]))
+            columns = max(columns, 4 * inner * int(np.prod(step.tops[0][2:])))
+    return weights, pair, columns
+
+
+def print_ready(net: Any, weights: Any, x: Array, outputs: Sequence[str], folder: Path) -> None:
+    """Time to read and plan, and memory after a run: in a process of its own, best of 5."""
+    import numpy as np
+
+    from resnet_proto.formats import save
+    from resnet_proto.prototxt import to_prototxt
+
+    (folder / "net.prototxt").write_text(to_prototxt(net))
+    save(folder / "net.caffemodel", weights, net)
+    np.save(folder / "x.npy", x)
+    files = (folder / name for name in ("net.prototxt", "net.caffemodel", "x.npy"))
+    command = [sys.executable, "-c", READY_CHILD, *map(str, files), *outputs]
+    runs = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(5)
+    ]
+    times = [float(ready) for ready, _ in runs]
+    parts = floor_bytes(net)
+    most = max(int(anon) for _, anon in runs) / 1e3
+    words = " + ".join(f"{size / 1e6:.0f}" for size in parts)
+    print(
+        f"\nread net and weights, and plan: {1e3 * median(times):.0f} ms "
+        f"(best {1e3 * min(times):.0f})\nanonymous memory after a run: {most:.0f} MB, "
+        f"{most / sum(parts) * 1e6:.2f} x (weights + bottoms and tops of a layer + im2col of "
+        f"one image: {words} MB)"
+    )
+
+
+def print_difference(plan: Any, net: Any, weights: Any, x: Array) -> None:
+    """How far the planned pass is from the plain one, on every blob."""
+    from resnet_proto.engine import plain
+    from resnet_proto.engine.compare import compare
+
+    rows = list(compare(plan.run(x), plain.forward(net, weights, x)))
+    worst = max(rows, key=lambda row: row.distance)
+    print(
+        f"planned against plain: {len(rows)} blobs, the worst {worst.distance:.1e} ({worst.blob})"
+    )
+
+
+def measure(name: str, images: int, options: argparse.Namespace) -> None:
+    """The table of one net and batch."""
     import numpy as np
 
     from resnet_proto.engine import plain
     from resnet_proto.engine.planned import Plan
 
-    net = read(options.net, options.images)
+    net = read(name, images)
     weights = random_weights(net)
     ((blob, shape),) = net.inputs().items()
     x = np.random.default_rng(1).uniform(-1, 1, shape).astype("float32")
     last = list(net.walk())[-1].layer.tops
-    plan = Plan(net, weights)
+    plan, every = Plan(net, weights), Plan(net, weights)
     timers = {
         "ours, planned": timed(lambda: plan.run(x, last)),
         "numpy's matrix products alone": products(net),
+        "ours, planned, every blob": timed(lambda: every.run(x)),
+        "ours, plain": timed(lambda: plain.forward(net, weights, x, outputs=last)),
     }
-    every = Plan(net, weights)
-    timers["ours, planned, every blob"] = timed(lambda: every.run(x))
-    timers["ours, plain"] = timed(lambda: plain.forward(net, weights, x, outputs=last))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        threads = options.threads
         others = {
             "the real Caffe": lambda: caffe(net, weights, x, folder),
-            "OpenCV DNN": lambda: opencv(net, weights, x, folder, options.threads),
+            "OpenCV DNN": lambda: opencv(net, weights, x, folder, threads),
+            "onnxruntime": lambda: onnxruntime(converted(net, weights, last), threads, x),
         }
         if options.onnx:
             others[f"onnxruntime, {Path(options.onnx).name}"] = lambda: onnxruntime(
-                options.onnx, options.threads
+                options.onnx, threads
             )
-        for name, start in others.items():
+        for engine, start in others.items():
             try:
-                timers[name] = stack.enter_context(start())
+                timers[engine] = stack.enter_context(start())
             except (ImportError, LookupError) as reason:
-                print(f"{name} is left out: {reason}")
-        times: dict[str, list[float]] = {name: [] for name in timers}
+                print(f"{engine} is left out: {reason}")
+        times: dict[str, list[float]] = {engine: [] for engine in timers}
         for _ in range(options.rounds):
-            for name, timer in timers.items():
+            for engine, timer in timers.items():
                 time.sleep(PAUSE)
                 timer()  # plans, wakes threads, fills the caches that the last engine emptied
-                times[name].append(timer())
-    print(
-        f"{options.net}, {blob} {'x'.join(map(str, shape))}, {options.threads} threads, "
-        f"median of {options.rounds} interleaved rounds\n"
-    )
-    base = median(times["ours, planned"])
-    print("| engine | ms | best ms | ours, planned / it |\n|---|---:|---:|---:|")
-    for name, values in times.items():
+                times[engine].append(timer())
         print(
-            f"| {name} | {1e3 * median(values):.1f} | {1e3 * min(values):.1f} "
-            f"| {base / median(values):.2f} |"
+            f"{name}, {blob} {'x'.join(map(str, shape))}, {threads} threads, "
+            f"median of {options.rounds} interleaved rounds\n"
         )
+        base = median(times["ours, planned"])
+        print("| engine | ms | best ms | ours, planned / it |\n|---|---:|---:|---:|")
+        for engine, values in times.items():
+            print(
+                f"| {engine} | {1e3 * median(values):.1f} | {1e3 * min(values):.1f} "
+                f"| {base / median(values):.2f} |"
+            )
+        print_ready(net, weights, x, last, folder)
+        print_difference(every, net, weights, x)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--net", default="resnet-50", help="a preset, or a prototxt")
-    parser.add_argument("--images", type=int, default=1)
+    parser.add_argument(
+        "--net", nargs="+", default=["resnet-50", "resnet-152"], help="presets, or prototxt files"
+    )
+    parser.add_argument("--images", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--onnx", help="a model for onnxruntime")
     arguments = parser.parse_args()
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # read when a BLAS is loaded
         os.environ[variable] = str(arguments.threads)
-    main(arguments)
+    for net_name in arguments.net:
+        for n_images in arguments.images:
+            measure(net_name, n_images, arguments)
+            print()
