@@ -8,15 +8,18 @@ import os
 import re
 from functools import cached_property
 
+import numpy as np
 import pytest
 from nets.classic import NETS, SMALLER
+from nets.pen import Pen
 
 from resnet_proto.engine import forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import Job, read_job, run_jobs, scratch, write_job
 from resnet_proto.engine.planned import Plan
-from resnet_proto.layers import count
+from resnet_proto.layers import Deconvolution, count
 from resnet_proto.memory import memory
+from resnet_proto.prototxt import to_prototxt
 from resnet_proto.weights import random_weights
 
 FULL_SIZE = os.environ.get("RESNET_PROTO_FULL_SIZE") == "1"
@@ -121,3 +124,27 @@ def test_caffe_logs_our_bytes(case, in_caffe):
     *_, last = re.findall(r"Memory required for data: (\d+)", log)
 
     assert memory(case.net, phases=("test",)).logged == {"test": int(last)}
+
+
+def test_fixed_upsampling_is_what_caffe_fills(caffe_python):
+    """Without a weight file Caffe fills bilinear kernels by itself: filler.hpp, BilinearFiller.
+
+    Older Caffes, and the one that trains, fill those of 2 and 3 otherwise, and not symmetrically.
+    """
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
+    kernels = (1, 2, 3, 4, 5, 16)
+    pen = Pen("upsampling", *x.shape)
+    for kernel in kernels:
+        fields = {"kernel_size": kernel, "stride": 2, "group": 3, "bias_term": False}
+        filler = {"weight_filler": {"type": "bilinear"}}
+        pen.put(Deconvolution, f"{kernel}", "data", lr_mult=0, num_output=3, **fields, **filler)
+
+    ours = forward(pen.net, random_weights(pen.net), x)
+    with scratch() as job:
+        (job / "net.prototxt").write_text(to_prototxt(pen.net))
+        write_job(job, job / "net.prototxt", None, {"data": x})
+        run_jobs(caffe_python, [job])
+        theirs = read_job(job)
+
+    assert_all_within(compare(ours, theirs))
+    assert theirs.keys() == ours.keys() == {"data", *map(str, kernels)}
