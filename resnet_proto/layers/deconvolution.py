@@ -51,12 +51,16 @@ class Deconvolution(BaseConvolution):
         )
 
     def fixed_blob(self, shape: Shape) -> Array:
-        """Weights that fall from the middle to the sides. filler.hpp, BilinearFiller"""
+        """Weights that fall from the middle to the sides. filler.hpp, BilinearFiller
+
+        Older Caffes have another middle, with which kernels of sizes other than
+        2 * stride - stride % 2 are not symmetric.
+        """
         import numpy as np
 
         side = shape[-1]
         stride = (side + 1) // 2
-        middle = (2 * stride - 1 - stride % 2) / (2 * stride)
+        middle = (side - 1) / (2 * stride)
         falling = 1 - abs(np.arange(side) / stride - middle)
         return np.broadcast_to(np.outer(falling, falling), shape).astype(np.float32)
 
