@@ -297,14 +297,22 @@ def single(steps: Sequence[Step], values: Values) -> list[Chain]:
 
 
 def is_convolution(step: Step) -> bool:
-    """Whether a convolution has a fast way: two spatial axes, one group."""
+    """Whether a convolution has a fast way: two spatial axes; one group, or one per channel."""
     layer = step.layer
     return (
         isinstance(layer, Convolution)
         and len(step.bottoms) == 1
         and len(step.bottoms[0]) == 4
         and layer.axis in (1, -3)
-        and layer.group == 1
+        and (layer.group == 1 or is_depthwise(step))
+    )
+
+
+def is_depthwise(step: Step) -> bool:
+    """Whether a convolution filters each channel by itself."""
+    layer = step.layer
+    return (
+        isinstance(layer, Convolution) and layer.group == layer.num_output == step.bottoms[0][1] > 1
     )
 
 
@@ -374,7 +382,8 @@ def make_task(
     elif is_convolution(first):
         weight, gain, bias = fold(chain.steps, weights, dtype)
         assert weight is not None
-        convolve = Convolve.of(first, scaled(weight, gain), Finish(bias, chain.relu))
+        kind = Depthwise if is_depthwise(first) else Convolve
+        convolve = kind.of(first, scaled(weight, gain), Finish(bias, chain.relu))
         task.compute, task.scratch = convolve, convolve.scratch
     elif is_affine(first):
         mean = statistics(step_blobs(first, weights, dtype))[0] if normalises(first) else None
@@ -578,6 +587,29 @@ class Convolve:
         )
         shape = (len(x), *out, *self.kernel, x.shape[3])
         return np.ndarray(shape, x.dtype, x, 0, strides)
+
+
+class Depthwise(Convolve):
+    """Each channel by itself: nothing is copied, and every pixel has a product of its own.
+
+    Args:
+        weight: (kernel_h * kernel_w, C), a transposed view.
+    """
+
+    @property
+    def scratch(self) -> int:
+        """Room for the padded bottom."""
+        return count(self.padded)
+
+    def __call__(self, bottoms: Sequence[Array], top: Array, scratch: Array) -> None:
+        """Write ``top``; bottoms after the first are added to it."""
+        x, *others = bottoms
+        windows = self.windows(x, scratch)
+        weight = np.ascontiguousarray(self.weight).reshape(*self.kernel, -1)
+        for part in self.parts:
+            y = top[part]
+            np.einsum("nhwijc,ijc->nhwc", windows[part], weight, out=y)
+            self.finish(y, [other[part] for other in others])
 
 
 @dataclass

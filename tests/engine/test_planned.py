@@ -80,6 +80,7 @@ def test_small_blocks(monkeypatch):
     monkeypatch.setattr("resnet_proto.engine.planned.BLOCK", 50)
 
     assert_equal_to_plain(residual())
+    assert_equal_to_plain(net(*NETS["a filter for each channel"]))
 
 
 NETS = {
@@ -158,6 +159,25 @@ NETS = {
         Convolution.of("c", "data", "c", num_output=3, kernel_size=2),
         BatchNorm.of("bn", "c", "c", use_global_stats=False),
         ReLU.of("r", "c", "c"),
+    ],
+    "a filter for each channel": [
+        *normalised(
+            "c",
+            "data",
+            "c",
+            3,
+            kernel_size=(3, 2),
+            stride=(2, 1),
+            pad=(1, 0),
+            dilation=(1, 2),
+            group=3,
+            bias_term=False,
+        ),
+        Convolution.of("one", "c", "one", num_output=3, kernel_size=1, group=3),
+        Eltwise.of("e", ("c", "one"), "e"),
+        ReLU.of("r", "e", "e"),
+        Convolution.of("wider", "e", "wider", num_output=6, kernel_size=1, group=3),
+        Convolution.of("none", "wider", "none", num_output=6, kernel_size=2, pad=1, group=6),
     ],
     "groups, dilation, axis": [
         Convolution.of("c", "data", "c", num_output=6, kernel_size=(3, 2), group=3, pad=2),
