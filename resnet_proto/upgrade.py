@@ -281,6 +281,8 @@ def v1_layer(connection: Tree, i: int, warnings: list[str]) -> dict[str, Any]:
                     f"{where} has {key}, which is no field of its type; Caffe would drop it: "
                     "remove it"
                 )
+            if name in ("new_height", "new_width"):
+                value %= 1 << 32  # int32 became uint32
             many = type == "conv" and name in REPEATED
             params.setdefault(V0_MESSAGES[type], {})[name] = (value,) if many else value
     return {**layer, **params}
@@ -318,15 +320,17 @@ def transformed(layers: Iterable[Tree]) -> tuple[tuple[Tree, ...], bool]:
 
 def v2_layer(old: Tree) -> dict[str, Any]:
     """One V1 layer as it is now: UpgradeV1LayerParameter."""
-    layer = {key: value for key, value in old.items() if key not in V1_PARAM}
-    if "type" in old:
-        layer["type"] = V1_TYPES[old["type"]]
     n = max(len(old.get(key, ())) for key in V1_PARAM)
-    if n:
-        layer["param"] = tuple(
-            {new: old[key][i] for key, new in V1_PARAM.items() if i < len(old.get(key, ()))}
-            for i in range(n)
-        )
+    params = tuple(
+        {new: old[key][i] for key, new in V1_PARAM.items() if i < len(old.get(key, ()))}
+        for i in range(n)
+    )
+    layer: dict[str, Any] = {}
+    for key, value in old.items():
+        if key in V1_PARAM:
+            layer["param"] = params
+        else:
+            layer[key] = V1_TYPES[value] if key == "type" else value
     return layer
 
 
