@@ -402,3 +402,14 @@ def upgraded_solver(tree: Tree, done: list[str] | None = None) -> Tree:
         )
         for key, value in tree.items()
     }
+
+
+def old_within(net: Tree) -> str:
+    """What a net within a solver has that Caffe upgrades in files only, as the start of a message.
+
+    There ``layers`` are no layers and ``input`` is no input: solver.cpp, InitTrainNet.
+    """
+    names = [name for name in ("layers", "input") if name in net]
+    if not names:
+        return ""
+    return f"Caffe upgrades nets in files only, and passes over {' and '.join(names)} of this one"

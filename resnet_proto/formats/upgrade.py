@@ -32,7 +32,7 @@ from resnet_proto.formats.caffemodel import (
     read,
 )
 from resnet_proto.sniff import CAFFEMODEL, CONTROL, EMPTY, HEAD, PROTOTXT, TEXT, kind
-from resnet_proto.upgrade import upgraded, upgraded_solver
+from resnet_proto.upgrade import old_within, upgraded, upgraded_solver
 
 NAMES = {100: ("layer", "LayerParameter"), 2: ("layers", "V1LayerParameter")}
 """Fields of NetParameter that are layers, and their messages."""
@@ -112,7 +112,7 @@ def of_text(
     path: Path, name: str, lenient: bool, warnings: list[str]
 ) -> tuple[str, list[str], bytes]:
     """The kind of a text, what was old in it, and the current one."""
-    from resnet_proto.check import is_solver
+    from resnet_proto.check import is_solver, nets_of
     from resnet_proto.prototxt import message_text, net_of, to_prototxt
     from resnet_proto.text_format import parse
 
@@ -126,6 +126,9 @@ def of_text(
     said: list[str] = []
     try:
         if solver:
+            for field, _, value in nets_of(tree):
+                if isinstance(value, Mapping) and (old := old_within(value)):
+                    said.append(f"{field}: {old}; write it to a file of its own")
             text = message_text(upgraded_solver(tree, done))
         else:
             text = to_prototxt(net_of(upgraded(tree, done, said), name))

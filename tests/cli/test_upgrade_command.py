@@ -21,10 +21,16 @@ V1_MODEL = wire.field(1, b"n") + wire.layers("fc", 14, INNER) + wire.layers("r",
 V0_MODEL = wire.field(1, b"n") + wire.field(
     2, wire.field(1, wire.field(1, b"fc") + wire.field(2, b"innerproduct") + wire.field(50, INNER))
 )
+RELU = 'layers { name: "r" type: RELU bottom: "x" top: "y" }'
 
 
 def run(*arguments, stdin=None):
     return CliRunner().invoke(main, ["upgrade", *map(str, arguments)], input=stdin)
+
+
+def text(content, name="old"):
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return name
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +111,22 @@ def test_a_solver(folder):
     assert (folder / "new").read_text() == 'net: "n"\nbase_lr: 1e-05\ntype: "Nesterov"\n'
 
 
+def test_a_net_within_a_solver(folder):
+    """Caffe upgrades none, so it stays as it is; `check` refuses it. The twin is current."""
+    solver = f'base_lr: 1 solver_type: SGD net_param {{ input: "x" {RELU} }}'
+    twin = solver.replace('input: "x"', "").replace(RELU, to_prototxt(read_prototxt(RELU)))
+
+    warned, silent = run(text(solver), "new"), run(text(twin, "twin"), "twin.new")
+
+    reason = "Caffe upgrades nets in files only, and passes over layers and input of this one"
+    assert warned.stderr.startswith(f"Warning: old: net_param: {reason}; write it to a file")
+    assert "layers {" in (folder / "new").read_text()
+    assert silent.stderr == "twin (solver): upgraded solver_type\n"
+    for name, found in (("old", True), ("twin", False)):
+        report = CliRunner().invoke(main, ["check", name]).stdout
+        assert (f"{name}: error: field 'net_param': {reason}" in report) == found
+
+
 @pytest.mark.parametrize(("model", "what"), [(V1_MODEL, "V1 layers"), (V0_MODEL, "V0 layers")])
 def test_a_caffemodel(folder, model, what):
     """The suffix does not matter: a caffemodel is known by its content."""
@@ -175,11 +197,6 @@ def test_large_blobs_are_not_held(folder):
 
     assert peak < 4e6
     assert (load("new")["fc.weight"].reshape(-1) == values).all()
-
-
-def text(content, name="old"):
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return name
 
 
 @pytest.mark.parametrize(
