@@ -13,7 +13,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -151,7 +151,9 @@ def of_model(
     except FormatError as error:
         raise FormatError(str(error).replace(str(path), name)) from None
     buffer, close = mapped(path)
-    with closing(given):
+    with ExitStack() as stack:
+        stack.callback(close)
+        stack.enter_context(closing(given))
         said: list[str] = []
         old = model(buffer, name, said)
         warnings += [f"{name}: {warning}" for warning in said]
@@ -163,10 +165,9 @@ def of_model(
                 size = file.tell()
                 warnings.append(f"it has {size:,} bytes; Caffe itself reads at most {INT_MAX:,}")
             with closing(read(path_of(file))) as written:
-                compare(given, written, Path(name))
+                compare(given, written, Path(str(getattr(target, "name", target))))
 
         state = put(target, write, force)
-    close()
     return Upgraded("caffemodel", old.done, state)
 
 
