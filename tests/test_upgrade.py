@@ -1,11 +1,13 @@
 """Trees of older formats; ``oracles/test_upgrade_tools.py`` holds them against Caffe's tools."""
 
+import random
+
 import pytest
 from old_nets import CAFFENET, MANY, NETS, V0
 
 from resnet_proto import read_prototxt
 from resnet_proto.check import check_text
-from resnet_proto.errors import NetError, PrototxtError
+from resnet_proto.errors import NetError, PrototxtError, ResNetProtoError
 from resnet_proto.graph import same_graph
 from resnet_proto.memory import memory
 from resnet_proto.net import Net
@@ -160,6 +162,28 @@ def test_refused_with_the_file(tmp_path):
         read_prototxt(path)
     with pytest.raises(NetError, match=r"^the net has 3 input_dim for 1 input: four"):
         tree('input: "x" input_dim: [1, 2, 3] layers { type: RELU }')
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_mutated_text(name):
+    """Old text with random damage is refused, or is a net that can be written and read back."""
+    rng = random.Random(name)
+    bits = [*'{}[]:,"', "layer", "layers", "pad: 1", "type: 3", '"padding"', '"conv"', "bottom", ""]
+    taken = 0
+    for _ in range(150):
+        text = NETS[name]
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(len(text) + 1)
+            end = start + rng.choice([0, 0, 1, 3, 20])
+            text = text[:start] + rng.choice(bits) + text[end:]
+        try:
+            net = read_prototxt(text, lenient=rng.random() < 0.5)
+        except ResNetProtoError as error:
+            str(error).encode()  # can be shown
+        else:
+            taken += 1
+            assert read_prototxt(to_prototxt(net), lenient=True) == net
+    assert 2 < taken < 148
 
 
 # ---- old nets are nets

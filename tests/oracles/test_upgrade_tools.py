@@ -27,7 +27,7 @@ ABORTED = -6
 
 
 @pytest.fixture(scope="module")
-def tool(caffe_binary, tmp_path_factory):
+def tool(upgrade_tools, tmp_path_factory):
     """Kind, content -> status and what the tool writes; None if it has ended before."""
     folder = tmp_path_factory.mktemp("tools")
 
@@ -36,12 +36,10 @@ def tool(caffe_binary, tmp_path_factory):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         new.unlink(missing_ok=True)
         done = subprocess.run(
-            [caffe_binary.parent / f"upgrade_{kind}", path, new], capture_output=True, check=False
+            [upgrade_tools / f"upgrade_{kind}", path, new], capture_output=True, check=False
         )
         return done.returncode, new.read_bytes() if new.exists() else None
 
-    if not (caffe_binary.parent / "upgrade_net_proto_text").exists():
-        pytest.skip("there are no upgrade tools beside the caffe of CAFFE")
     return run
 
 
@@ -226,9 +224,9 @@ def test_current_nets(tool, head, n):
 
 
 def test_rates_of_batch_norm(tool):
-    """The fork drops all three ``param``; mainline gives them rate 0 and keeps the rest (its
+    """The fork drops all three ``param``; mainline, and we, only set their rates to 0.
 
-    upgrade_proto.cpp, UpgradeNetBatchNorm, at 9b89154), as we do.
+    Source: upgrade_proto.cpp at 9b89154, UpgradeNetBatchNorm.
     """
     text = CURRENT.replace("PARAMS", 'param { name: "m" lr_mult: 1 } param {} param { lr_mult: 0 }')
     _, new = tool("net_proto_text", text)
@@ -446,3 +444,21 @@ def test_old_nets_and_weights_run(tmp_path, caffe_python, name, stored):
     assert set(theirs) == set(blobs)
     for row in compare.compare(blobs, theirs):
         assert row.within(compare.TOLERANCE), row
+
+
+def test_more_rates_than_blobs(tmp_path, caffe_python):
+    """The upgrade takes them, and then the net does not. As many as there are blobs are fine."""
+    for folder, rates in (("bad", "blobs_lr: 1. " * 3), ("good", "blobs_lr: 1. " * 2)):
+        path = tmp_path / folder
+        path.mkdir()
+        text = NETS["lenet"].replace("blobs_lr: 1. blobs_lr: 2.", rates)
+        (path / "net.prototxt").write_text(text)
+        write_job(path, path / "net.prototxt", None, {})
+    run_jobs(caffe_python, [tmp_path / "bad", tmp_path / "good"])
+
+    with pytest.raises(ResNetProtoError, match="Too many params specified for layer ip1"):
+        read_job(tmp_path / "bad")
+    assert read_job(tmp_path / "good")
+    with pytest.raises(ResNetProtoError, match=r"layer 'ip1' .* has 3 param for 2 blobs"):
+        list(read_prototxt(tmp_path / "bad/net.prototxt").walk())
+    assert list(read_prototxt(tmp_path / "good/net.prototxt").walk())
