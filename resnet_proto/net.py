@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
 from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.upgrade import input_layer
 from resnet_proto.words import counted
 
 
@@ -74,32 +75,17 @@ class Net:
     def upgraded(self) -> Net:
         """The net with its old ``input`` fields as an Input layer.
 
-        Source: upgrade_proto.cpp, UpgradeNetInput.
+        Source: upgrade_proto.cpp, UpgradeNetInput; see ``upgrade.input_layer``.
 
         Raises:
             NetError: the number of shapes does not fit the number of inputs.
         """
-        names = self.fields.get("input", ())
-        shapes = [tuple(s.get("dim", ())) for s in self.fields.get("input_shape", ())]
-        flat = self.fields.get("input_dim", ())
-        rest = {k: v for k, v in self.fields.items() if not k.startswith("input")}
-        if not shapes:
-            shapes = [flat[i : i + 4] for i in range(0, len(flat), 4)]
-            if len(flat) < 4 * len(names) and flat:
-                raise NetError(
-                    f"the net has {len(flat)} input_dim for {len(names)} input: "
-                    "four for each are needed"
-                )
-        if not (names and shapes):
-            return replace(self, fields=rest)  # Caffe strips what it does not need
-        if len(shapes) < len(names):
-            raise NetError(
-                f"the net has {len(shapes)} input_shape for {len(names)} input: "
-                "one for each is needed"
-            )
-        shape_fields = tuple({"dim": shape} for shape in shapes[: len(names)])
-        data = make_layer("input", "Input", (), names, {"input_param": {"shape": shape_fields}})
-        return replace(self, layers=(data, *self.layers), fields=rest)
+        data, rest = input_layer(self.fields)
+        if rest is self.fields:
+            return self
+        param = {} if data is None else {"input_param": data["input_param"]}
+        first = () if data is None else (make_layer("input", "Input", (), data["top"], param),)
+        return replace(self, layers=(*first, *self.layers), fields=rest)
 
     def filtered(self, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()) -> Net:
         """Only the layers whose include and exclude rules admit this state.

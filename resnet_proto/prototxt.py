@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_proto.errors import PrototxtError
+from resnet_proto.errors import NetError, PrototxtError
 from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.render import render
+from resnet_proto.upgrade import current_layers
 
 IS_TEXT = r"[\n\r{]|:[\s\"']"
 """What a str holds that is prototxt and not the path of one."""
@@ -24,14 +25,14 @@ HEAD = 65536
 def read_prototxt(
     source: str | os.PathLike[str], *, lenient: bool = False, warnings: list[str] | None = None
 ) -> Net:
-    """The net that a prototxt describes.
+    """The net that a prototxt describes; one of Caffe's older formats is upgraded.
 
     Args:
         source: a path, or the text itself: a ``str`` that holds a line break, a ``{``, or a
             ``:`` before a space or a quote is text. A ``Path`` is always a path.
         lenient: keep fields that Caffe's schema lacks, as they are spelled. What ends in
             ``_param`` in a layer of unknown type is always kept.
-        warnings: where to say what ``lenient`` kept.
+        warnings: where to say what ``lenient`` kept, and what Caffe drops of an old net.
 
     Raises:
         PrototxtError: a file that cannot be read or that Caffe would refuse. It names the
@@ -60,20 +61,22 @@ def parse_net(
     tree = parse(text, "NetParameter", source=source, lenient=lenient, warnings=warnings)
     if not tree:
         raise PrototxtError(f"{source}: this is empty; a prototxt holds a net's layers")
-    return net_of(tree, source)
+    return net_of(tree, source, warnings)
 
 
-def net_of(tree: dict[str, Any], source: str) -> Net:
-    """The net of a tree of ``NetParameter``, as ``parse`` gives it.
+def net_of(tree: Mapping[str, Any], source: str, warnings: list[str] | None = None) -> Net:
+    """The net of a tree of ``NetParameter`` of any age; layers of V0 and V1 become current.
 
     Raises:
-        PrototxtError: it holds layers of an old kind.
+        PrototxtError: it holds old layers that Caffe would not upgrade.
     """
-    if "layers" in tree:
-        raise PrototxtError(
-            f"{source}: this is an old net ('layers', Caffe's V1 or V0); "
-            "Caffe's upgrade_net_proto_text makes it current"
-        )
+    said: list[str] = []
+    try:
+        tree = current_layers(tree, warnings=said)
+    except NetError as error:
+        raise PrototxtError(f"{source}: {error}") from None
+    if warnings is not None:
+        warnings += [f"{source}: {warning}" for warning in said]
     own = ("name", "type", "bottom", "top")
     layers = tuple(
         make_layer(
@@ -146,3 +149,8 @@ def to_prototxt(
         ResNetProtoError: a template that is wrong.
     """
     return render("net.prototxt.j2", templates=templates, net=net, comments=comments)
+
+
+def message_text(tree: Mapping[str, Any]) -> str:
+    """Any message as text, a solver say: the template spells it as the fields of a net."""
+    return render("net.prototxt.j2", net=Net(fields=tree), comments=())

@@ -64,6 +64,7 @@ CLOSERS = {"{": "}", "<": ">"}
 LIMITS = {"int32": 31, "int64": 63, "uint32": 32, "uint64": 64}
 TRUE = {"true", "True", "t"}
 FALSE = {"false", "False", "f"}
+LAYER_MESSAGES = {"LayerParameter", "V1LayerParameter"}
 LAYERS = {"layer", "layers"}
 """What begins a layer: inside another one it says that a brace is missing."""
 MAX_DEPTH = 100
@@ -249,7 +250,7 @@ class Parser:
         if own and type and type not in MAINLINE_TYPES and type not in REGISTRY:
             return
         problem = f"{found.message} has no field '{name[:MAX_SHOWN]}'"
-        nested = name in LAYERS and any(message == "LayerParameter" for message, _ in found.open)
+        nested = name in LAYERS and any(message in LAYER_MESSAGES for message, _ in found.open)
         if self.lenient and not nested:
             self.warnings.append(self.at(found.at, f"{problem}; kept as it is"))
             return

@@ -82,6 +82,14 @@ def caffe_binary():
     return Path(binary).absolute()
 
 
+@pytest.fixture(scope="session")
+def upgrade_tools(caffe_binary):
+    """The folder of Caffe's own ``upgrade_net_proto_text`` and the like."""
+    if not (caffe_binary.parent / "upgrade_net_proto_text").exists():
+        missing("Caffe's upgrade tools do not lie beside its binary: make caffe")
+    return caffe_binary.parent
+
+
 def module(name, advice):
     """A package of other people, imported."""
     try:

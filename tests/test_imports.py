@@ -24,6 +24,7 @@ ORDER = [
     "recipe",
     "spec",
     "presets",
+    "upgrade",
     "net",
     "forks",
     "render",

@@ -258,8 +258,11 @@ def test_old_inputs_as_caffe_takes_them(header, inputs, tmp_path, caffe_python):
     assert {name: value.shape for name, value in read_job(tmp_path).items()} == inputs
 
 
-def test_shapes_without_an_input_are_stripped():
-    assert read_prototxt("input_dim: 1 " + layer("r", "ReLU")).upgraded().fields == {}
+def test_shapes_without_an_input_are_left_alone():
+    """UpgradeNetInput is not called where there is no input."""
+    net = read_prototxt("input_dim: 1 " + layer("r", "ReLU"))
+
+    assert net.upgraded() == net
 
 
 def test_stages_of_the_nets_own_state(tmp_path, caffe_python):

@@ -203,8 +203,7 @@ HTML = "\n<!DOCTYPE html>\n<html></html>\n"
         (b"# nothing\n", "this is empty"),
         (b'\xef\xbb\xbfname: "n"', "byte order mark; save the file as UTF-8 without it"),
         (b'\xff\xfen\0a\0m\0e\0:\0 \0"\0"\0', "UTF-16 text, .* save it as UTF-8"),
-        (b"layers { type: RELU }", "an old net .*upgrade_net_proto_text"),
-        (b'layers { layer { name: "c" type: "conv" } }', "an old net"),
+        (b'layers { layer { name: "c" type: "Conv" } }', "'c' .*: Caffe knows no such type"),
     ],
 )
 def test_other_files(tmp_path, data, problem):

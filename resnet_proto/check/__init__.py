@@ -27,6 +27,7 @@ from resnet_proto.check.solvers import TEST_NETS, TRAIN_NETS, Case, check_case
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
+from resnet_proto.upgrade import old_within
 
 __all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
 
@@ -84,9 +85,12 @@ class Check:
         Caffe looks in the current directory; the solver's own folder is looked in second.
 
         Raises:
-            ResNetProtoError: it is nowhere, cannot be read, or is no net.
+            ResNetProtoError: it is nowhere, cannot be read, is no net, or is one within the
+                solver that Caffe would upgrade in a file only.
         """
         if isinstance(value, Mapping):
+            if old := old_within(value):
+                raise ResNetProtoError(f"{old}; write it to a file, or upgrade it")
             return net_of(dict(value), file), f"{file} ({name})"
         found = next((x for x in (folder / value for folder in folders) if x.is_file()), None)
         if found is None:

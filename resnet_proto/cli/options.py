@@ -136,25 +136,33 @@ def carried_net(path: str, **options: Any) -> Net:
 
 def read_weights(path: str) -> Weights:
     """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
-    from resnet_proto.files import spooled
     from resnet_proto.formats import load
 
-    context = click.get_current_context()
-    if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
-        name = "stdin" if path == "-" else path
-        with readable(name), ExitStack() as stack:
-            fifo = path != "-"
-            source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
-            file = context.with_resource(spooled(source))
-        try:
-            weights = load(file)
-        except ResNetProtoError as error:
-            raise type(error)(str(error).replace(str(file), name)) from None
-        weights.source = name
-    else:
-        weights = load(path)
-    context.call_on_close(weights.close)
+    file, name = regular(path)
+    try:
+        weights = load(file)
+    except ResNetProtoError as error:
+        raise type(error)(str(error).replace(str(file), name)) from None
+    weights.source = name
+    click.get_current_context().call_on_close(weights.close)
     return weights
+
+
+def regular(path: str) -> tuple[Path, str]:
+    """A file that can be read here and there, and what messages call it.
+
+    That is the file itself; for ``-`` and a pipe, as the shell's <(...), one that holds what
+    came from it until the command ends.
+    """
+    from resnet_proto.files import spooled
+
+    fifo = path != "-" and Path(path).is_fifo()
+    if path != "-" and not fifo:
+        return Path(path), path
+    name = "stdin" if path == "-" else path
+    with readable(name), ExitStack() as stack:
+        source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
+        return click.get_current_context().with_resource(spooled(source)), name
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from resnet_proto import upgrade
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
@@ -52,14 +53,7 @@ SMALL = 1 << 20
 MADV_POPULATE_READ = 22  # madvise(2); Python has no name for it
 ITEM_SIZES = {"float16": 2, "float32": 4, "float64": 8}
 RAW_TYPES = {0: "float64", 1: "float32", 2: "float16"}  # NVIDIA's fork: raw_data_type
-V1_NAMES = """
-Accuracy BNLL Concat Convolution Data Dropout EuclideanLoss Flatten HDF5Data HDF5Output
-Im2col ImageData InfogainLoss InnerProduct LRN MultinomialLogisticLoss Pooling ReLU Sigmoid
-Softmax SoftmaxWithLoss Split TanH WindowData Eltwise Power SigmoidCrossEntropyLoss
-HingeLoss MemoryData ArgMax Threshold DummyData Slice MVN AbsVal Silence ContrastiveLoss
-Exp Deconvolution
-"""
-V1_TYPES = ("", *V1_NAMES.split())
+V1_TYPES = tuple(upgrade.V1_TYPES.values())
 """V1LayerParameter.LayerType by number, in the words of today."""
 
 
@@ -74,6 +68,8 @@ class Numbers(NamedTuple):
 
 LAYERS = {100: Numbers(name=1, type=2, bottom=3, blobs=7), 2: Numbers(4, 5, 2, 6)}
 """NetParameter.layer (LayerParameter) and .layers (V1LayerParameter)."""
+V0 = Numbers(name=1, type=2, bottom=0, blobs=50)
+"""V1LayerParameter.layer (V0LayerParameter), number 1; its bottoms stand outside of it."""
 
 
 class Piece(NamedTuple):
@@ -205,6 +201,7 @@ class Walk:
     seen: dict[str, int] = field(default_factory=dict)
     shapes: dict[bytes, Shape] = field(default_factory=dict)
     n_items: int = 0
+    v0: bool | None = None  # whether `layers` are V0's, once one has been seen
 
     def error(self, offset: int, message: str) -> FormatError:
         """What is wrong at an offset."""
@@ -264,6 +261,20 @@ class Walk:
             )
         return number, wire, start, end
 
+    def fields(self, at: int, stop: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """Each field of a message: number, wire type, where it, its content and its end are."""
+        while at < stop:
+            number, wire, start, end = self.field(at, stop)
+            yield number, wire, at, start, end
+            at = end
+
+    def within(self, at: int, stop: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """The fields of a V0 layer, which stand in the field 1 of its ``layers``."""
+        for number, wire, begin, start, end in self.fields(at, stop):
+            if number == 1:
+                self.expect("a V0 layer", BYTES, wire, begin)
+                yield from self.fields(start, end)
+
     def expect(self, what: str, wanted: int, wire: int, at: int) -> None:
         """Refuse a known field of another wire type."""
         if wire != wanted:
@@ -284,7 +295,7 @@ class Walk:
                     raise self.error(at, "a file has either `layer` or `layers`, this one has both")
                 generation = number
                 self.where = len(layers) + 1
-                layers.append(self.layer(start, end, LAYERS[number]))
+                layers.append(self.layer(start, end, self.numbers(number, start, end)))
                 self.where = ""
             at = end
         if not layers:
@@ -297,36 +308,43 @@ class Walk:
             )
         return layers
 
+    def numbers(self, generation: int, at: int, stop: int) -> Numbers:
+        """The field numbers of a layer; in a V0 net they are V0's, and then in every layer."""
+        if generation != 2:
+            return LAYERS[generation]
+        old = any(field[:2] == (1, BYTES) for field in self.fields(at, stop))
+        if self.v0 not in (None, old):
+            raise self.error(at, "a file has layers of V0 or of V1, this one has both")
+        self.v0 = old
+        return V0 if old else LAYERS[2]
+
     def layer(self, at: int, stop: int, numbers: Numbers) -> StoredLayer:
         """One layer: name and type first, so that messages can say them, then its blobs."""
         name_number, type_number, bottom_number, blobs_number = numbers
         name = type = ""
         n_bottoms = 0
         blobs: list[tuple[int, int]] = []
-        while at < stop:
-            number, wire, start, end = self.field(at, stop)
+        within = self.within if numbers is V0 else self.fields
+        for number, wire, begin, start, end in within(at, stop):
             if number == blobs_number:
-                self.expect("a blob", BYTES, wire, at)
+                self.expect("a blob", BYTES, wire, begin)
                 blobs.append((start, end))
                 if self.n_items + len(blobs) >= MAX_ITEMS:
                     break
             elif number == name_number:
-                self.expect("the layer's name", BYTES, wire, at)
+                self.expect("the layer's name", BYTES, wire, begin)
                 name = self.text(start, end)
             elif number == bottom_number:
                 n_bottoms += 1
             elif number == type_number:
                 if numbers is LAYERS[2]:
-                    self.expect("the layer's type", VARINT, wire, at)
+                    self.expect("the layer's type", VARINT, wire, begin)
                     type = V1_TYPES[start] if start < len(V1_TYPES) else str(start)
                 else:
-                    self.expect("the layer's type", BYTES, wire, at)
+                    self.expect("the layer's type", BYTES, wire, begin)
                     type = self.text(start, end)
-            elif number == 1 and numbers is LAYERS[2]:
-                raise self.error(
-                    at, "a layer of 2013 (V0); Caffe's upgrade_net_proto_binary makes it readable"
-                )
-            at = end
+        if numbers is V0:
+            type = upgrade.V1_TYPES.get(upgrade.V0_TYPES.get(type, ""), type)
         self.where = name or self.where
         self.n_items += 1 + len(blobs)
         if self.n_items > MAX_ITEMS:

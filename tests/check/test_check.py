@@ -97,7 +97,7 @@ def test_a_solver_where_a_net_is_expected(file, text, reason):
         ("", "x: error: this is empty; a prototxt holds"),
         ("layer { name: 3 }", "x: error: 1:15:"),
         ("layer { nam: 'a' }", "x: error: 1:9: LayerParameter has no field 'nam'"),
-        ("layers { name: 'a' }", "x: error: this is an old net"),
+        ("layers { } layer { }", "x: error: the net has both 'layer' and 'layers'"),
         ("base_lr: 1 max_iter: x", "x: error: 1:22:"),
         ("input: 'a' input: 'b' input_dim: 1", "x: error: the net has 1 input_dim for 2 input"),
     ],

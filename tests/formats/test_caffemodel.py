@@ -244,6 +244,29 @@ def test_layers_of_2014(made):
     assert weights["c.weight"].shape == (1, 3, 2, 1)
 
 
+def test_layers_of_2013(made):
+    """Name, type and blobs stand in a message within; what is outside is dropped by Caffe."""
+
+    def old(name, type, *blobs):
+        inner = field(1, name.encode()) + field(2, type.encode())
+        return field(1, inner + b"".join(field(50, blob) for blob in blobs))
+
+    conv = old("c", "conv", legacy(1, 3, 2, 1) + DATA, packed(5, 2))
+    weights = made(
+        field(2, field(2, b"data") + conv + field(3, b"c") + field(6, packed(5, 1, 2))),
+        field(2, old("loss", "softmax_loss") + field(4, b"other name")),
+        field(2, old("pad", "padding")),
+        field(2, old("strange", "nosuch", packed(5, 1))),
+    )
+
+    assert [(row.name, row.type) for row in weights.layers] == [
+        ("c", "Convolution"), ("loss", "SoftmaxWithLoss"), ("pad", "padding"),
+        ("strange", "nosuch"),
+    ]  # fmt: skip
+    assert list(weights) == ["c.weight", "c.bias", "strange.0"]
+    assert weights["c.weight"].shape == (1, 3, 2, 1)
+
+
 def test_every_type_of_2014():
     """The enum's names are the types' names, but for underscores and one shortened loss."""
     values = schema.message("V1LayerParameter").enum_types_by_name["LayerType"].values
@@ -439,7 +462,12 @@ def test_refused_blob_and_its_twin(path, bad, good, words):
     [
         (GOOD + layers("fc", 14), GOOD + layer("x", "ReLU"), ["either `layer` or `layers`"]),
         (layers("fc", 14) + GOOD, layers("fc", 14) * 2, ["either `layer` or `layers`"]),
-        (field(2, field(1, field(1, b"conv"))), layers("x", 4), ["V0", "upgrade_net_proto_binary"]),
+        (
+            field(2, field(1, field(1, b"c"))) + layers("x", 4),
+            field(2, field(1, field(1, b"c"))) * 2,
+            ["layers of V0 or of V1, this one has both"],
+        ),
+        (field(2, field(1, field(1, 5))), field(2, field(1, b"")), ["the layer's name: expected"]),
         (field(1, b"net"), field(1, b"net") + GOOD, ["has no layer"]),
         (field(1, 5) + GOOD, field(1, b"5") + GOOD, ["the net's name: expected a length"]),
         (field(100, 5), field(100, b""), ["a layer: expected a length, found a varint"]),
