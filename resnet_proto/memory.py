@@ -269,7 +269,7 @@ def shares(layer: Layer) -> bool:
 
 def values_of(steps: Sequence[Step], blobs: Blobs, *, training: bool) -> dict[str, int]:
     """Kind -> floats."""
-    weights = sum(count(shape) for step in steps for shape in step.blobs.values())
+    weights = sum(count(shape) for step in steps for shape in step.owned.values())
     values = dict.fromkeys(KINDS, 0)
     values["weights"] = weights
     values["data"] = blobs.data

@@ -24,6 +24,8 @@ ORDER = [
     "recipe",
     "spec",
     "presets",
+    "state",
+    "shared",
     "net",
     "forks",
     "render",

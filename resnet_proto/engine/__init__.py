@@ -87,7 +87,7 @@ def checked(job: Job) -> Job:
     with suppress(UnknownLayerError, UnknownShapeError):
         for step in net.walk(shapes=given_shapes(net, job.inputs), wanted=wanted):
             if isinstance(job.weights, Weights):
-                fit(job.weights, step.label, exact(step.blobs))
+                fit(job.weights, step.label, exact(step.blobs), step.shared)
             else:
                 step_blobs(step, job.weights, "float32")
     return replace(job, inputs=data | inputs)
