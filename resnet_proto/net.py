@@ -9,7 +9,7 @@ and nothing here holds an array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -73,6 +73,8 @@ class Net:
             ``input_dim``, ``input_shape``, ``state`` ...), by name.
         source: where it was read, for messages; no part of what the net is.
         state: what it is looked at for (``at``); no part of what it is either.
+        given: blob name -> shape of what data layers give, where they do not say it
+            (``with_input_shapes``).
         whole: the layers of the net that it is the beginning of (``until``), with which it may
             share weights.
     """
@@ -82,6 +84,7 @@ class Net:
     fields: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False)
     state: State = field(default=DEFAULT, compare=False)
+    given: Mapping[str, Shape] = field(default_factory=dict, compare=False, repr=False)
     whole: tuple[Layer, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -216,8 +219,8 @@ class Net:
         Args:
             phase: TEST or TRAIN, in the place of the state's.
             shapes: blob name -> shape, for tops of data layers (``Data``, ``DummyData`` ...); they
-                go before what the layer says. Labels that are not named have as many values as
-                the data has images.
+                go before ``given`` and what the layer says. Labels that are not named have as
+                many values as the data has images.
             wanted: only the layers that these blobs need; all if None.
 
         Raises:
@@ -229,7 +232,7 @@ class Net:
                 it have been handed out by then.
         """
         with self.named():
-            yield from self._steps(phase, shapes or {}, wanted)
+            yield from self._steps(phase, {**self.given, **(shapes or {})}, wanted)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -296,6 +299,47 @@ class Net:
         layers = (layer for layer in self.filtered().layers if layer.any_shape)
         return {name: layer for layer in layers for name in layer.tops}
 
+    def with_input_shapes(self, shapes: Mapping[str, Shape]) -> Net:
+        """The same net and weights for inputs of other sizes, as ``net.reshape()`` of pycaffe.
+
+        Args:
+            shapes: blob name -> shape; ``""`` is the only input. Of a data layer, which has no
+                shape of its own or another one, a batch size that the layer says stands.
+
+        Raises:
+            NetError: the net has no such input.
+            ShapeError: a layer would need other weights, as an InnerProduct behind more values.
+        """
+        with self.named():
+            net = self.upgraded()
+            layers = net.filtered().layers
+            tops = {top: layer for layer in layers if layer.type == "Input" for top in layer.tops}
+            data = self.data_tops()
+            named = {}
+            for name, shape in shapes.items():
+                known = {**tops, **data}
+                if not name:
+                    main = {layer.tops[0]: layer for layer in known.values() if layer.any_shape}
+                    name = only(main if main and not tops else tops)  # labels have no name
+                elif name not in known:
+                    raise NetError(f"the net has no input '{name}'{nearest(name, known)}")
+                named[name] = tuple(shape)
+            given = {
+                name: (own_batch(layer) or named[name][0], *named[name][1:])
+                for name, layer in data.items()
+                if named.get(name)
+            }
+            for layer in data.values():  # with one shape, the other tops are labels
+                if layer.type != "DummyData" and layer.tops[0] in given:
+                    given |= {top: given.get(top, given[layer.tops[0]][:1]) for top in layer.tops}
+            changed = (
+                with_shapes(layer, named) if layer.type == "Input" else layer
+                for layer in net.layers
+            )
+            result = replace(net, layers=tuple(changed), given={**self.given, **given})
+            check_same_weights(self, result, named)
+            return result
+
     def canonical(self) -> list[dict[str, Any]]:
         """The layers as Caffe sees them: old inputs upgraded, defaults filled in.
 
@@ -326,6 +370,58 @@ def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:
         if kept[-1]:
             live = (live - set(layer.tops)) | set(layer.bottoms)
     return kept[::-1]
+
+
+def only(inputs: Mapping[str, Layer]) -> str:
+    """The name of the only input.
+
+    Raises:
+        NetError: there are several, or none.
+    """
+    if len(inputs) != 1:
+        raise NetError(
+            f"a shape without a name is for a net of one input, and this one has "
+            f"{', '.join(inputs) or 'none'}; give NAME=N,C,H,W"
+        )
+    return next(iter(inputs))
+
+
+def own_batch(layer: Layer) -> int:
+    """Images that a data layer gives at a time; 0 where it does not say."""
+    if layer.type == "DummyData":
+        return next(iter(layer.top_shapes(())[0]), 0)
+    size: int = getattr(layer, "batch_size", 0)
+    return size
+
+
+def with_shapes(layer: Layer, shapes: Mapping[str, Shape]) -> Layer:
+    """An Input layer with other shapes for some of its tops."""
+    own = zip(layer.tops, layer.top_shapes(()), strict=True)
+    dims = tuple({"dim": shapes.get(name, shape)} for name, shape in own)
+    return replace(layer, fields={**layer.fields, layer.message: {"shape": dims}})
+
+
+def check_same_weights(before: Net, after: Net, shapes: Mapping[str, Shape]) -> None:
+    """Weights fit both; a walk that ends is no matter here.
+
+    Raises:
+        ShapeError: a layer would need others.
+    """
+    known: dict[str, Mapping[str, Shape]] = {}
+    with suppress(NetError):
+        known.update((step.label, step.blobs) for step in before.walk())
+    steps: list[Step] = []
+    with suppress(NetError):
+        steps.extend(after.walk())
+    for step in steps:
+        for name, shape in known.get(step.label, {}).items():
+            if step.blobs[name] != shape:
+                sizes = ", ".join(f"{blob} {dims(size)}" for blob, size in shapes.items())
+                raise ShapeError(
+                    f"layer '{step.label}' ({step.layer.type}): {name} is {dims(shape)}, and "
+                    f"with {sizes} it would be {dims(step.blobs[name])}; "
+                    "the weights allow no such size"
+                )
 
 
 def check_runs(step: Step) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +18,13 @@ from resnet_proto.cli.options import (
     net_option,
     read_net,
     read_weights,
+    state_options,
 )
 from resnet_proto.formats import FORMATS
 from resnet_proto.words import counted
+
+if TYPE_CHECKING:
+    from resnet_proto.state import State
 
 LONG = 1 << 26
 """Bytes from which on progress is shown."""
@@ -34,6 +39,7 @@ LONG = 1 << 26
     callback=file_to_write,
 )
 @net_option
+@state_options
 @click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
 @lenient_option
@@ -42,6 +48,7 @@ def command(
     source: str,
     target: str,
     net: str | None,
+    state: State,
     to: str | None,
     no_verify: bool,
     lenient: bool,
@@ -63,7 +70,7 @@ def command(
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
-    the_net = None if net is None else read_net(net, lenient=lenient)
+    the_net = None if net is None else read_net(net, lenient=lenient, state=state)
     weights = read_weights(source)
     path = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []

@@ -32,8 +32,8 @@ def with_classes(net: Net, classes: int | None = None) -> Net:
         )
     if old.name in net.sharing():
         raise NetError(
-            f"layer '{old.name}' (InnerProduct) shares its weights with another layer; a classifier "
-            "for other classes needs its own: take the names out of its param"
+            f"layer '{old.name}' (InnerProduct) shares its weights with another layer; a "
+            "classifier for other classes needs its own: take the names out of its param"
         )
     classes = old.num_output if classes is None else classes
     taken = {name for layer in net.layers for name in (layer.name, *layer.bottoms, *layer.tops)}

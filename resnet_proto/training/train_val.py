@@ -254,7 +254,8 @@ def with_names(
             for param in layer.fields.get("param", ())]  # fmt: skip
     while kept and not kept[-1]:
         kept.pop()
-    return tuple({**name, **rate} for name, rate in zip_longest(kept, params, fillvalue={}))
+    none: Mapping[str, Any] = {}
+    return tuple({**name, **rate} for name, rate in zip_longest(kept, params, fillvalue=none))
 
 
 def n_small_blobs(layer: Layer) -> int:
