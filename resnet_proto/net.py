@@ -232,7 +232,7 @@ class Net:
                 it have been handed out by then.
         """
         with self.named():
-            yield from self._steps(phase, {**self.given, **(shapes or {})}, wanted)
+            yield from self._steps(phase, shapes or {}, wanted)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -252,6 +252,8 @@ class Net:
         owned: dict[str, Shape] = {}
         layers = self.upgraded().filtered(phase).layers
         check_given(given, layers)
+        known = {top for layer in layers if layer.any_shape for top in layer.tops}
+        given = {name: shape for name, shape in self.given.items() if name in known} | dict(given)
         names = list(labels(layer.name for layer in layers))
         check_structure(layers)
         check_rates(layers)

@@ -173,9 +173,17 @@ def caffe(job: Job) -> dict[str, Array]:
             "name it with --caffe-python or CAFFE_PYTHON"
         )
     with scratch() as folder:
-        write_job(folder, *job.files(folder), job.inputs, job.until, job.net.state)
+        write_job(folder, *job.files(folder), every_input(job), job.until, job.net.state)
         run_jobs(python, [folder], job.timeout)
         return read_job(folder)
+
+
+def every_input(job: Job) -> dict[str, Array]:
+    """The inputs with zeros for those that nobody needs: the net's file may have other shapes."""
+    import numpy as np
+
+    unused = {blob: np.zeros(shape) for blob, shape in job.net.inputs().items()}
+    return {**unused, **job.inputs}
 
 
 def write_job(
@@ -316,8 +324,7 @@ def opencv(job: Job) -> dict[str, Array]:
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.enableFusion(False)  # a fused layer would give its successor's blob
         net.enableWinograd(False)  # its rounding is ten times that of a plain convolution
-        unused = {blob: np.zeros(shape) for blob, shape in job.net.inputs().items()}
-        for blob, value in {**unused, **job.inputs}.items():  # it wants every one
+        for blob, value in every_input(job).items():
             net.setInput(np.ascontiguousarray(value, np.float32), blob)
         known = set(net.getLayerNames())
         wanted = {blob: layer for blob, layer in writers.items() if layer in known}
