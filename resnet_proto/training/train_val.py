@@ -234,7 +234,9 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
         own = scale_rate if layer.type == "Scale" else rate
         fields["param"] = params(training, own, (False,) * n)
     if layer.fields.get("param"):
-        fields["param"] = with_names(layer, fields["param"])
+        fields["param"] = with_names(
+            layer, fields["param"], rates={"lr_mult": 1.0, "decay_mult": 1.0}
+        )
     if not fields.get("param"):
         fields.pop("param", None)
     if message or layer.message in fields:
@@ -247,15 +249,24 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
 
 
 def with_names(
-    layer: Layer, params: tuple[Mapping[str, Any], ...] = ()
+    layer: Layer,
+    params: tuple[Mapping[str, Any], ...] = (),
+    rates: Mapping[str, float] | None = None,
 ) -> tuple[Mapping[str, Any], ...]:
-    """Rates for a layer's ``param``, with the names by which it shares weights; none for none."""
+    """A layer's ``param`` with other rates, and the names by which it shares weights.
+
+    Args:
+        layer: has the names.
+        params: rates of its blobs; none for none.
+        rates: of a blob that has a name and none in ``params``.
+    """
     kept = [{k: v for k, v in param.items() if k in ("name", "share_mode")}
             for param in layer.fields.get("param", ())]  # fmt: skip
     while kept and not kept[-1]:
         kept.pop()
-    none: Mapping[str, Any] = {}
-    return tuple({**name, **rate} for name, rate in zip_longest(kept, params, fillvalue=none))
+    none: dict[str, Any] = {}
+    both = zip_longest(kept, params, fillvalue=none)
+    return tuple({**name, **(rate or (name and rates) or none)} for name, rate in both)
 
 
 def n_small_blobs(layer: Layer) -> int:
