@@ -1,6 +1,6 @@
 """Shared weights where no Caffe is needed: nets, graphs, training, messages.
 
-What the real Caffe does with them is in ``oracles/test_shared.py``.
+What the real Caffe does with them is in ``oracles/test_shared_weights.py``.
 """
 
 import numpy as np
