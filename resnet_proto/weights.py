@@ -199,6 +199,7 @@ class Weights(Mapping[str, "Array"]):
         self.blobs_of = {layer.label: layer.blobs for layer in self.layers}
         self._close = close
         self._closed = False
+        self._last: dict[str, tuple[Keys, str]] = {}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], source: str = "the weights") -> Weights:
@@ -265,9 +266,21 @@ class Weights(Mapping[str, "Array"]):
         """Size of all values."""
         return sum(blob.nbytes for blob in self.blobs.values())
 
+    def last(self, keys: Keys) -> str:
+        """The last of some keys in the order of the file; empty if it has none of them.
+
+        Of the copies of what layers share it is the one that counts.
+        """
+        known, found = self._last.get(keys[0], ((), ""))
+        if known is not keys:  # many layers may share, and each asks
+            places = self._places
+            found = max(keys, key=lambda key: places.get(key, -1))
+            found = found if found in places else ""
+            self._last[keys[0]] = keys, found
+        return found
+
     @cached_property
-    def places(self) -> dict[str, int]:
-        """Key -> its place in the file: of blobs that a net makes one, Caffe's last copy counts."""
+    def _places(self) -> dict[str, int]:
         return {key: i for i, key in enumerate(self.blobs)}
 
     def close(self) -> None:
@@ -561,8 +574,8 @@ def last_copy(weights: Weights, keys: Keys, own: str, need: Need) -> Blob | str:
 
     Another may have other sizes (PERMISSIVE). What is wrong with it is said instead.
     """
-    key = max(keys, key=lambda key: weights.places.get(key, -1))
-    if key not in weights.places:
+    key = weights.last(keys)
+    if not key:
         return f"is missing in the weights, as '{keys[0]}' too, which is the same"
     blob = weights.blobs[key]
     if key == own or need.met_by(blob):

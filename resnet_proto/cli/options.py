@@ -80,7 +80,7 @@ phase_option = click.option(
     help="Keep the layers of this phase.",
 )
 level_option = click.option(
-    "--level", type=click.IntRange(-(2**31), 2**31 - 1), default=0, metavar="N", show_default=True,
+    "--level", type=int, default=0, metavar="N", show_default=True,
     help="Keep the layers whose rules admit this level.",
 )  # fmt: skip
 net_stage_option = click.option(

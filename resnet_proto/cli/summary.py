@@ -37,7 +37,7 @@ def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_
     \b
     resnet-proto summary deploy.prototxt
     resnet-proto summary train_val.prototxt --phase TRAIN --net-stage fine
-    resnet-proto summary deploy.prototxt --input-shape 4,3,256,192
+    resnet-proto summary deploy.prototxt --input-shape 4,3,224,224
     resnet-proto gen --depth 18 --only deploy --out - | resnet-proto summary - --json
     """
     from resnet_proto.report.summary import as_json as to_json
