@@ -153,6 +153,15 @@ class Net:
         kept = (layer for layer in self.layers if state.admits(layer.name, layer.fields))
         return replace(net, layers=tuple(kept))
 
+    def settled(self) -> Net:
+        """The layers of the state, without their rules: the same net in any state."""
+        rules = ("include", "exclude")
+        layers = (
+            replace(layer, fields={k: v for k, v in layer.fields.items() if k not in rules})
+            for layer in self.filtered().layers
+        )
+        return replace(self, layers=tuple(layers))
+
     def until(self, names: Iterable[str]) -> Net:
         """The net up to the last layer that writes one of these blobs.
 
@@ -334,9 +343,9 @@ class Net:
             for layer in data.values():  # with one shape, the other tops are labels
                 if layer.type != "DummyData" and layer.tops[0] in given:
                     given |= {top: given.get(top, given[layer.tops[0]][:1]) for top in layer.tops}
+            inputs = {id(layer) for layer in tops.values()}
             changed = (
-                with_shapes(layer, named) if layer.type == "Input" else layer
-                for layer in net.layers
+                with_shapes(layer, named) if id(layer) in inputs else layer for layer in net.layers
             )
             result = replace(net, layers=tuple(changed), given={**self.given, **given})
             check_same_weights(self, result, named)

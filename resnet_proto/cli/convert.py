@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -64,7 +65,8 @@ def command(
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
     resnet-proto convert r50.npz r50.caffemodel
     """
-    from resnet_proto.formats import save
+    from resnet_proto.formats import net_of, save
+    from resnet_proto.state import DEFAULT
 
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
@@ -72,6 +74,13 @@ def command(
         raise click.UsageError("OUT is -: leave --json out")
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
     weights = read_weights(source)
+    if the_net is None and state != DEFAULT:
+        carried = net_of(weights, lenient=lenient)
+        if carried is None:
+            raise click.UsageError(
+                "--phase, --level and --net-stage are those of a net; add --net NET"
+            )
+        the_net = replace(carried, state=state)
     path = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:

@@ -53,9 +53,12 @@ def command(
     """
     from resnet_proto.report.inspect import as_json as to_json
     from resnet_proto.report.inspect import inspect, table
+    from resnet_proto.state import DEFAULT
 
     if problems and net is None:
         raise click.UsageError("--problems are those of weights in a net; add --net NET")
+    if net is None and state != DEFAULT:
+        raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
     inspection = inspect(read_weights(file), the_net, stats=stats)
     if as_json:

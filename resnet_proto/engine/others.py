@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class Job:
             from resnet_proto.prototxt import to_prototxt
 
             net = folder / "net.prototxt"
-            text = to_prototxt(without_rules(self.net) if plain else self.net)
+            text = to_prototxt(self.net.settled() if plain else self.net)
             net.write_text(text, encoding="utf-8")
         stored = Weights.of(self.weights)
         readable = all(blob.dtype in dtypes for blob in stored.blobs.values())
@@ -125,16 +125,6 @@ def check_names(net: Net) -> None:
                 f"layer '{label}' is the second of its name: Caffe and OpenCV give the weights "
                 "of both to the first; give each layer a name of its own"
             )
-
-
-def without_rules(net: Net) -> Net:
-    """The layers that the state admits, for any state."""
-    rules = {"include", "exclude"}
-    layers = (
-        replace(la, fields={k: v for k, v in la.fields.items() if k not in rules})
-        for la in net.filtered().layers
-    )
-    return replace(net, layers=tuple(layers))
 
 
 def whole(weights: Mapping[str, Array], net: Net) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from resnet_proto import forward, load, random_weights, read_prototxt, save
 from resnet_proto.cli import main
+from resnet_proto.prototxt import parse_net
 
 NET = """
 name: "both"
@@ -114,7 +115,7 @@ def test_states_that_are_refused(file, options, status, message):
     assert message in call("summary", file, *options, status=status).stderr
 
 
-@pytest.mark.parametrize("command", ["forward", "verify", "spec", "deploy", "check"])
+@pytest.mark.parametrize("command", ["forward", "verify", "spec", "deploy", "train-val", "check"])
 def test_phase_train_is_not_for_what_computes(file, command):
     """Layers are defined at TEST; what is recognised and deployed is what runs then."""
     assert "No such option '--phase'" in call(command, file, "--phase", "TRAIN", status=2).stderr
@@ -142,6 +143,21 @@ def test_convert_and_inspect(file, tmp_path):
     )
     with load(tmp_path / "w.caffemodel") as written:
         assert {key.split(".")[0] for key in written} == {"conv", "fine", "more"}
+
+
+def test_the_net_that_a_file_carries(file, tmp_path):
+    """It has all layers, and is read for the state again."""
+    net = read_prototxt(file).at(stages="fine")
+    weights_of(net, tmp_path / "w.npz")
+    carried = ["convert", tmp_path / "w.npz", tmp_path / "w.caffemodel"]
+
+    assert "does not fit" in call(*carried, status=1).stderr
+    call(*carried, "--net-stage", "fine")
+    for words in (carried, ["inspect", tmp_path / "w.caffemodel"]):
+        words = [
+            word if word != tmp_path / "w.npz" else tmp_path / "w.caffemodel" for word in words
+        ]
+        assert "add --net NET" in call(*words, "--level", "1", status=2).stderr
 
 
 @pytest.mark.parametrize("engine", ["numpy", "float64", "caffe", "opencv", "onnxruntime", "torch"])
@@ -242,6 +258,16 @@ def test_deploy_and_summary_agree(file, tmp_path):
         in call("deploy", file, *state, "--input-shape", "label=3", status=2).stderr
     )
     assert "give the shape (--input-shape" in call("deploy", file, *state, status=1).stderr
+
+
+def test_train_val_of_a_stage(file):
+    """The layers of the state are trained; the others are not there."""
+    options = ("--net-stage", "fine", "--set", "data=dummy", "--only", "train_val", "--out", "-")
+
+    trained = call("train-val", file, *options).stdout
+
+    names = [layer.name for layer in parse_net(trained).filtered("TRAIN").layers]
+    assert names == ["data", "conv", "pool", "fine", "loss"]
 
 
 def test_spec_of_a_stage(tmp_path):
