@@ -3,8 +3,8 @@
     Net -> Graph; two graphs -> which layer is which, or the first difference in words
 
 What a layer is called, whether it works in place, fillers and rates, and the order of layers that
-do not wait for each other are no part of a graph. Types, parameters after Caffe's defaults, and
-connections are.
+do not wait for each other are no part of a graph. Types, parameters after Caffe's defaults,
+connections, and which weights are shared are.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from resnet_proto.layers import BatchNorm, Convolution, Layer, Pooling
-from resnet_proto.net import Net, check_blobs, check_shared, labels
+from resnet_proto.net import Net, check_blobs, labels
 from resnet_proto.render import shortest
+from resnet_proto.shared import Keys
 
 NO_PART = frozenset(
     "engine filler weight_filler bias_filler scale_filler force_nd_im2col stable_prod_grad".split()
@@ -63,32 +64,37 @@ class Graph:
     nodes: tuple[Node, ...]
     readers: Mapping[int, list[tuple[int, int]]] = field(default_factory=dict)
     """For each layer: the layers that read it, and as which bottom (0 where the order is free)."""
+    shared: tuple[frozenset[tuple[int, str]], ...] = ()
+    """Weights that are one: layer and blob of each."""
 
     @classmethod
     def of(cls, net: Net) -> Graph:
-        """The graph of a net in phase TEST.
+        """The graph of the layers that the net's state admits.
 
         Raises:
-            NetError: a bottom that no layer has made, a top written twice, or shared weights.
+            NetError: a bottom that no layer has made, or a top written twice.
         """
         made: dict[str, Value] = {}
-        owners: dict[str, str] = {}
         nodes: list[Node] = []
         readers: dict[int, list[tuple[int, int]]] = defaultdict(list)
         layers = net.upgraded().filtered().layers
-        for i, (layer, label) in enumerate(
-            zip(layers, labels(x.name for x in layers), strict=True)
-        ):
+        names = list(labels(layer.name for layer in layers))
+        sharing = net.sharing()
+        groups: dict[Keys, set[tuple[int, str]]] = defaultdict(set)
+        for i, (layer, label) in enumerate(zip(layers, names, strict=True)):
             check_blobs(layer, made)
-            check_shared(layer, label, owners)
             values = meaning(layer)
+            if label in sharing:
+                values["shared"] = {blob: len(keys) for blob, keys in sharing[label].items()}
+                for blob, keys in sharing[label].items():
+                    groups[keys].add((i, blob))
             commutes = layer.type == "Eltwise" and not values["coeff"]
             node = Node(layer, tuple(made[b] for b in layer.bottoms), values, commutes)
             for position, (before, _) in enumerate(node.sources):
                 readers[before].append((i, 0 if node.commutes else position))
             made |= {top: (i, j) for j, top in enumerate(layer.tops)}
             nodes.append(node)
-        return cls(tuple(nodes), readers)
+        return cls(tuple(nodes), readers, tuple(map(frozenset, groups.values())))
 
 
 def meaning(layer: Layer) -> dict[str, Any]:
@@ -188,9 +194,22 @@ def match(one: Graph, other: Graph) -> tuple[dict[int, int], Difference | None]:
         pairs[i] = best
     left = set(range(len(other.nodes))) - set(pairs.values())
     if not left:
-        return pairs, None
+        return pairs, sharing_apart(one, other, pairs)
     last = str(one.nodes[-1]) if one.nodes else "the net"
     return pairs, Difference(last, "is the last", f"{other.nodes[min(left)]} too")
+
+
+def sharing_apart(one: Graph, other: Graph, pairs: Mapping[int, int]) -> Difference | None:
+    """The first layer whose weights are one with those of other layers than in the other graph."""
+    theirs = set(other.shared)
+    for group in one.shared:
+        if frozenset((pairs[i], blob) for i, blob in group) not in theirs:
+            (i, blob), *others = sorted(group)
+            names = quoted(list(dict.fromkeys(one.nodes[j].layer.name for j, _ in others)))
+            return Difference(
+                str(one.nodes[i]), f"shares its {blob} with {names}", "other layers that do"
+            )
+    return None
 
 
 def below(*graphs: Graph) -> list[dict[int, int]]:

@@ -87,28 +87,31 @@ def memory(
     A deploy net is measured in training as if a loss stood at its end.
 
     Args:
-        net: a deploy net or a train_val net.
+        net: a deploy net or a train_val net; of its state, the phase is not looked at.
         batch: images at a time on one GPU; by default what the net says.
         phases: which to measure.
-        shapes: blob name -> shape, for tops of data layers that do not say it; ``""`` is the first
-            top. Where a layer says its batch, that stands for the first of the sizes.
+        shapes: of inputs, as for ``Net.with_input_shapes``; ``batch`` goes before their first size.
 
     Raises:
         NetError: layers that do not fit together, or whose shapes are not known.
     """
     if batch is not None:
         net = with_batch(net, batch)
+        shapes = {name: (batch, *shape[1:]) for name, shape in (shapes or {}).items()}
     measured: dict[str, dict[str, int]] = {}
     logged = {}
-    for phase in phases:
-        steps = list(walk(net, phase.upper(), shapes or {}))
+    nets = {phase: net.at(phase=phase.upper()) for phase in phases}
+    if shapes:
+        nets = {phase: at.with_input_shapes(shapes) for phase, at in nets.items()}
+    for phase, at in nets.items():
+        steps = list(at.walk())
         blobs = Blobs(steps)
         measured[phase] = {
             kind: FLOAT * values
             for kind, values in values_of(steps, blobs, training=phase == "train").items()
         }
         logged[phase] = FLOAT * blobs.logged
-    found = batch_size(net, phases[0].upper())
+    found = batch_size(nets[phases[0]], phases[0].upper())
     warnings = tuple(warn(net, found)) if "train" in phases else ()
     return Memory(net.name, found, measured, logged, warnings)
 
@@ -181,32 +184,6 @@ def warn(net: Net, batch: int) -> Iterator[str]:
         )
 
 
-def handed_in(layers: Iterable[Layer], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes for the tops of data layers, each with its layer's own batch.
-
-    Of a layer with one such shape, the tops without any are labels: one for each image.
-    """
-    found = {name: shape for name, shape in shapes.items() if name}
-    for layer in layers:
-        if not (layer.any_shape and layer.tops and shapes):
-            continue
-        first, *others = layer.tops
-        if "" in shapes:
-            found.setdefault(first, shapes[""])
-        given = {name: found[name] for name in layer.tops if name in found}
-        for name, shape in given.items():
-            found[name] = (layer_batch(layer) or shape[0], *shape[1:])
-        if first in found:
-            found |= {name: found[first][:1] for name in others if name not in found}
-    return found
-
-
-def walk(net: Net, phase: str, shapes: Mapping[str, Shape]) -> Iterator[Step]:
-    """The steps of a phase, with the shapes that data layers do not know by themselves."""
-    net = net.upgraded()
-    return net.walk(phase, handed_in(net.filtered(phase).layers, shapes))
-
-
 @dataclass
 class Version:
     """One value of a blob: from a write to the next one in place."""
@@ -271,7 +248,7 @@ def shares(layer: Layer) -> bool:
 
 def values_of(steps: Sequence[Step], blobs: Blobs, *, training: bool) -> dict[str, int]:
     """Kind -> floats."""
-    weights = sum(count(shape) for step in steps for shape in step.blobs.values())
+    weights = sum(count(shape) for step in steps for shape in step.owned.values())
     values = dict.fromkeys(KINDS, 0)
     values["weights"] = weights
     values["data"] = blobs.data

@@ -9,14 +9,19 @@ and nothing here holds an array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
 from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.shared import Keys, check_rates, check_shared, sharing
+from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import input_layer
 from resnet_proto.words import counted
+
+NONE: Mapping[str, Keys] = MappingProxyType({})
 
 
 class Step(NamedTuple):
@@ -29,12 +34,23 @@ class Step(NamedTuple):
     tops: tuple[Shape, ...]
     blobs: Mapping[str, Shape]
     macs: int
+    shared: Mapping[str, Keys] = NONE
+    """Blob -> the keys of all blobs that are one with it, the owner's first."""
+
+    @property
+    def owned(self) -> dict[str, Shape]:
+        """The blobs that are not another one's: those that count."""
+        if not self.shared:
+            return dict(self.blobs)
+        owner = {name: keys[0] for name, keys in self.shared.items()}
+        own = ((name, f"{self.label}.{name}", shape) for name, shape in self.blobs.items())
+        return {name: shape for name, key, shape in own if owner.get(name, key) == key}
 
     @property
     def statistics(self) -> int:
         """Values that are measured and not learned: BatchNorm's blobs."""
         measured = self.layer.statistics
-        return sum(count(shape) for name, shape in self.blobs.items() if name in measured)
+        return sum(count(shape) for name, shape in self.owned.items() if name in measured)
 
     @property
     def parameters(self) -> int:
@@ -42,7 +58,7 @@ class Step(NamedTuple):
         if self.layer.fixed:
             return 0
         measured = self.layer.statistics
-        return sum(count(shape) for name, shape in self.blobs.items() if name not in measured)
+        return sum(count(shape) for name, shape in self.owned.items() if name not in measured)
 
 
 @dataclass(frozen=True)
@@ -53,16 +69,24 @@ class Net:
 
     Args:
         name: the net's own name.
-        layers: in the order of the file, all phases.
+        layers: in the order of the file, whatever their rules.
         fields: every other field of Caffe's ``NetParameter`` that was set (``input``,
             ``input_dim``, ``input_shape``, ``state`` ...), by name.
         source: where it was read, for messages; no part of what the net is.
+        state: what it is looked at for (``at``); no part of what it is either.
+        given: blob name -> shape of what data layers give, where they do not say it
+            (``with_input_shapes``).
+        whole: the layers of the net that it is the beginning of (``until``), with which it may
+            share weights.
     """
 
     name: str = ""
     layers: tuple[Layer, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="", compare=False)
+    state: State = field(default=DEFAULT, compare=False)
+    given: Mapping[str, Shape] = field(default_factory=dict, compare=False, repr=False)
+    whole: tuple[Layer, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))
@@ -87,32 +111,42 @@ class Net:
         first = () if data is None else (make_layer("input", "Input", (), data["top"], param),)
         return replace(self, layers=(*first, *self.layers), fields=rest)
 
-    def filtered(self, phase: str = "TEST", level: int = 0, stages: tuple[str, ...] = ()) -> Net:
-        """Only the layers whose include and exclude rules admit this state.
+    def at(self, **changes: Any) -> Net:
+        """The same net in another state: ``net.at(phase="TRAIN", level=1, stages=("deploy",))``.
 
-        Stages that the net's own ``state`` names count too. Source: net.cpp, FilterNet and
-        StateMeetsRule.
+        Everything that is asked of a net is of the layers that its state admits.
+
+        Raises:
+            NetError: no phase is called so.
+        """
+        return replace(self, state=replace(self.state, **changes))
+
+    def filtered(self, phase: str | None = None) -> Net:
+        """Only the layers whose include and exclude rules admit the state.
+
+        Stages that the net's own ``state`` names count too; its phase and level do not. Source:
+        net.cpp, FilterNet and the constructor that takes a file.
+
+        Args:
+            phase: TEST or TRAIN, in the place of the state's.
 
         Raises:
             NetError: no phase is called so, or a layer has both kinds of rules.
         """
-        if phase not in ("TEST", "TRAIN"):
-            raise NetError(f"phase is '{phase}'; known: TEST, TRAIN")
-        stages = (*self.fields.get("state", {}).get("stage", ()), *stages)
-        kept = []
-        for layer in self.layers:
-            include = layer.fields.get("include", ())
-            exclude = layer.fields.get("exclude", ())
-            if include and exclude:
-                raise NetError(
-                    f"layer '{layer.name}' has include and exclude rules; Caffe takes only one kind"
-                )
-            rules = include or exclude
-            if not rules or bool(include) == any(
-                meets(rule, phase, level, stages) for rule in rules
-            ):
-                kept.append(layer)
-        return replace(self, layers=tuple(kept))
+        own = self.fields.get("state", {}).get("stage", ())
+        net = self if phase is None else self.at(phase=phase)
+        state = replace(net.state, stages=(*own, *net.state.stages))
+        kept = (layer for layer in self.layers if state.admits(layer.name, layer.fields))
+        return replace(net, layers=tuple(kept))
+
+    def settled(self) -> Net:
+        """The layers of the state, without their rules: the same net in any state."""
+        rules = ("include", "exclude")
+        layers = (
+            replace(layer, fields={k: v for k, v in layer.fields.items() if k not in rules})
+            for layer in self.filtered().layers
+        )
+        return replace(self, layers=tuple(layers))
 
     def until(self, names: Iterable[str]) -> Net:
         """The net up to the last layer that writes one of these blobs.
@@ -130,10 +164,18 @@ class Net:
                 )
                 raise NetError(f"no blob '{name}' to compute{hint}")
             end = max(end, last[name] + 1)
-        return replace(self, layers=self.layers[:end])
+        return replace(self, layers=self.layers[:end], whole=self.whole or self.layers)
+
+    def sharing(self, phase: str | None = None) -> dict[str, dict[str, Keys]]:
+        """Label -> blob -> the keys of all blobs that are one with it, the owner's first."""
+        whole = replace(self, layers=self.whole or self.layers, whole=())
+        layers = whole.upgraded().filtered(phase).layers
+        if not any("param" in layer.fields for layer in layers):
+            return {}
+        return sharing(layers, labels(layer.name for layer in layers))
 
     def reaching(self, outputs: Iterable[str] | None, until: str | None) -> Net:
-        """The layers of phase TEST that a run may need: up to ``until``, or to the last output.
+        """The layers that a run may need: up to ``until``, or to the last output.
 
         Raises:
             NetError: no blob has that name, or it is behind ``until``.
@@ -161,19 +203,19 @@ class Net:
 
     def walk(
         self,
-        phase: str = "TEST",
+        phase: str | None = None,
         shapes: Mapping[str, Shape] | None = None,
         wanted: Iterable[str] | None = None,
     ) -> Iterator[Step]:
-        """Each layer of ``phase`` in order, with its shapes.
+        """Each layer that the state admits in order, with its shapes.
 
         What needs no shapes is checked first, for all layers.
 
         Args:
-            phase: TEST or TRAIN.
+            phase: TEST or TRAIN, in the place of the state's.
             shapes: blob name -> shape, for tops of data layers (``Data``, ``DummyData`` ...); they
-                go before what the layer says. Labels that are not named have as many values as
-                the data has images.
+                go before ``given`` and what the layer says. Labels that are not named have as
+                many values as the data has images.
             wanted: only the layers that these blobs need; all if None.
 
         Raises:
@@ -199,19 +241,22 @@ class Net:
             raise type(error)(f"{where}{error}") from None
 
     def _steps(
-        self, phase: str, given: Mapping[str, Shape], wanted: Iterable[str] | None
+        self, phase: str | None, given: Mapping[str, Shape], wanted: Iterable[str] | None
     ) -> Iterator[Step]:
         shapes: dict[str, Shape] = {}
-        owners: dict[str, str] = {}
+        owned: dict[str, Shape] = {}
         layers = self.upgraded().filtered(phase).layers
         check_given(given, layers)
+        known = {top for layer in layers if layer.any_shape for top in layer.tops}
+        given = {name: shape for name, shape in self.given.items() if name in known} | dict(given)
         names = list(labels(layer.name for layer in layers))
         check_structure(layers)
+        check_rates(layers)
+        shared = self.sharing(phase)
         kept = [True] * len(layers) if wanted is None else needed(layers, wanted)
         for layer, label, is_needed in zip(layers, names, kept, strict=True):
             if not is_needed:
                 continue
-            check_shared(layer, label, owners)
             bottoms = tuple(shapes[name] for name in layer.bottoms)
             try:
                 check_counts(layer)
@@ -226,6 +271,7 @@ class Net:
                 for name, shape in blobs.items():
                     check_size(name, shape)
                 check_lengths(layer, len(blobs))
+                check_shared(layer, label, blobs, shared.get(label, {}), owned)
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
             except UnknownLayerError as error:
@@ -235,18 +281,61 @@ class Net:
                 hint = "" if layer.type in types else similar(layer.type, sorted(types))
                 raise UnknownLayerError(f"{error}{hint}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
-            yield Step(layer, label, bottoms, tops, blobs, layer.macs(bottoms, tops, blobs))
+            macs = layer.macs(bottoms, tops, blobs)
+            yield Step(layer, label, bottoms, tops, blobs, macs, shared.get(label, NONE))
 
     def inputs(self) -> dict[str, Shape]:
         """Name and shape of each blob that the caller hands in."""
         inputs = tuple(layer for layer in self.upgraded().layers if layer.type == "Input")
-        walk = replace(self, layers=inputs, fields={"state": self.fields.get("state", {})}).walk()
+        fields = {"state": self.fields.get("state", {})}
+        walk = replace(self, layers=inputs, fields=fields).walk()
         return {k: v for step in walk for k, v in zip(step.layer.tops, step.tops, strict=True)}
 
     def data_tops(self) -> dict[str, Layer]:
-        """The layer of each blob that a data layer makes, at phase TEST."""
+        """The layer of each blob that a data layer makes."""
         layers = (layer for layer in self.filtered().layers if layer.any_shape)
         return {name: layer for layer in layers for name in layer.tops}
+
+    def with_input_shapes(self, shapes: Mapping[str, Shape]) -> Net:
+        """The same net and weights for inputs of other sizes, as ``net.reshape()`` of pycaffe.
+
+        Args:
+            shapes: blob name -> shape; ``""`` is the only input. Of a data layer, which has no
+                shape of its own or another one, a batch size that the layer says stands.
+
+        Raises:
+            NetError: the net has no such input.
+            ShapeError: a layer would need other weights, as an InnerProduct behind more values.
+        """
+        with self.named():
+            net = self.upgraded()
+            layers = net.filtered().layers
+            tops = {top: layer for layer in layers if layer.type == "Input" for top in layer.tops}
+            data = self.data_tops()
+            named = {}
+            for name, shape in shapes.items():
+                known = {**tops, **data}
+                if not name:
+                    main = {layer.tops[0]: layer for layer in known.values() if layer.any_shape}
+                    name = only(main if main and not tops else tops)  # labels have no name
+                elif name not in known:
+                    raise NetError(f"the net has no input '{name}'{nearest(name, known)}")
+                named[name] = tuple(shape)
+            given = {
+                name: (own_batch(layer) or named[name][0], *named[name][1:])
+                for name, layer in data.items()
+                if named.get(name)
+            }
+            for layer in data.values():  # with one shape, the other tops are labels
+                if layer.type != "DummyData" and layer.tops[0] in given:
+                    given |= {top: given.get(top, given[layer.tops[0]][:1]) for top in layer.tops}
+            inputs = {id(layer) for layer in tops.values()}
+            changed = (
+                with_shapes(layer, named) if id(layer) in inputs else layer for layer in net.layers
+            )
+            result = replace(net, layers=tuple(changed), given={**self.given, **given})
+            check_same_weights(self, result, named)
+            return result
 
     def canonical(self) -> list[dict[str, Any]]:
         """The layers as Caffe sees them: old inputs upgraded, defaults filled in.
@@ -278,6 +367,58 @@ def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:
         if kept[-1]:
             live = (live - set(layer.tops)) | set(layer.bottoms)
     return kept[::-1]
+
+
+def only(inputs: Mapping[str, Layer]) -> str:
+    """The name of the only input.
+
+    Raises:
+        NetError: there are several, or none.
+    """
+    if len(inputs) != 1:
+        raise NetError(
+            f"a shape without a name is for a net of one input, and this one has "
+            f"{', '.join(inputs) or 'none'}; give NAME=N,C,H,W"
+        )
+    return next(iter(inputs))
+
+
+def own_batch(layer: Layer) -> int:
+    """Images that a data layer gives at a time; 0 where it does not say."""
+    if layer.type == "DummyData":
+        return next(iter(layer.top_shapes(())[0]), 0)
+    size: int = getattr(layer, "batch_size", 0)
+    return size
+
+
+def with_shapes(layer: Layer, shapes: Mapping[str, Shape]) -> Layer:
+    """An Input layer with other shapes for some of its tops."""
+    own = zip(layer.tops, layer.top_shapes(()), strict=True)
+    dims = tuple({"dim": shapes.get(name, shape)} for name, shape in own)
+    return replace(layer, fields={**layer.fields, layer.message: {"shape": dims}})
+
+
+def check_same_weights(before: Net, after: Net, shapes: Mapping[str, Shape]) -> None:
+    """Weights fit both; a walk that ends is no matter here.
+
+    Raises:
+        ShapeError: a layer would need others.
+    """
+    known: dict[str, Mapping[str, Shape]] = {}
+    with suppress(NetError):
+        known.update((step.label, step.blobs) for step in before.walk())
+    steps: list[Step] = []
+    with suppress(NetError):
+        steps.extend(after.walk())
+    for step in steps:
+        for name, shape in known.get(step.label, {}).items():
+            if step.blobs[name] != shape:
+                sizes = ", ".join(f"{blob} {dims(size)}" for blob, size in shapes.items())
+                raise ShapeError(
+                    f"layer '{step.label}' ({step.layer.type}): {name} is {dims(shape)}, and "
+                    f"with {sizes} it would be {dims(step.blobs[name])}; "
+                    "the weights allow no such size"
+                )
 
 
 def check_runs(step: Step) -> None:
@@ -329,16 +470,6 @@ def labels(names: Iterable[str]) -> Iterator[str]:
         yield label
 
 
-def meets(rule: Mapping[str, Any], phase: str, level: int, stages: tuple[str, ...]) -> bool:
-    """Whether a state meets one rule: net.cpp, StateMeetsRule."""
-    return (
-        rule.get("phase", phase) == phase
-        and rule.get("min_level", level) <= level <= rule.get("max_level", level)
-        and all(stage in stages for stage in rule.get("stage", ()))
-        and not any(stage in stages for stage in rule.get("not_stage", ()))
-    )
-
-
 def check_structure(layers: Sequence[Layer]) -> None:
     """What can be said of layers by their names and types alone.
 
@@ -374,21 +505,6 @@ def check_blobs(layer: Layer, made: Mapping[str, object]) -> None:
         if name in seen:
             raise NetError(f"layer '{layer.name}' ({layer.type}) names its top '{name}' twice")
         seen.add(name)
-
-
-def check_shared(layer: Layer, label: str, owners: dict[str, str]) -> None:
-    """Weights that layers share by ``param { name }`` are not understood.
-
-    Raises:
-        UnknownLayerError: a second layer names a parameter.
-    """
-    for param in layer.fields.get("param", ()):
-        name = param.get("name")
-        if name and owners.setdefault(name, label) != label:
-            raise UnknownLayerError(
-                f"layer '{layer.name}' ({layer.type}) shares the weights '{name}' of layer "
-                f"'{owners[name]}'; shared weights are not understood. Give each layer its own"
-            )
 
 
 def check_lengths(layer: Layer, n_blobs: int) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from resnet_proto.errors import (
@@ -23,6 +24,7 @@ from resnet_proto.errors import (
 )
 from resnet_proto.layers import Layer, Shape, count, dims, make_layer
 from resnet_proto.net import check_counts, labels
+from resnet_proto.shared import Keys
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -197,6 +199,7 @@ class Weights(Mapping[str, "Array"]):
         self.blobs_of = {layer.label: layer.blobs for layer in self.layers}
         self._close = close
         self._closed = False
+        self._last: dict[str, tuple[Keys, str]] = {}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any], source: str = "the weights") -> Weights:
@@ -262,6 +265,23 @@ class Weights(Mapping[str, "Array"]):
     def nbytes(self) -> int:
         """Size of all values."""
         return sum(blob.nbytes for blob in self.blobs.values())
+
+    def last(self, keys: Keys) -> str:
+        """The last of some keys in the order of the file; empty if it has none of them.
+
+        Of the copies of what layers share it is the one that counts.
+        """
+        known, found = self._last.get(keys[0], ((), ""))
+        if known is not keys:  # many layers may share, and each asks
+            places = self._places
+            found = max(keys, key=lambda key: places.get(key, -1))
+            found = found if found in places else ""
+            self._last[keys[0]] = keys, found
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: i for i, key in enumerate(self.blobs)}
 
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is in use; no other can be read then."""
@@ -344,11 +364,15 @@ class Verdict:
 def match(weights: Weights, net: Net) -> list[Verdict]:
     """What Caffe would do with these weights and this net: net.cpp, CopyTrainedLayersFrom.
 
-    It goes by name, and by the first layer of a name. Layers without blobs are left out.
+    It goes by name, and by the first layer of a name. Layers without blobs are left out. What
+    layers share is copied over for each of them that the file has, so the last copy counts; one
+    that the file lacks has it from another.
     """
     wanted, first, unknown = targets(net)
+    shared = net.sharing()
     verdicts: list[Verdict] = []
     copied: set[str] = set()
+    filled: set[str] = set()
     for layer in weights.layers:
         target = first.get(layer.name)
         if target is None:
@@ -360,17 +384,31 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
             continue
         if not (layer.blobs or wanted[target]):
             continue
-        reason = misfit(in_order(layer.blobs, wanted[target]), wanted[target])
+        own = shared.get(target, {})
+        blobs = in_order(layer.blobs, wanted[target])
+        reason = misfit(blobs, without(wanted[target], own, blobs) if blobs else wanted[target])
         if reason:
             verdicts.append(Verdict(layer.label, "refused", reason))
         elif target in unknown:
             verdicts.append(Verdict(layer.label, "unknown", unknown[target]))
         else:
             again = f"over what came before: Caffe takes both for '{target}'"
-            verdicts.append(Verdict(layer.label, "copied", again if target in copied else ""))
+            over = sorted({keys[0] for keys in own.values() if keys[0] in filled})
+            if over and target not in copied:
+                again = f"over '{over[0]}', which it shares: the last copy counts"
+            verdicts.append(
+                Verdict(layer.label, "copied", again if over or target in copied else "")
+            )
+            filled |= {own[blob.name][0] for blob in blobs if blob.name in own}
         copied.add(target)
     for label, shapes in wanted.items():
         if shapes and label not in copied:
+            from_others = [name for name, keys in shared.get(label, {}).items()
+                           if keys[0] in filled]  # fmt: skip
+            if set(shapes) <= set(from_others):
+                owners = sorted({shared[label][name][0] for name in from_others})
+                verdicts.append(Verdict(label, "copied", f"with '{owners[0]}', which it shares"))
+                continue
             taken = "" if label in first.values() else "Caffe copies to the first of its name only"
             verdicts.append(Verdict(label, "left at its filler", taken))
     return verdicts
@@ -487,32 +525,75 @@ def misfit(blobs: tuple[Blob, ...], wanted: Needs) -> str:
     return ""
 
 
-def fit(weights: Weights, label: str, wanted: Needs) -> tuple[Blob, ...]:
+def without(wanted: Needs, shared: Mapping[str, Keys], stored: Iterable[Blob]) -> dict[str, Need]:
+    """What a layer needs of its own: a blob that it shares may be stored elsewhere."""
+    names = {blob.name for blob in stored}
+    return {name: need for name, need in wanted.items() if name not in shared or name in names}
+
+
+def fit(
+    weights: Weights, label: str, wanted: Needs, shared: Mapping[str, Keys] = MappingProxyType({})
+) -> tuple[Blob, ...]:
     """The blobs of one layer, in Caffe's order.
+
+    ``shared`` are those of ``Step``: of the copies of such a blob the last is taken.
 
     Raises:
         WeightsError: they are not those that the net needs.
     """
     weights.check_open()
-    blobs = in_order(weights.blobs_of.get(label, ()), wanted)
-    reason = misfit(blobs, wanted)
-    if not reason and [blob.name for blob in blobs] != list(wanted):
-        names = ", ".join(blob.name for blob in blobs)
-        reason = f"its blobs are {names} in the weights, {', '.join(wanted)} in the net"
+    stored = in_order(weights.blobs_of.get(label, ()), wanted)
+    own = without(wanted, shared, stored)
+    reason = misfit(stored, own)
+    if not reason and [blob.name for blob in stored] != list(own):
+        names = ", ".join(blob.name for blob in stored)
+        reason = f"its blobs are {names} in the weights, {', '.join(own)} in the net"
+    if not reason and shared:
+        named = {blob.name: blob for blob in stored}
+        layer = StoredLayer(label, label, "")
+        if stored:
+            layer = StoredLayer(label, stored[0].layer_name, stored[0].type)
+        for name, keys in shared.items():
+            if name in wanted and not reason:
+                found = last_copy(weights, keys, f"{label}.{name}", wanted[name])
+                if isinstance(found, str):
+                    reason = f"{name} {found}"
+                else:
+                    named[name] = found._replace(
+                        layer=label, layer_name=layer.name, type=layer.type, name=name
+                    )
+        stored = tuple(named[name] for name in wanted if name in named)
     if reason:
         raise WeightsError(
             f"{weights.source}: layer '{label}' does not fit the net: {reason}; "
             "`resnet-proto inspect` with --net lists every layer"
         )
-    return blobs
+    return stored
+
+
+def last_copy(weights: Weights, keys: Keys, own: str, need: Need) -> Blob | str:
+    """The last copy of a blob that is stored under several keys, as one of them needs it.
+
+    Another may have other sizes (PERMISSIVE). What is wrong with it is said instead.
+    """
+    key = weights.last(keys)
+    if not key:
+        return f"is missing in the weights, as '{keys[0]}' too, which is the same"
+    blob = weights.blobs[key]
+    if key == own or need.met_by(blob):
+        return blob
+    if need.known and count(need.shapes[0]) == count(blob.shape):
+        return blob._replace(shape=need.shapes[0], legacy=False, shapeless=False)
+    return f"is '{key}' of {dims(blob.shape)} in the weights, the net needs {need.text()}"
 
 
 def fitted(
     weights: Weights, net: Net, warnings: list[str] | None = None
 ) -> list[tuple[Layer, str, tuple[Blob, ...]]]:
-    """Each layer of the net at phase TEST with its label and its blobs, in Caffe's order.
+    """Each layer of the net with its label and its blobs, in Caffe's order.
 
-    Here the second layer of a name has blobs of its own, ``name#2``.
+    Here the second layer of a name has blobs of its own, ``name#2``. What layers share stands at
+    each of them: net.cpp, ToProto.
 
     Args:
         weights: of any source.
@@ -530,22 +611,49 @@ def fitted(
             f"{len(unknown) - partly} of the net's layers cannot be checked with the weights, and "
             f"{partly} only in part: {why}"
         )
-    stored = weights.blobs_of
+    stored, shared = weights.blobs_of, net.sharing()
     layers = net.upgraded().filtered().layers
     rows = []
     for layer, label in zip(layers, labels(layer.name for layer in layers), strict=True):
         blobs = stored.get(label, ())
         if label in wanted:
-            blobs = fit(weights, label, wanted[label])
+            blobs = fit(weights, label, wanted[label], shared.get(label, {}))
         rows.append((layer, label, blobs))
     return rows
+
+
+def with_shared(
+    weights: Weights, rows: Iterable[tuple[Layer, str, tuple[Blob, ...]]], net: Net, *, once: bool
+) -> Weights:
+    """Weights in which what layers share stands once, with its owner, or else at each of them.
+
+    Args:
+        weights: the same object comes back where the net shares nothing.
+        rows: those of ``fitted``.
+        net: which layers share.
+        once: Caffe writes caffemodels with all copies, and HDF5 with one.
+    """
+    shared = net.sharing()
+    if not shared:
+        return weights
+    layers = []
+    for layer, label, blobs in rows:
+        own = shared.get(label, {})
+        kept = [b for b in blobs if not once or own.get(b.name, (b.key,))[0] == b.key]
+        if kept:
+            type = kept[0].type or layer.type
+            blobs = tuple(b._replace(layer_name=layer.name, type=type) for b in kept)
+            layers.append(StoredLayer(label, layer.name, type, blobs))
+    done = {label for _, label, _ in rows}
+    alone = (stored for stored in weights.layers if stored.label not in done)
+    return Weights((*layers, *alone), weights.source, weights.net_text)
 
 
 def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> list[Array]:
     """The weight blobs of one layer, in ``dtype``, contiguous and aligned.
 
     ``Weights`` fit as Caffe has it (``fit``). Of a plain mapping only the blobs that are needed
-    are looked at, and (1, 1, 1, N) is (N,).
+    are looked at, and (1, 1, 1, N) is (N,). Of the copies of a shared blob the last counts.
 
     Raises:
         WeightsError: one is missing, or its shape is another.
@@ -553,14 +661,16 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
     import numpy as np
 
     if isinstance(weights, Weights):
-        stored = fit(weights, step.label, exact(step.blobs))
+        stored = fit(weights, step.label, exact(step.blobs), step.shared)
         return [
             np.require(blob.array(), dtype, ["C", "A"]).reshape(shape)
             for blob, shape in zip(stored, step.blobs.values(), strict=True)
         ]
     arrays = []
     for name, shape in step.blobs.items():
-        key = f"{step.label}.{name}"
+        own = key = f"{step.label}.{name}"
+        if name in step.shared:
+            key = last_key(weights, step.shared[name]) or own
         if key not in weights:
             raise WeightsError(
                 f"layer '{step.label}': {name} is missing in the weights, "
@@ -573,13 +683,22 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
                 "give an array of real numbers"
             )
         array = np.require(given, dtype, ["C", "A"])
-        if without_ones(array.shape) != without_ones(shape):
+        fits = without_ones(array.shape) == without_ones(shape)
+        if not (fits or (key != own and array.size == count(shape))):
             raise WeightsError(
                 f"layer '{step.label}': {name} is {dims(array.shape)} in the weights, "
                 f"the net needs {dims(shape)}"
             )
         arrays.append(array.reshape(shape))
     return arrays
+
+
+def last_key(weights: Mapping[str, Any], keys: Keys) -> str:
+    """The last of the keys that the weights have; empty if they have none."""
+    found = [key for key in keys if key in weights]
+    if len(found) < 2:
+        return found[0] if found else ""
+    return next(key for key in reversed([*weights]) if key in found)
 
 
 def without_ones(shape: Shape) -> Shape:
@@ -640,28 +759,36 @@ def random_weights(
     damped, n_sums = branch_ends(steps)
     power: dict[str, float] = {}  # mean square of each blob
     cut: dict[str, bool] = {}  # whether a ReLU has cut it, or a part of it, at 0
-    layers = []
+    layers = {step.label: StoredLayer(step.label, step.layer.name, step.layer.type)
+              for step in steps}  # fmt: skip
+    made: set[str] = set()
     for step in steps:
         layer = step.layer
-        arrays: dict[str, Array] = {}
         powers = [power[name] for name in layer.bottoms]
         bottom_cut = any(cut[name] for name in layer.bottoms)
         damp = n_sums**-0.5 if step.label in damped else 1.0
         for name, shape in step.blobs.items():
-            bottom = max(powers, default=IMAGE_POWER)
-            if layer.fixed:
-                arrays[name] = layer.fixed_blob(shape)
+            key = step.shared.get(name, (f"{step.label}.{name}",))[0]
+            if key in made:
                 continue
-            arrays[name] = random_blob(rng, layer, name, shape, bottom, damp)
+            made.add(key)
+            bottom = max(powers, default=IMAGE_POWER)
+            value = (
+                layer.fixed_blob(shape)
+                if layer.fixed
+                else random_blob(rng, layer, name, shape, bottom, damp)
+            )
+            label, own = split(key)  # of the owner, which may be a layer that nobody needs
+            owner = layers.get(label) or StoredLayer(label, label, layer.type)
+            blob = Blob(
+                label, owner.name, owner.type, own, shape, value.dtype.name, value.nbytes,
+                Held(value),
+            )  # fmt: skip
+            layers[label] = owner._replace(blobs=(*owner.blobs, blob))
         for name in layer.tops:
             power[name] = top_power(layer, powers, bottom_cut, damp)
             cut[name] = layer.type == "ReLU" or (bottom_cut and not step.blobs)
-        blobs = (
-            Blob(step.label, layer.name, layer.type, name, v.shape, v.dtype.name, v.nbytes, Held(v))
-            for name, v in arrays.items()
-        )
-        layers.append(StoredLayer(step.label, layer.name, layer.type, tuple(blobs)))
-    return Weights(layers, "random weights")
+    return Weights(layers.values(), "random weights")
 
 
 def random_blob(

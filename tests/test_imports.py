@@ -25,6 +25,8 @@ ORDER = [
     "spec",
     "presets",
     "upgrade",
+    "state",
+    "shared",
     "net",
     "forks",
     "render",

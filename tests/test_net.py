@@ -286,22 +286,6 @@ def test_no_phase_is_called_so():
         list(read_prototxt(HEADER + layer("r", "ReLU")).walk("test"))
 
 
-def test_shared_weights_are_not_understood():
-    """In Caffe both would use the first layer's blob."""
-    share = "inner_product_param {{ num_output: 2 bias_term: false }} param {{ name: '{}' }}"
-    own, shared = (
-        read_prototxt(
-            HEADER + layer("a", "InnerProduct", rest=share.format("w"))
-            + layer("b", "InnerProduct", rest=share.format(name))
-        )
-        for name in ("v", "w")
-    )  # fmt: skip
-    assert len(list(own.walk())) == 3
-
-    with pytest.raises(UnknownLayerError, match=r"'b' .* shares the weights 'w' of layer 'a'"):
-        list(shared.walk())
-
-
 def test_a_name_that_looks_like_a_number():
     with pytest.raises(NetError, match=r"'a#2' is also a layer's own name|named 'a#2' repeat"):
         list(labels(["a", "a", "a#2"]))
@@ -365,9 +349,9 @@ def test_rules_with_level_and_stages():
         HEADER + layer("r", "ReLU", rest="include { stage: 'a' stage: 'b' min_level: 2 }")
     )
 
-    assert net.filtered(level=2, stages=("a", "b", "c")).layers
-    assert not net.filtered(level=1, stages=("a", "b")).layers
-    assert not net.filtered(level=2, stages=("a",)).layers
+    assert net.at(level=2, stages=("a", "b", "c")).filtered().layers
+    assert not net.at(level=1, stages=("a", "b")).filtered().layers
+    assert not net.at(level=2, stages=("a",)).filtered().layers
 
 
 def test_canonical_is_blind_to_spelling():

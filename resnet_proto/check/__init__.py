@@ -6,8 +6,9 @@ file -> text -> net or solver, by its content -> rules -> Report
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from resnet_proto.check.finding import (
 from resnet_proto.check.nets import View, check_views, phases_of, view
 from resnet_proto.check.solvers import TEST_NETS, TRAIN_NETS, Case, check_case
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.layers import Shape
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
+from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import old_within
 
 __all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
@@ -43,13 +46,15 @@ class Check:
 
     lenient: bool = False
     test_images: int | None = None
+    state: State = DEFAULT
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
     checked: list[Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
-    def net(self, net: Net, file: str, phases: Sequence[str] = (), **how: Any) -> list[View]:
-        """Check a net; the views that were checked."""
+    def net(self, file: str, nets: Callable[[], Sequence[Net]], **how: Any) -> list[View]:
+        """Check a net in one state or several; the views that were checked."""
         try:
-            views = [view(net, phase, **how) for phase in phases or phases_of(net)]
+            views = [view(net, net.state.phase, shapes=self.shapes, **how) for net in nets()]
         except ResNetProtoError as error:
             self.refused(file, error)
             return []
@@ -64,13 +69,18 @@ class Check:
         train: View | None = None
         tests: list[View] = []
         own: list[tuple[str, Found]] = []
+        states = [*fields.get("test_state", ())]
         for name, phases, value in nets_of(fields):
+            asked = {"TRAIN": fields.get("train_state", {})} if "TRAIN" in phases else {}
+            if "TEST" in phases:
+                asked["TEST"] = states.pop(0) if states else {}
             try:
                 net, where = self.follow(name, value, file, folders)
             except ResNetProtoError as error:
                 own.append(("nets", Found(ERROR, *parted(error, file), field=name)))
                 continue
-            for at in self.net(net, where, phases, trained=True, pretrained=pretrained):
+            nets = partial(self.states, net, asked)
+            for at in self.net(where, nets, trained=True, pretrained=pretrained):
                 if at.phase == "TRAIN":
                     train = at
                 else:
@@ -78,6 +88,21 @@ class Check:
         case = Case(fields, train, tests, folders, self.test_images, said)
         of_nets, self.findings = self.findings, before
         self.findings += placed(file, [*own, *check_case(case)]) + of_nets
+
+    def states(self, net: Net, asked: Mapping[str, Mapping[str, Any]]) -> list[Net]:
+        """A solver's net as Caffe reads it, phase by phase: solver.cpp, InitTrainNet, InitTestNets.
+
+        ``asked`` are ``train_state`` and ``test_state``. Here the net's own level counts, but
+        ``caffe train`` sets that of the net that is trained in any case, to 0 by default.
+        """
+        own = net.fields.get("state", {}).get("level", 0)
+        nets = []
+        for phase, fields in asked.items():
+            level, stages = fields.get("level", own), tuple(fields.get("stage", ()))
+            if phase == "TRAIN":
+                level, stages = self.state.level, (*stages, *self.state.stages)
+            nets.append(net.at(phase=phase, level=level, stages=stages))
+        return nets
 
     def follow(self, name: str, value: Any, file: str, folders: Sequence[Path]) -> tuple[Net, str]:
         """The net that a solver's field names, and what messages call it.
@@ -124,7 +149,8 @@ class Check:
             else:
                 net = parse_net(text, source=file, lenient=self.lenient)
                 self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")
-                self.net(net, file)
+                net = replace(net, state=self.state)
+                self.net(file, lambda: [net.at(phase=phase) for phase in phases_of(net)])
         except ResNetProtoError as error:
             self.refused(file, error)
 
@@ -146,6 +172,8 @@ def check_text(
     folder: Path | None = None,
     lenient: bool = False,
     test_images: int | None = None,
+    state: State = DEFAULT,
+    shapes: Mapping[str, Shape] | None = None,
 ) -> Report:
     """What would hurt in a net or a solver; which of them it is, its fields say.
 
@@ -155,23 +183,23 @@ def check_text(
         folder: where it lies, for the nets of a solver that are not in the current directory.
         lenient: pass over fields that Caffe's schema lacks.
         test_images: how many images the test data has.
+        state: level and stages of a net, or of the net that a solver trains.
+        shapes: of inputs, as for ``Net.with_input_shapes``.
     """
-    check = Check(lenient, test_images)
+    check = Check(lenient, test_images, state, shapes or {})
     check.text(text, file, folder)
     return Report(tuple(check.checked), tuple(check.findings))
 
 
-def check_file(path: str, *, lenient: bool = False, test_images: int | None = None) -> Report:
-    """``check_text`` of a file; one that cannot be read is a finding."""
+def check_file(path: str, **known: Any) -> Report:
+    """``check_text`` of a file, with the same options; one that cannot be read is a finding."""
     try:
         text = read_text(path)
     except ResNetProtoError as error:
         check = Check()
         check.refused(path, error)
         return Report((Checked(path, "unreadable"),), tuple(check.findings))
-    return check_text(
-        text, path, folder=Path(path).parent, lenient=lenient, test_images=test_images
-    )
+    return check_text(text, path, folder=Path(path).parent, **known)
 
 
 def joined(reports: Sequence[Report]) -> Report:

@@ -14,7 +14,7 @@ from typing import Any
 
 from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
 from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
-from resnet_proto.layers import Layer, count, dims
+from resnet_proto.layers import Layer, Shape, count, dims
 from resnet_proto.memory import SMALL_BATCH, layer_batch
 from resnet_proto.net import Net, Step, count_readers
 from resnet_proto.presets import PRESETS
@@ -76,13 +76,22 @@ class View:
         return found
 
 
-def view(net: Net, phase: str, *, trained: bool | None = None, pretrained: bool = False) -> View:
-    """The net at a phase, walked as far as it goes.
+def view(
+    net: Net,
+    phase: str,
+    *,
+    shapes: Mapping[str, Shape] | None = None,
+    trained: bool | None = None,
+    pretrained: bool = False,
+) -> View:
+    """The net at a phase, walked as far as it goes; ``shapes`` are those of its inputs.
 
     Raises:
         NetError: the net has no layers of a phase: its inputs or its rules are wrong.
     """
-    net = net.upgraded()
+    net = net.at(phase=phase).upgraded()
+    if shapes:
+        net = net.with_input_shapes(shapes)
     layers = net.filtered(phase).layers
     steps: list[Step] = []
     error = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,13 @@ from resnet_proto.cli.options import (
     json_option,
     lenient_option,
     readable,
+    shape_option,
+    stage_options,
 )
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.state import State
 
 
 def each_to_read(
@@ -31,15 +37,24 @@ def each_to_read(
 @click.option(
     "--test-images", type=click.IntRange(1), metavar="N", help="How many images the test data has."
 )
+@stage_options
+@shape_option
 @lenient_option
 @json_option
 def command(
-    files: tuple[str, ...], strict: bool, test_images: int | None, lenient: bool, as_json: bool
+    files: tuple[str, ...],
+    strict: bool,
+    test_images: int | None,
+    state: State,
+    shapes: dict[str, Shape],
+    lenient: bool,
+    as_json: bool,
 ) -> None:
     """Say what would hurt in a net or a solver, before Caffe does or when it would not.
 
     FILE is a prototxt, or - for stdin; whether it is a net or a solver, its fields say. A
-    solver's nets are checked with it. The exit status is 1 if there is an error.
+    solver's nets are checked with it, in the states that it names; --level and --net-stage are
+    those of the net that it trains. The exit status is 1 if there is an error.
 
     \b
     resnet-proto check deploy.prototxt
@@ -48,7 +63,12 @@ def command(
     from resnet_proto.check import as_json as to_json
     from resnet_proto.check import check_file, check_text, joined
 
-    known: dict[str, Any] = {"lenient": lenient, "test_images": test_images}
+    known: dict[str, Any] = {
+        "lenient": lenient,
+        "test_images": test_images,
+        "state": state,
+        "shapes": shapes,
+    }
     reports = []
     for file in files:
         if file == "-":

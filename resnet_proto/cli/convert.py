@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +19,13 @@ from resnet_proto.cli.options import (
     net_option,
     read_net,
     read_weights,
+    state_options,
 )
 from resnet_proto.formats import FORMATS
 from resnet_proto.words import counted
+
+if TYPE_CHECKING:
+    from resnet_proto.state import State
 
 LONG = 1 << 26
 """Bytes from which on progress is shown."""
@@ -34,6 +40,7 @@ LONG = 1 << 26
     callback=file_to_write,
 )
 @net_option
+@state_options
 @click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
 @lenient_option
@@ -42,6 +49,7 @@ def command(
     source: str,
     target: str,
     net: str | None,
+    state: State,
     to: str | None,
     no_verify: bool,
     lenient: bool,
@@ -57,14 +65,22 @@ def command(
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
     resnet-proto convert r50.npz r50.caffemodel
     """
-    from resnet_proto.formats import save
+    from resnet_proto.formats import net_of, save
+    from resnet_proto.state import DEFAULT
 
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
-    the_net = None if net is None else read_net(net, lenient=lenient)
+    the_net = None if net is None else read_net(net, lenient=lenient, state=state)
     weights = read_weights(source)
+    if the_net is None and state != DEFAULT:
+        carried = net_of(weights, lenient=lenient)
+        if carried is None:
+            raise click.UsageError(
+                "--phase, --level and --net-stage are those of a net; add --net NET"
+            )
+        the_net = replace(carried, state=state)
     path = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:

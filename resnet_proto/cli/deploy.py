@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +13,15 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
+    shape_of_images,
     shape_option,
+    stage_options,
     templates_option,
 )
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.state import State
 
 
 @click.command("deploy")
@@ -22,6 +29,7 @@ from resnet_proto.cli.options import (
 @click.option(
     "-o", "--out", default="-", metavar="FILE", help="File to write to; - is stdout.  [-]"
 )
+@stage_options
 @shape_option
 @force_option
 @templates_option
@@ -29,7 +37,8 @@ from resnet_proto.cli.options import (
 def command(
     net: str,
     out: str,
-    input_shape: tuple[int, ...] | None,
+    state: State,
+    shapes: dict[str, Shape],
     force: bool,
     templates: str | None,
     lenient: bool,
@@ -47,11 +56,13 @@ def command(
     from resnet_proto.prototxt import to_prototxt
     from resnet_proto.training.train_val import to_deploy
 
-    text = to_prototxt(to_deploy(read_net(net, lenient=lenient), input_shape), templates=templates)
+    found = read_net(net, lenient=lenient, state=state, shapes=shapes)
+    deployed = to_deploy(found, shape_of_images(found, shapes))
+    text = to_prototxt(deployed, templates=templates)
     if out == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(encoded(text))
         return
     path = Path(out)
-    for written, state in write_files({path.name: text}, path.parent, force=force).items():
-        click.echo(f"{written}  {state}")
+    for written, done in write_files({path.name: text}, path.parent, force=force).items():
+        click.echo(f"{written}  {done}")

@@ -26,13 +26,17 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
+    shape_option,
+    stage_options,
 )
 from resnet_proto.words import printable
 
 if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
     from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
 
 TOP = 5
 """Classes that are shown of each image."""
@@ -44,6 +48,7 @@ IMAGES = 16
 @net_argument
 @weights_option
 @input_option
+@shape_option
 @image_options
 @click.option("--blob", "--outputs", "outputs", metavar="NAME,...", multiple=True,
               help="The blobs wanted; the net's outputs by default.")  # fmt: skip
@@ -51,6 +56,7 @@ IMAGES = 16
 @click.option("--engine", type=engine_choice, default="numpy", show_default=True,
               help="What computes.")  # fmt: skip
 @caffe_python_option
+@stage_options
 @seed_option
 @click.option("--out", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE.npz",
               callback=file_to_write, help="Write the blobs; - is stdout.")  # fmt: skip
@@ -60,11 +66,13 @@ def command(
     net: str,
     weights: str,
     inputs: tuple[str, ...],
+    shapes: dict[str, Shape],
     image: ImageOptions,
     outputs: tuple[str, ...],
     until: str | None,
     engine: str,
     caffe_python: str | None,
+    state: State,
     seed: int,
     out: str | None,
     lenient: bool,
@@ -85,7 +93,7 @@ def command(
     from resnet_proto.files import atomic
     from resnet_proto.layers import dims
 
-    the_net = read_net(net, lenient=lenient)
+    the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
     if out == "-" and as_json:
         raise click.UsageError("--out - prints the blobs themselves; leave --json out")
     if out not in (None, "-") and Path(out).suffix != ".npz":

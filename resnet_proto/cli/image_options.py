@@ -27,7 +27,8 @@ MAX_AXES = 5
 
 input_option = click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE",
-    help="An array (.npy) or an image for an input of the net; once for each.",
+    help="An array (.npy) or an image for an input of the net; once for each. Several images "
+    "for one input are a batch.",
 )  # fmt: skip
 
 
@@ -102,16 +103,21 @@ def read_crop(text: str) -> int | tuple[int, int]:
 
 
 def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str, Array]:
-    """The array for each ``[NAME=]FILE``; what data layers would read is an .npy of any shape.
+    """The array for each ``[NAME=]FILE``; several images of one input are its batch.
+
+    What data layers would read is an .npy of any shape, or images where the shape was given.
 
     Raises:
         click.UsageError: a file without a name where the net has several inputs.
         ResNetProtoError: a file that cannot be read, or does not have the input's shape.
     """
+    import numpy as np
+
+    from resnet_proto.errors import ResNetProtoError
     from resnet_proto.preprocess import read_npy
 
     shapes, data = net.inputs(), net.data_tops()
-    arrays: dict[str, Array] = {}
+    files: dict[str, list[str]] = {}
     for text in given:
         name, _, path = text.partition("=")
         if name not in {**shapes, **data} or not path:
@@ -121,14 +127,36 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
                     f"--input {text}: the net has the inputs {known}; write --input NAME=FILE"
                 )
             (name,), path = shapes, text
-        if name in arrays:
-            raise click.UsageError(f"--input {text}: input '{name}' is given twice")
-        if name in data:
-            arrays[name] = read_npy(Path(path))
+        files.setdefault(name, []).append(path)
+        if len(files[name]) > 1 and any(map(is_array, files[name])):
+            raise click.UsageError(
+                f"--input {text}: input '{name}' is given twice; only images make a batch"
+            )
+    arrays: dict[str, Array] = {}
+    shapes = {**{name: net.given[name] for name in data if name in net.given}, **shapes}
+    for name, paths in files.items():
+        if name in data and is_array(paths[0]):
+            arrays[name] = read_npy(Path(paths[0]))
+        elif name not in shapes:
+            raise click.UsageError(
+                f"--input {name}={paths[0]}: the shape of '{name}' is not known; give an .npy, or "
+                f"--input-shape {name}=N,C,H,W"
+            )
+        elif len(paths) == 1:
+            arrays[name] = read_input(Path(paths[0]), name, shapes[name], image)
         else:
-            arrays[name] = read_input(Path(path), name, shapes[name], image)
-        if note := note_on(path):
-            click.echo(f"Note: {note}", err=True)
+            batch, *rest = shapes[name]
+            if batch != len(paths):
+                sizes = ",".join(map(str, (len(paths), *rest)))
+                raise ResNetProtoError(
+                    f"{len(paths)} images are given for input '{name}', which takes {batch}; "
+                    f"--input-shape {name}={sizes} makes it take them"
+                )
+            one = [read_input(Path(path), name, (1, *rest), image) for path in paths]
+            arrays[name] = np.concatenate(one)
+        for path in paths:
+            if note := note_on(path):
+                click.echo(f"Note: {note}", err=True)
     return arrays
 
 
@@ -164,6 +192,8 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
     array = read_npy(path)
     if array.shape != shape:
         hint = reshaping(array.shape, shape)
+        if not hint and len(array.shape) == len(shape):
+            hint = f"; --input-shape {name}={','.join(map(str, array.shape))} makes it take this"
         raise ResNetProtoError(
             f"{path}: {dims(array.shape)}, input '{name}' needs {dims(shape)}{hint}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,18 +15,29 @@ from resnet_proto.cli.options import (
     net_option,
     read_net,
     read_weights,
+    state_options,
 )
+
+if TYPE_CHECKING:
+    from resnet_proto.state import State
 
 
 @click.command("inspect")
 @click.argument("file", callback=file_to_read)
 @net_option
+@state_options
 @click.option("--stats", is_flag=True, help="Add min, max, mean, and how many are not finite.")
 @click.option("--problems", is_flag=True, help="With --net: leave out what is copied.")
 @lenient_option
 @json_option
 def command(
-    file: str, net: str | None, stats: bool, problems: bool, lenient: bool, as_json: bool
+    file: str,
+    net: str | None,
+    state: State,
+    stats: bool,
+    problems: bool,
+    lenient: bool,
+    as_json: bool,
 ) -> None:
     """List the blobs of a weight file.
 
@@ -41,10 +53,13 @@ def command(
     """
     from resnet_proto.report.inspect import as_json as to_json
     from resnet_proto.report.inspect import inspect, table
+    from resnet_proto.state import DEFAULT
 
     if problems and net is None:
         raise click.UsageError("--problems are those of weights in a net; add --net NET")
-    the_net = None if net is None else read_net(net, lenient=lenient)
+    if net is None and state != DEFAULT:
+        raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+    the_net = None if net is None else read_net(net, lenient=lenient, state=state)
     inspection = inspect(read_weights(file), the_net, stats=stats)
     if as_json:
         echo_json(to_json(inspection, problems=problems))

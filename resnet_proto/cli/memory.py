@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from resnet_proto.cli.options import (
-    counts,
     echo_json,
     json_option,
     lenient_option,
     net_argument,
     read_net,
+    shape_option,
+    stage_options,
 )
 
-
-def shapes(
-    context: click.Context, option: click.Parameter, values: tuple[str, ...]
-) -> dict[str, tuple[int, ...]]:
-    """``1,3,224,224`` or ``label=1,1,224,224`` as shapes by name; the images have none."""
-    found = {}
-    for value in values:
-        name, _, sizes = value.rpartition("=")
-        found[name] = counts(context, option, sizes) or ()
-    return found
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.state import State
 
 
 @click.command("memory")
@@ -33,22 +29,22 @@ def shapes(
 )  # fmt: skip
 @click.option(
     "--phase",
+    "measured",
     type=click.Choice(["train", "test", "both"], case_sensitive=False),
     default="both",
     show_default=True,
     help="What to measure.",
 )
-@click.option(
-    "--input-shape", callback=shapes, metavar="[NAME=]N,C,H,W", multiple=True,
-    help="Shape of the images, or of another blob, where the data layer does not say it.",
-)  # fmt: skip
+@stage_options
+@shape_option
 @lenient_option
 @json_option
 def command(
     net: str,
     batch: int | None,
-    phase: str,
-    input_shape: dict[str, tuple[int, ...]],
+    measured: str,
+    state: State,
+    shapes: dict[str, Shape],
     lenient: bool,
     as_json: bool,
 ) -> None:
@@ -68,9 +64,9 @@ def command(
     from resnet_proto.memory import as_json as to_json
     from resnet_proto.memory import memory, table
 
-    phases = ("train", "test") if phase.lower() == "both" else (phase.lower(),)
+    phases = ("train", "test") if measured.lower() == "both" else (measured.lower(),)
     try:
-        found = memory(read_net(net, lenient=lenient), batch, phases, input_shape)
+        found = memory(read_net(net, lenient=lenient, state=state), batch, phases, shapes)
     except UnknownShapeError as error:
         reason = str(error).partition(";")[0]
         raise UnknownShapeError(

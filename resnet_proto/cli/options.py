@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,9 +17,13 @@ from resnet_proto.errors import ResNetProtoError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resnet_proto.layers import Shape
     from resnet_proto.net import Net
     from resnet_proto.recipe import Training
+    from resnet_proto.state import State
     from resnet_proto.weights import Weights
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def file_to_read(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -73,9 +79,51 @@ phase_option = click.option(
     show_default=True,
     help="Keep the layers of this phase.",
 )
+level_option = click.option(
+    "--level", type=int, default=0, metavar="N", show_default=True,
+    help="Keep the layers whose rules admit this level.",
+)  # fmt: skip
+net_stage_option = click.option(
+    "--net-stage", "stages", multiple=True, metavar="NAME",
+    help="A stage that rules of layers ask for; once for each.",
+)  # fmt: skip
+
+
+def state_options(command: Command) -> Command:
+    """Give a command what a net is read for, as its argument ``state``: phase, level, stages."""
+    return phase_option(stage_options(command))
+
+
+def stage_options(command: Command) -> Command:
+    """``state_options`` of a command that is about phase TEST, or chooses the phase itself."""
+
+    @wraps(command)
+    def wrapped(
+        *args: Any, level: int, stages: tuple[str, ...], phase: str = "TEST", **kwargs: Any
+    ) -> Any:
+        from resnet_proto.state import State
+
+        return command(*args, state=State(phase, level, stages), **kwargs)
+
+    return level_option(net_stage_option(wrapped))  # type: ignore[return-value]
+
+
+def named_shapes(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
+    """``1,3,224,224`` or ``label=1,1,224,224`` as shapes by name; the only input has none."""
+    found: dict[str, tuple[int, ...]] = {}
+    for value in values:
+        name, _, sizes = value.rpartition("=")
+        if name in found:
+            raise click.BadParameter(f"the shape of {name or 'the input'} is given twice")
+        found[name] = counts(context, option, sizes) or ()
+    return found
+
+
 shape_option = click.option(
-    "--input-shape", callback=counts, metavar="N,C,H,W",
-    help="Shape of the input, where a train_val net does not say it.",
+    "--input-shape", "shapes", callback=named_shapes, metavar="[NAME=]N,C,H,W", multiple=True,
+    help="Shape of an input, in the place of the net's; once for each.",
 )  # fmt: skip
 LAUNCHERS = {"caffe": (), "mpirun": ("launcher=mpirun", "solver_mode=CPU")}
 """What ``--launcher`` sets; Intel's Caffe computes on CPUs."""
@@ -91,10 +139,16 @@ templates_option = click.option(
 )
 
 
-def read_net(path: str, *, lenient: bool = False) -> Net:
+def read_net(
+    path: str,
+    *,
+    lenient: bool = False,
+    state: State | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> Net:
     """The net of a prototxt, or of a weight file that carries one; ``-`` is stdin.
 
-    Warnings go to stderr.
+    Warnings go to stderr. ``state`` and ``shapes`` are what the options above give.
     """
     from resnet_proto.prototxt import parse_net, read_prototxt
 
@@ -109,7 +163,27 @@ def read_net(path: str, *, lenient: bool = False) -> Net:
         net = read_prototxt(Path(path), lenient=lenient, warnings=warnings)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    return net
+    if state is not None:
+        net = replace(net, state=state)
+    return net.with_input_shapes(shapes) if shapes else net
+
+
+def shape_of_images(net: Net, shapes: Mapping[str, Shape]) -> Shape | None:
+    """The shape that was given for the images of a net; None if there is none.
+
+    Raises:
+        click.UsageError: shapes of other inputs, which a deploy net does not have.
+    """
+    from resnet_proto.training.train_val import images_of
+
+    if not shapes:
+        return None
+    images, _ = images_of(net.upgraded().filtered())
+    if others := [name for name in shapes if name not in ("", images)]:
+        raise click.UsageError(
+            f"--input-shape {others[0]}=...: the deploy net has one input, '{images}'"
+        )
+    return shapes.get(images, shapes.get(""))
 
 
 def carries_net(path: str) -> bool:

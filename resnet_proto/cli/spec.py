@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from resnet_proto.cli.options import (
@@ -10,16 +12,23 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
+    shape_of_images,
     shape_option,
+    stage_options,
 )
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.state import State
 
 
 @click.command("spec")
 @net_argument
+@stage_options
 @shape_option
 @lenient_option
 @json_option
-def command(net: str, input_shape: tuple[int, ...] | None, lenient: bool, as_json: bool) -> None:
+def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_json: bool) -> None:
     """Recognise a residual net, and print the spec that makes it as TOML.
 
     NET is anybody's prototxt, deploy or train_val, or - for stdin. It is recognised by what its
@@ -37,9 +46,9 @@ def command(net: str, input_shape: tuple[int, ...] | None, lenient: bool, as_jso
     from resnet_proto.settings import spelled, to_toml
     from resnet_proto.training.train_val import is_train_val, to_deploy
 
-    found = read_net(net, lenient=lenient)
+    found = read_net(net, lenient=lenient, state=state, shapes=shapes)
     if is_train_val(found):
-        found = to_deploy(found, input_shape)
+        found = to_deploy(found, shape_of_images(found, shapes))
     warnings: list[str] = []
     spec = recognize(found, warnings)
     preset, other = nearest_preset(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,8 +19,12 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
+    stage_options,
     templates_option,
 )
+
+if TYPE_CHECKING:
+    from resnet_proto.state import State
 
 
 @click.command("train-val")
@@ -42,6 +47,7 @@ from resnet_proto.cli.options import (
     metavar="DIR",
     help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
 )
+@stage_options
 @force_option
 @templates_option
 @lenient_option
@@ -54,6 +60,7 @@ def command(
     finetune: bool,
     only: str | None,
     out: str | None,
+    state: State,
     force: bool,
     templates: str | None,
     lenient: bool,
@@ -77,12 +84,15 @@ def command(
     from resnet_proto.report.summary import summarize
     from resnet_proto.settings import assignments, changed
     from resnet_proto.spec import check_data
+    from resnet_proto.state import DEFAULT
     from resnet_proto.training.classifier import with_classes
     from resnet_proto.training.tasks import TASKS
     from resnet_proto.training.train_val import check_one_answer, only_input, to_train_val
     from resnet_proto.trunk import trunk_of
 
-    found = read_net(net, lenient=lenient)
+    found = read_net(net, lenient=lenient, state=state)
+    if state != DEFAULT:
+        found = found.settled()
     if classes is not None or finetune:
         found = with_classes(found, classes)
     _, shape = only_input(found)

@@ -19,13 +19,23 @@ from resnet_proto.cli.engine_options import (
     weights_option,
 )
 from resnet_proto.cli.image_options import image_options, input_option, read_inputs
-from resnet_proto.cli.options import echo_json, json_option, lenient_option, net_argument, read_net
+from resnet_proto.cli.options import (
+    echo_json,
+    json_option,
+    lenient_option,
+    net_argument,
+    read_net,
+    shape_option,
+    stage_options,
+)
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
     from resnet_proto.engine.compare import Row
+    from resnet_proto.layers import Shape
     from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
 
 
 @click.command("verify")
@@ -37,9 +47,11 @@ if TYPE_CHECKING:
 @click.option("--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True,
               callback=finite, help="Relative L2 that a blob may have.")  # fmt: skip
 @input_option
+@shape_option
 @image_options
 @until_option
 @caffe_python_option
+@stage_options
 @seed_option
 @lenient_option
 @json_option
@@ -50,9 +62,11 @@ def command(
     engine: str,
     tolerance: float,
     inputs: tuple[str, ...],
+    shapes: dict[str, Shape],
     image: ImageOptions,
     until: str | None,
     caffe_python: str | None,
+    state: State,
     seed: int,
     lenient: bool,
     as_json: bool,
@@ -72,7 +86,7 @@ def command(
 
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
-    the_net = read_net(net, lenient=lenient)
+    the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
     arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
     the_weights = weights_for(the_net, weights, seed, arrays, until=until)
     ours, theirs = (

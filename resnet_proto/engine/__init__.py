@@ -82,12 +82,13 @@ def checked(job: Job) -> Job:
     job = replace(job, outputs=name_list(job.outputs))
     net, wanted = cut(job.net, job.outputs, job.until)
     given = replace(net, layers=tuple(la for la in net.needed(wanted).layers if la.type == "Input"))
-    inputs = check_inputs(job.net, Schedule.of(given, None, None), job.inputs, "float64")
+    names = needed_inputs(job.net, job.outputs, job.until)
+    inputs = check_inputs(job.net, Schedule.of(given, names, None), job.inputs, "float64")
     data = {name: job.inputs[name] for name in net.data_tops() if name in job.inputs}
     with suppress(UnknownLayerError, UnknownShapeError):
         for step in net.walk(shapes=given_shapes(net, job.inputs), wanted=wanted):
             if isinstance(job.weights, Weights):
-                fit(job.weights, step.label, exact(step.blobs))
+                fit(job.weights, step.label, exact(step.blobs), step.shared)
             else:
                 step_blobs(step, job.weights, "float32")
     return replace(job, inputs=data | inputs)
@@ -100,7 +101,9 @@ def needed_inputs(net: Net, outputs: Iterable[str] | None, until: str | None) ->
         NetError: no blob has a name asked for.
     """
     shown, wanted = cut(net, outputs, until)
-    return shown.needed(wanted).inputs()
+    part = shown.needed(wanted)
+    read = {name for layer in part.layers for name in layer.bottoms} | {*wanted}
+    return {name: shape for name, shape in part.inputs().items() if name in read}
 
 
 def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:

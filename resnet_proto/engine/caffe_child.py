@@ -1,6 +1,6 @@
 """Run jobs in the real Caffe: ``python caffe_child.py FOLDER ...``.
 
-A job is a folder with ``job.json`` (net, weights, input names, until) and ``inputs.npz``.
+A job is a folder with ``job.json`` (net, weights, input names, until, state) and ``inputs.npz``.
 The answer is ``blobs.json`` (names) and ``blobs.npz`` beside them, arrays in the same order,
 and ``exit``: 0, the status of a process that Caffe ended, or the signal's number, negative.
 What Caffe said is in ``log``.
@@ -25,8 +25,9 @@ def run(folder: Path) -> None:
     """Do one job."""
     job = json.loads((folder / "job.json").read_text())
     arrays = np.load(str(folder / "inputs.npz"), allow_pickle=False)
-    files = [job["net"]] + ([job["weights"]] if job["weights"] else [])
-    net = caffe.Net(*files, caffe.TEST)
+    net = caffe.Net(job["net"], caffe.TEST, **job["state"])
+    if job["weights"]:
+        net.copy_from(job["weights"])
     for i, name in enumerate(job["inputs"]):
         value = arrays[f"arr_{i}"]
         net.blobs[name].reshape(*value.shape)

@@ -29,6 +29,7 @@ from resnet_proto.errors import (
     WeightsError,
 )
 from resnet_proto.net import labels
+from resnet_proto.state import DEFAULT, State
 from resnet_proto.weights import Weights, split, step_blobs, targets
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Job:
     """One forward pass: what goes in, and how far it goes.
 
     Args:
-        net: at phase TEST. ``net_file`` is the prototxt it was read from, if any.
+        net: in a state of phase TEST. ``net_file`` is the prototxt it was read from, if any.
         weights: ``<layer>.<blob>`` -> array. ``weights_file`` is where they come from.
         inputs: blob name -> array.
         outputs: the blobs that are wanted; all if None.
@@ -65,22 +66,26 @@ class Job:
     timeout: float = TIMEOUT
 
     def files(
-        self, folder: Path, dtypes: Sequence[str] = ("float32", "float64")
+        self, folder: Path, dtypes: Sequence[str] = ("float32", "float64"), *, plain: bool = False
     ) -> tuple[Path, Path]:
         """Prototxt and caffemodel: the user's own, else written into ``folder``.
 
-        ``dtypes`` are those that the engine reads.
+        ``dtypes`` are those that the engine reads. ``plain`` is for one that has no states and
+        shares no weights: its net has the layers of the state only, and each its own weights.
 
         Raises:
             ResNetProtoError: two layers with weights have one name.
         """
         check_names(self.net)
         net, weights = self.net_file, self.weights_file
-        if net is None:
+        if plain and self.net.sharing():
+            weights = None
+        if net is None or (plain and self.net.state != DEFAULT):
             from resnet_proto.prototxt import to_prototxt
 
             net = folder / "net.prototxt"
-            net.write_text(to_prototxt(self.net), encoding="utf-8")
+            text = to_prototxt(self.net.settled() if plain else self.net)
+            net.write_text(text, encoding="utf-8")
         stored = Weights.of(self.weights)
         readable = all(blob.dtype in dtypes for blob in stored.blobs.values())
         if weights is None or weights.suffix != ".caffemodel" or not readable:
@@ -113,9 +118,9 @@ def check_names(net: Net) -> None:
         ResNetProtoError: two layers with weights have one name.
     """
     wanted, first, _ = targets(net)
-    firsts = set(first.values())
+    firsts, shared = set(first.values()), net.sharing()
     for label, shapes in wanted.items():
-        if shapes and label not in firsts:
+        if set(shapes) - set(shared.get(label, ())) and label not in firsts:
             raise ResNetProtoError(
                 f"layer '{label}' is the second of its name: Caffe and OpenCV give the weights "
                 "of both to the first; give each layer a name of its own"
@@ -158,9 +163,17 @@ def caffe(job: Job) -> dict[str, Array]:
             "name it with --caffe-python or CAFFE_PYTHON"
         )
     with scratch() as folder:
-        write_job(folder, *job.files(folder), job.inputs, job.until)
+        write_job(folder, *job.files(folder), every_input(job), job.until, job.net.state)
         run_jobs(python, [folder], job.timeout)
         return read_job(folder)
+
+
+def every_input(job: Job) -> dict[str, Array]:
+    """The inputs with zeros for those that nobody needs: the net's file may have other shapes."""
+    import numpy as np
+
+    unused = {blob: np.zeros(shape) for blob, shape in job.net.inputs().items()}
+    return {**unused, **job.inputs}
 
 
 def write_job(
@@ -169,6 +182,7 @@ def write_job(
     weights: Path | None,
     inputs: Mapping[str, Array],
     until: str | None = None,
+    state: State = DEFAULT,
 ) -> None:
     """Put a job for ``caffe_child.py`` into its folder."""
     import numpy as np
@@ -178,6 +192,8 @@ def write_job(
         "weights": weights and str(weights),
         "inputs": list(inputs),
         "until": until,
+        # left out where they are not needed: an old pycaffe does not take them
+        "state": {k: v for k, v in (("level", state.level), ("stages", state.stages)) if v},
     }
     (folder / "job.json").write_text(json.dumps(job))
     np.savez(folder / "inputs.npz", *inputs.values())
@@ -293,13 +309,12 @@ def opencv(job: Job) -> dict[str, Array]:
     }
     try:
         with scratch() as folder:
-            files = job.files(folder, ["float32"])  # it cannot read double_data
+            files = job.files(folder, ["float32"], plain=True)  # it cannot read double_data
             net = cv2.dnn.readNetFromCaffe(*map(str, files))
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.enableFusion(False)  # a fused layer would give its successor's blob
         net.enableWinograd(False)  # its rounding is ten times that of a plain convolution
-        unused = {blob: np.zeros(shape) for blob, shape in job.net.inputs().items()}
-        for blob, value in {**unused, **job.inputs}.items():  # it wants every one
+        for blob, value in every_input(job).items():
             net.setInput(np.ascontiguousarray(value, np.float32), blob)
         known = set(net.getLayerNames())
         wanted = {blob: layer for blob, layer in writers.items() if layer in known}

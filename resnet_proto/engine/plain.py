@@ -37,7 +37,7 @@ def forward(
     """Compute the blobs of a net, at phase TEST.
 
     Args:
-        net: any net whose layer types are known.
+        net: any net whose layer types are known; ``Net.at`` chooses level and stages.
         weights: arrays by ``<layer>.<blob>``, ``conv1.weight``.
         inputs: an array for each input of the net by name, or the array of the only one. What
             data layers would read is an input too, of any shape.
@@ -132,11 +132,12 @@ class Schedule:
 
 
 def cut(net: Net, outputs: Iterable[str] | None, until: str | None) -> tuple[Net, tuple[str, ...]]:
-    """The net at phase TEST up to the last blob asked for, and the blobs wanted, in its order.
+    """The net up to the last blob asked for, and the blobs wanted, in its order.
 
     Raises:
-        NetError: no blob has that name, or it lies behind ``until``.
+        NetError: no blob has that name, it lies behind ``until``, or the net is at phase TRAIN.
     """
+    check_net(net)
     outputs = name_list(outputs)
     with net.named():
         net = net.reaching(outputs, until)
@@ -160,12 +161,18 @@ def check_net(net: object) -> None:
 
     Raises:
         ResNetProtoError: it is the file of one, or something else.
+        NetError: it is at phase TRAIN, where layers compute other things.
     """
     if isinstance(net, str | os.PathLike):
         raise ResNetProtoError(f"net is a file's name; read it: read_prototxt({str(net)[:80]!r})")
     if not isinstance(net, Net):
         raise ResNetProtoError(
             f"net is a {type(net).__name__}; expected a Net, as read_prototxt has"
+        )
+    if net.state.phase != "TEST":
+        raise NetError(
+            f"the net is at phase {net.state.phase}; what is computed here is what layers do at "
+            'TEST: net.at(phase="TEST")'
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic, buffered, path_of
 from resnet_proto.sniff import HEAD, format_of
-from resnet_proto.weights import Weights, fitted, same_values
+from resnet_proto.weights import Weights, fitted, same_values, with_shared
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -73,7 +73,8 @@ def save(
             content once it is complete.
         weights: ``<layer>.<blob>`` -> array.
         net: gives a caffemodel its structure; other formats carry its text, so that the way
-            back needs none. None takes the net that the weights carry.
+            back needs none. None takes the net that the weights carry. What its layers share
+            stands at each of them in a caffemodel, as Caffe has it, and once elsewhere.
         to: one of ``FORMATS``.
         verify: read the file back and compare, before it takes its name.
         progress: is told of each number of bytes written.
@@ -94,7 +95,7 @@ def save(
     if net is None:
         net = net_of(given)
     if net is not None:
-        fitted(given, net, warnings)
+        given = with_shared(given, fitted(given, net, warnings), net, once=name != "caffemodel")
     with opened as file:
         module.write(file, given, net, progress)
         file.flush()

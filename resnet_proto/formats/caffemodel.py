@@ -541,7 +541,7 @@ def write(
             "type": layer.type,
             "bottom": layer.bottoms,
             "top": layer.tops,
-            "phase": "TEST",  # net.cpp, Init: every layer gets the net's phase
+            "phase": net.state.phase,  # net.cpp, Init: every layer gets the net's
             **layer.fields,
             "blobs": (),  # a prototxt may hold values, over which Caffe copies those of the weights
         }

@@ -102,7 +102,7 @@ def to_onnx(
             "ONNX needs the package onnx: pip install 'resnet-proto[onnx]'"
         ) from None
 
-    net = net.upgraded().filtered()
+    net = net.at(phase="TEST").upgraded().filtered()
     names = labels(layer.name for layer in net.layers)
     last = {top: name for layer, name in zip(net.layers, names, strict=True) for top in layer.tops}
     wanted = None if outputs is None else tuple(outputs)
@@ -149,11 +149,13 @@ class Graph:
     Args:
         taken: names of values; the blobs' own from the start.
         nodes: in order of running. ``initializers`` likewise.
+        shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
     taken: set[str]
     nodes: list[Any] = field(default_factory=list)
     initializers: list[Any] = field(default_factory=list)
+    shared: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
 
     def free(self, name: str) -> str:
         """The name, numbered where a blob or another value has it."""
@@ -195,11 +197,20 @@ class Site:
         return next((node.op_type for node in nodes if value in node.output), "")
 
     def constant(self, name: str, value: Array | np.ndarray[Any, np.dtype[np.int64]]) -> str:
-        """Add an initializer ``<layer>.<name>``; return its full name."""
+        """Add an initializer ``<layer>.<name>``; return its full name.
+
+        What layers share is added once, unless they need it in different forms.
+        """
         from onnx import numpy_helper
 
+        copies = self.graph.shared.setdefault(self.step.shared.get(name, ("",))[0], [])
+        for full, other in copies:
+            if value.shape == other.shape and (value == other).all():
+                return full
         full = self.graph.free(f"{self.step.label}.{name}")
         self.graph.initializers.append(numpy_helper.from_array(value, full))
+        if name in self.step.shared:
+            copies.append((full, value))
         return full
 
     def number(self, name: str, value: float) -> str:

@@ -204,6 +204,10 @@ class Layer:
         """Names for the first ``count`` blobs, in the order in which Caffe stores them."""
         return tuple(str(i) for i in range(count))
 
+    def param_blobs(self, count: int) -> tuple[str, ...]:
+        """Names of the first ``count`` blobs of this very layer, for its ``param``."""
+        return self.blob_names(count)
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
         """Name and shape of each weight blob, in Caffe's order."""
         return {}

@@ -67,6 +67,10 @@ class Recurrent(Layer):
                 raise ShapeError(f"a state is {dims(shape)}; it has to be {dims(state)}")
         return [(*x[:2], self.num_output), *[state] * self.hidden]
 
+    def param_blobs(self, count: int) -> tuple[str, ...]:
+        names = self.blob_names(6)
+        return (names if self.static else names[:2] + names[3:])[:count]
+
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
         rows = self.gates * self.num_output
         shapes: list[Shape] = [(rows, count(bottoms[0][2:])), (rows,)]

@@ -52,8 +52,10 @@ class Summary:
     unknown: str | None = None
 
 
-def summarize(net: Net, phase: str = "TEST", shapes: Mapping[str, Shape] | None = None) -> Summary:
-    """Shapes and figures of each layer of ``phase``; ``shapes`` are those of ``Net.walk``.
+def summarize(
+    net: Net, phase: str | None = None, shapes: Mapping[str, Shape] | None = None
+) -> Summary:
+    """Shapes and figures of each layer; ``phase`` and ``shapes`` are those of ``Net.walk``.
 
     Raises:
         NetError: layers that do not fit together.

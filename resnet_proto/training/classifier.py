@@ -22,13 +22,18 @@ def with_classes(net: Net, classes: int | None = None) -> Net:
         classes: its outputs; by default as many as it has.
 
     Raises:
-        NetError: the last layer with weights is another one.
+        NetError: the last layer with weights is another one, or shares them.
     """
     old = classifier_of(net.layers)
     if not isinstance(old, InnerProduct):
         raise NetError(
             f"layer '{old.name}' ({old.type}) is the last with weights; expected an InnerProduct, "
             "whose outputs are classes"
+        )
+    if old.name in net.sharing():
+        raise NetError(
+            f"layer '{old.name}' (InnerProduct) shares its weights with another layer; a "
+            "classifier for other classes needs its own: take the names out of its param"
         )
     classes = old.num_output if classes is None else classes
     taken = {name for layer in net.layers for name in (layer.name, *layer.bottoms, *layer.tops)}

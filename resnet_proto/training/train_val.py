@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import BatchNorm, Layer, Shape, count, dims, make_layer
 from resnet_proto.net import Net, check_structure, nearest
 from resnet_proto.recipe import Training
+from resnet_proto.shared import check_rates
 from resnet_proto.words import Word
 
 WEIGHTED = (
@@ -64,7 +66,8 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
         finish: what the task needs, one of ``TASKS``.
 
     Raises:
-        NetError: the net has several inputs, no classifier, or no blob to freeze up to.
+        NetError: the net has several inputs, no classifier, or no blob to freeze up to; or
+            layers that share weights would have two rates.
     """
     if is_train_val(net) or not net.inputs():
         only_input(net)
@@ -78,6 +81,7 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
     fields = {k: v for k, v in net.fields.items() if not k.startswith("input")}
     result = tuple(finish(net, layers, training))
     check_added(layers, result)
+    check_rates(result)
     return Net(net.name, result, fields)
 
 
@@ -235,6 +239,10 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
         n = n_small_blobs(layer)
         own = scale_rate if layer.type == "Scale" else rate
         fields["param"] = params(training, own, (False,) * n)
+    if layer.fields.get("param"):
+        fields["param"] = with_names(
+            layer, fields["param"], rates={"lr_mult": 1.0, "decay_mult": 1.0}
+        )
     if not fields.get("param"):
         fields.pop("param", None)
     if message or layer.message in fields:
@@ -244,6 +252,27 @@ def trained(layer: Layer, training: Training, rate: float) -> Layer:
     # As people write it: rates, then what the layer is.
     ordered = {k: fields.pop(k) for k in ("param",) if k in fields} | fields
     return replace(layer, fields=ordered)
+
+
+def with_names(
+    layer: Layer,
+    params: tuple[Mapping[str, Any], ...] = (),
+    rates: Mapping[str, float] | None = None,
+) -> tuple[Mapping[str, Any], ...]:
+    """A layer's ``param`` with other rates, and the names by which it shares weights.
+
+    Args:
+        layer: has the names.
+        params: rates of its blobs; none for none.
+        rates: of a blob that has a name and none in ``params``.
+    """
+    kept = [{k: v for k, v in param.items() if k in ("name", "share_mode")}
+            for param in layer.fields.get("param", ())]  # fmt: skip
+    while kept and not kept[-1]:
+        kept.pop()
+    none: dict[str, Any] = {}
+    both = zip_longest(kept, params, fillvalue=none)
+    return tuple({**name, **(rate or (name and rates) or none)} for name, rate in both)
 
 
 def n_small_blobs(layer: Layer) -> int:
@@ -483,9 +512,14 @@ def cleaned(layer: Layer) -> Layer:
 
     A negative bias stays: a gate that is trained again has to begin with it.
     """
-    kept = ("param",) if layer.fixed else ()
-    dropped = {"param", "include", "exclude", "loss_weight", "propagate_down", "phase"} - {*kept}
+    dropped = {"include", "exclude", "loss_weight", "propagate_down", "phase"}
     fields = {k: v for k, v in layer.fields.items() if k not in dropped}
+    if "param" in fields and not layer.fixed:
+        names = with_names(layer)
+        if not names:
+            del fields["param"]
+        elif not isinstance(layer, BatchNorm):  # whose rates have to be 0
+            fields["param"] = names
     message = dict(layer.param)
     if layer.type in WEIGHTED and not layer.fixed:
         message.pop("weight_filler", None)

@@ -96,7 +96,6 @@ def test_shapes_by_name():
     assert result.exit_code == 0, result.output
     assert result.stderr == ""  # its statistics are frozen
     assert (
-        "no data layer makes a blob 'x'"
-        in run("-", *shapes, "--input-shape", "x=1", stdin=text).stderr
+        "the net has no input 'x'" in run("-", *shapes, "--input-shape", "x=1", stdin=text).stderr
     )
     assert run("-", "--input-shape", "1,x", stdin=text).exit_code == 2

@@ -1,6 +1,9 @@
 """The plain engine: which blobs come back, what is computed, and what is refused."""
 
+import tracemalloc
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,9 @@ from resnet_proto.layers import (
     Pooling,
     ReLU,
     Scale,
+    Sigmoid,
     Softmax,
+    TanH,
     make_layer,
 )
 from resnet_proto.net import Net
@@ -117,6 +122,57 @@ def test_a_blob_is_freed_after_its_last_reader():
     assert freed["pool1"] == "a2a"
     assert freed["a"] == "b"
     assert "prob" not in freed
+
+
+PART = 1 << 20  # bytes of each blob below
+
+
+@pytest.mark.parametrize("layer", ["TanH", "ReLU"])  # computed by its own forward; in the arena
+@pytest.mark.parametrize("way", ["plain", "planned"])
+def test_only_two_blobs_of_a_chain_are_there_at_a_time(way, layer):
+    """What was allocated at most, as tracemalloc counts it: freed after the last reader."""
+    names = [f"x{i}" for i in range(13)]
+    layers = (make_layer(top, layer, bottom, top) for bottom, top in pairwise(["data", *names]))
+    some_net = net(*layers, shape=(2, 4, 256, 128))
+    x = random_input(some_net)["data"]
+    run = Plan(some_net, {}).run if way == "planned" else partial(forward, some_net, {})
+
+    few, every = (peak(partial(run, x, outputs=outputs)) for outputs in (names[-1:], None))
+
+    assert few < 6 * PART  # input and its copies, a bottom, a top, the result
+    assert every > 13 * PART
+
+
+def peak(function):
+    """Bytes that were in use at most."""
+    tracemalloc.start()
+    function()
+    size = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return size
+
+
+@pytest.mark.parametrize("way", ["plain", "planned"])
+def test_only_what_a_blob_needs_is_computed(way, monkeypatch):
+    """Other branches, and what lies behind, are not run; nor are their weights looked at."""
+    ran = []
+    for cls in (TanH, Sigmoid):
+        own = cls.forward
+        monkeypatch.setattr(
+            cls, "forward", lambda self, *a, own=own: ran.append(self.name) or own(self, *a)
+        )
+    layers = [
+        TanH.of("a", "data", "a"),
+        Sigmoid.of("b", "data", "b"),
+        InnerProduct.of("fc", "b", "fc", num_output=4),
+        TanH.of("c", "a", "c"),
+        Sigmoid.of("d", "c", "d"),
+    ]
+    some_net = net(*layers)
+    run = Plan(some_net, {}).run if way == "planned" else partial(forward, some_net, {})
+
+    assert [*run(random_input(some_net), outputs=["c"])] == ["c"]
+    assert ran == ["a", "c"]
 
 
 def test_a_blob_that_is_overwritten_is_freed_once():
