@@ -27,16 +27,14 @@ PROTOTXT = Kind("a prototxt (text)", "the weights are in another file; give this
 CAFFEMODEL = Kind("a caffemodel", "give it the suffix .caffemodel", WEIGHTS)
 SAFETENSORS = Kind("a safetensors file", "give it the suffix .safetensors", WEIGHTS)
 HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
+HDF5 = rb"\x89HDF\r\n\x1a\n"
 KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://git-lfs", Kind("a Git LFS pointer", "fetch the file itself: git lfs pull")),
     (
         rb"\x00\x05\x16\x07",
         Kind("macOS metadata (AppleDouble)", "the data is in the file without '._'"),
     ),
-    (
-        rb"\x89HDF\r\n\x1a\n",
-        Kind("an HDF5 file", "Caffe can save its weights as caffemodel", WEIGHTS),
-    ),
+    (HDF5, Kind("an HDF5 file", "give it the suffix .h5", WEIGHTS)),
     (
         rb"PK\x03\x04",
         Kind(
@@ -124,6 +122,8 @@ def refuse(source: str, head: bytes, wanted: str) -> None:
 
 def format_of(head: bytes) -> str:
     """The format of a file that begins so, a caffemodel if nothing else: it has no mark."""
+    if re.match(HDF5, head):
+        return "hdf5"
     if head.startswith(b"PK\x03\x04"):
         return "npz"
     return "safetensors" if IS_SAFETENSORS.match(head, 8) else "caffemodel"

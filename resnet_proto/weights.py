@@ -181,7 +181,10 @@ class Weights(Mapping[str, "Array"]):
         layers: every layer of the file, also those without blobs.
         blobs: key -> ``Blob``; nothing is read.
         blobs_of: label -> the blobs of that layer.
+        hdf5: whether it is an HDF5 file, where Caffe finds fewer layers (``match``).
     """
+
+    hdf5 = False
 
     def __init__(
         self,
@@ -367,17 +370,29 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
     It goes by name, and by the first layer of a name. Layers without blobs are left out. What
     layers share is copied over for each of them that the file has, so the last copy counts; one
     that the file lacks has it from another.
+
+    In HDF5 a name is that of one group: one with a slash is never looked for, and what is within
+    the group of another layer counts as its blobs (CopyTrainedLayersFromHDF5).
     """
     wanted, first, unknown = targets(net)
     shared = net.sharing()
     verdicts: list[Verdict] = []
     copied: set[str] = set()
     filled: set[str] = set()
+    within = {layer.label.partition("/")[0] for layer in weights.layers if "/" in layer.label}
     for layer in weights.layers:
-        target = first.get(layer.name)
+        if weights.hdf5 and "/" in layer.label:
+            reason = "Caffe finds no layer with a slash in its name in an HDF5 file"
+            verdicts.append(Verdict(layer.label, "ignored", reason))
+            continue
+        target = first.get(layer.label if weights.hdf5 else layer.name)
         if target is None:
             if layer.blobs:
                 verdicts.append(Verdict(layer.label, "ignored", "the net has no such layer"))
+            continue
+        if weights.hdf5 and layer.label in within:
+            reason = f"Caffe takes the groups within '{layer.label}' for blobs of it"
+            verdicts.append(Verdict(layer.label, "refused", reason))
             continue
         if target not in wanted:
             verdicts.append(Verdict(layer.label, "unknown", unknown[target]))
@@ -500,10 +515,42 @@ def exact(blobs: Mapping[str, Shape]) -> Needs:
     return {name: Need((shape,)) for name, shape in blobs.items()}
 
 
-def in_order(blobs: tuple[Blob, ...], wanted: Needs) -> tuple[Blob, ...]:
-    """The blobs as Caffe numbers them; files of named arrays may have another order."""
-    order = {name: i for i, name in enumerate(wanted)}
-    return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
+def in_order(blobs: Iterable[Blob], wanted: Iterable[str]) -> tuple[Blob, ...]:
+    """The blobs by their names, as Caffe numbers them.
+
+    Files of named arrays may have another order, and HDF5 has only the numbers.
+    """
+    names = list(wanted)
+    numbers = {str(i): name for i, name in enumerate(names)}
+    order = {name: i for i, name in enumerate(names)}
+    renamed = (
+        blob if blob.name in order else blob._replace(name=numbers.get(blob.name, blob.name))
+        for blob in blobs
+    )
+    return tuple(sorted(renamed, key=lambda blob: order.get(blob.name, len(order))))
+
+
+def named(weights: Weights, net: Net) -> Weights:
+    """The weights as a net calls them: types, names of blobs and Caffe's order of them.
+
+    Files of named arrays do not say a layer's type, and HDF5 does not say the names of blobs.
+    """
+    layers = net.upgraded().filtered().layers
+    by_label = dict(zip(labels(layer.name for layer in layers), layers, strict=True))
+    rows = []
+    for stored in weights.layers:
+        layer = by_label.get(stored.label)
+        if layer is not None and not stored.type and stored.blobs:
+            names = blob_names(layer.type, min(len(layer.bottoms), 2), len(stored.blobs))
+            blobs = in_order(stored.blobs, names)
+            stored = StoredLayer(
+                stored.label, layer.name, layer.type,
+                tuple(b._replace(layer_name=layer.name, type=layer.type) for b in blobs),
+            )  # fmt: skip
+        rows.append(stored)
+    found = Weights(rows, weights.source, weights.net_text, weights.close)
+    found.hdf5 = weights.hdf5
+    return found
 
 
 def misfit(blobs: tuple[Blob, ...], wanted: Needs) -> str:

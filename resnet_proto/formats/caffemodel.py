@@ -111,9 +111,9 @@ class Pieces(NamedTuple):
 
     def parts(self) -> Iterator[memoryview]:
         """Slices of the buffer."""
-        record = ITEM_SIZES[self.dtype] + 1
         for piece in self.pieces:
-            size = PART // record * record if piece.tagged else PART
+            record = ITEM_SIZES[self.dtype] + 1 if piece.tagged else 1
+            size = PART // record * record
             for start in range(piece.start, piece.stop, size):
                 stop = min(start + size, piece.stop)
                 populate(self.buffer, start, stop)

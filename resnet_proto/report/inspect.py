@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
-from resnet_proto.weights import Blob, Verdict, Weights, match
+from resnet_proto.weights import Blob, Verdict, Weights, match, named
 from resnet_proto.words import counted, printable
 
 LEFT = "left at its filler"
@@ -85,13 +85,17 @@ class Inspection:
 
 
 def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:
-    """List what weights hold; values are read for ``stats`` only."""
+    """List what weights hold; values are read for ``stats`` only.
+
+    Types and names of blobs that the file lacks are the net's.
+    """
+    shown = weights if net is None else named(weights, net)
     return Inspection(
         weights.source,
         len(weights.layers),
         [
             Row(b.layer, b.type, b.name, b.shape, b.dtype, b.nbytes, measure(b) if stats else None)
-            for b in weights.blobs.values()
+            for b in shown.blobs.values()
         ],
         sum(count(blob.shape) for blob in weights.blobs.values()),
         weights.nbytes,
