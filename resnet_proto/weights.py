@@ -38,6 +38,8 @@ PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
 MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
+MAX_BLOBS = 100
+"""More than any layer has; a number above it is no name of a blob."""
 GUESSES = tuple(
     (n, n * 2**12 * 3**2 * 5 * 7, *(1009 + 2 * n + 20 * i for i in range(axes - 2)))
     for axes in (2, 3, 4, 5)
@@ -372,9 +374,14 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
     that the file lacks has it from another.
 
     In HDF5 a name is that of one group: one with a slash is never looked for, and what is within
-    the group of another layer counts as its blobs (CopyTrainedLayersFromHDF5).
+    the group of another layer counts as its blobs; the last layer of a name gets them
+    (CopyTrainedLayersFromHDF5).
     """
-    wanted, first, unknown = targets(net)
+    weights = named(weights, net)
+    wanted, chosen, unknown = targets(net)
+    if weights.hdf5:
+        layers = net.upgraded().filtered().layers
+        chosen = dict(zip((x.name for x in layers), labels(x.name for x in layers), strict=True))
     shared = net.sharing()
     verdicts: list[Verdict] = []
     copied: set[str] = set()
@@ -385,7 +392,7 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
             reason = "Caffe finds no layer with a slash in its name in an HDF5 file"
             verdicts.append(Verdict(layer.label, "ignored", reason))
             continue
-        target = first.get(layer.label if weights.hdf5 else layer.name)
+        target = chosen.get(layer.label if weights.hdf5 else layer.name)
         if target is None:
             if layer.blobs:
                 verdicts.append(Verdict(layer.label, "ignored", "the net has no such layer"))
@@ -424,7 +431,8 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
                 owners = sorted({shared[label][name][0] for name in from_others})
                 verdicts.append(Verdict(label, "copied", f"with '{owners[0]}', which it shares"))
                 continue
-            taken = "" if label in first.values() else "Caffe copies to the first of its name only"
+            one = "last" if weights.hdf5 else "first"
+            taken = "" if label in chosen.values() else f"Caffe copies to the {one} of its name only"
             verdicts.append(Verdict(label, "left at its filler", taken))
     return verdicts
 
@@ -515,39 +523,42 @@ def exact(blobs: Mapping[str, Shape]) -> Needs:
     return {name: Need((shape,)) for name, shape in blobs.items()}
 
 
-def in_order(blobs: Iterable[Blob], wanted: Iterable[str]) -> tuple[Blob, ...]:
-    """The blobs by their names, as Caffe numbers them.
-
-    Files of named arrays may have another order, and HDF5 has only the numbers.
-    """
-    names = list(wanted)
-    numbers = {str(i): name for i, name in enumerate(names)}
-    order = {name: i for i, name in enumerate(names)}
-    renamed = (
-        blob if blob.name in order else blob._replace(name=numbers.get(blob.name, blob.name))
-        for blob in blobs
-    )
-    return tuple(sorted(renamed, key=lambda blob: order.get(blob.name, len(order))))
+def in_order(blobs: tuple[Blob, ...], wanted: Needs) -> tuple[Blob, ...]:
+    """The blobs as Caffe numbers them; files of named arrays may have another order."""
+    order = {name: i for i, name in enumerate(wanted)}
+    return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
 
 
 def named(weights: Weights, net: Net) -> Weights:
     """The weights as a net calls them: types, names of blobs and Caffe's order of them.
 
-    Files of named arrays do not say a layer's type, and HDF5 does not say the names of blobs.
+    Files of named arrays do not say a layer's type, and HDF5 only the numbers of blobs. The same
+    object comes back where there is nothing to say.
     """
+    if all(stored.type for stored in weights.layers if stored.blobs):
+        return weights
     layers = net.upgraded().filtered().layers
     by_label = dict(zip(labels(layer.name for layer in layers), layers, strict=True))
     rows = []
     for stored in weights.layers:
         layer = by_label.get(stored.label)
-        if layer is not None and not stored.type and stored.blobs:
-            names = blob_names(layer.type, min(len(layer.bottoms), 2), len(stored.blobs))
-            blobs = in_order(stored.blobs, names)
-            stored = StoredLayer(
-                stored.label, layer.name, layer.type,
-                tuple(b._replace(layer_name=layer.name, type=layer.type) for b in blobs),
-            )  # fmt: skip
-        rows.append(stored)
+        if layer is None or stored.type or not stored.blobs:
+            rows.append(stored)
+            continue
+        count = len(stored.blobs)
+        if all(blob.name.isdecimal() for blob in stored.blobs):
+            count = 1 + max(int(blob.name) for blob in stored.blobs)  # what is shared is left out
+        names = blob_names(layer.type, min(len(layer.bottoms), 2), min(count, MAX_BLOBS))
+        numbers = {str(i): name for i, name in enumerate(names)}
+        order = {name: i for i, name in enumerate(names)}
+        renamed = (
+            blob._replace(
+                layer_name=layer.name, type=layer.type, name=numbers.get(blob.name, blob.name)
+            )
+            for blob in stored.blobs
+        )
+        blobs = sorted(renamed, key=lambda blob: order.get(blob.name, len(order)))
+        rows.append(StoredLayer(stored.label, layer.name, layer.type, tuple(blobs)))
     found = Weights(rows, weights.source, weights.net_text, weights.close)
     found.hdf5 = weights.hdf5
     return found
