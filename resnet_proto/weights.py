@@ -9,6 +9,7 @@ where the first value is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -38,8 +39,8 @@ PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
 MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
-MAX_BLOBS = 100
-"""More than any layer has; a number above it is no name of a blob."""
+NUMBER = re.compile("[0-9]{1,3}")
+"""Of a blob; no layer has a thousand."""
 GUESSES = tuple(
     (n, n * 2**12 * 3**2 * 5 * 7, *(1009 + 2 * n + 20 * i for i in range(axes - 2)))
     for axes in (2, 3, 4, 5)
@@ -545,15 +546,14 @@ def named(weights: Weights, net: Net) -> Weights:
         if layer is None or stored.type or not stored.blobs:
             rows.append(stored)
             continue
-        count = len(stored.blobs)
-        if all(blob.name.isdecimal() for blob in stored.blobs):
-            count = 1 + max(int(blob.name) for blob in stored.blobs)  # what is shared is left out
-        names = blob_names(layer.type, min(len(layer.bottoms), 2), min(count, MAX_BLOBS))
-        numbers = {str(i): name for i, name in enumerate(names)}
+        numbers = [int(blob.name) for blob in stored.blobs if NUMBER.fullmatch(blob.name)]
+        size = max(len(stored.blobs), 1 + max(numbers, default=0))  # HDF5 leaves shared ones out
+        names = blob_names(layer.type, min(len(layer.bottoms), 2), size)
+        by_number = {str(i): name for i, name in enumerate(names)}
         order = {name: i for i, name in enumerate(names)}
         renamed = (
             blob._replace(
-                layer_name=layer.name, type=layer.type, name=numbers.get(blob.name, blob.name)
+                layer_name=layer.name, type=layer.type, name=by_number.get(blob.name, blob.name)
             )
             for blob in stored.blobs
         )

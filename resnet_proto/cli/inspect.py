@@ -39,9 +39,9 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """List the blobs of a weight file.
+    """List the blobs of a weight file, a solver state, or a mean of images.
 
-    FILE is a .caffemodel, .npz or .safetensors, or - for stdin. Values are read for --stats
+    FILE is a .caffemodel, .npz, .safetensors or .h5, or - for stdin. Values are read for --stats
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
     status is 1 if the weights do not fit: one is refused or left at its filler, or none is
@@ -50,6 +50,13 @@ def command(
     \b
     resnet-proto inspect ResNet-50.caffemodel
     resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt --problems
+
+    A .solverstate shows iteration and history; with --net it is said which solvers can go on
+    from it. A .binaryproto shows its channels.
+
+    \b
+    resnet-proto inspect net_iter_500.solverstate --net solver.prototxt
+    resnet-proto inspect mean.binaryproto
     """
     from resnet_proto.report.inspect import as_json as to_json
     from resnet_proto.report.inspect import inspect, table
@@ -59,8 +66,16 @@ def command(
         raise click.UsageError("--problems are those of weights in a net; add --net NET")
     if net is None and state != DEFAULT:
         raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+    path, name = file_of(file)
+    what = kind_of(path)
+    if what is MEAN:
+        show_mean(path, name, as_json=as_json)
+        return
+    if is_solverstate(path, what):
+        show_solverstate(path, name, net, stats=stats, lenient=lenient, as_json=as_json)
+        return
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    inspection = inspect(read_weights(file), the_net, stats=stats)
+    inspection = inspect(read_weights(path), the_net, stats=stats)
     if as_json:
         echo_json(to_json(inspection, problems=problems))
     else:

@@ -210,25 +210,39 @@ def carried_net(path: str, **options: Any) -> Net:
 
 def read_weights(path: str) -> Weights:
     """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
-    from resnet_proto.files import spooled
     from resnet_proto.formats import load
 
-    context = click.get_current_context()
-    if path == "-" or Path(path).is_fifo():  # as the shell's <(...)
-        name = "stdin" if path == "-" else path
-        with readable(name), ExitStack() as stack:
-            fifo = path != "-"
-            source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
-            file = context.with_resource(spooled(source))
-        try:
-            weights = load(file)
-        except ResNetProtoError as error:
-            raise type(error)(str(error).replace(str(file), name)) from None
-        weights.source = name
-    else:
-        weights = load(path)
-    context.call_on_close(weights.close)
+    file, name = file_of(path)
+    with called(file, name):
+        weights = load(file)
+    weights.source = name
+    click.get_current_context().call_on_close(weights.close)
     return weights
+
+
+def file_of(path: str) -> tuple[str, str]:
+    """A file that can be read here and there until the command ends, and what messages call it.
+
+    ``-`` is stdin; what comes from a pipe goes through a temporary file.
+    """
+    from resnet_proto.files import spooled
+
+    if path != "-" and not Path(path).is_fifo():  # a pipe is as the shell's <(...)
+        return path, path
+    name = "stdin" if path == "-" else path
+    with readable(name), ExitStack() as stack:
+        fifo = path != "-"
+        source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
+        return str(click.get_current_context().with_resource(spooled(source))), name
+
+
+@contextmanager
+def called(file: str, name: str) -> Iterator[None]:
+    """Have errors call a temporary file by the name of what went through it."""
+    try:
+        yield
+    except ResNetProtoError as error:
+        raise type(error)(str(error).replace(file, name)) from None
 
 
 @contextmanager

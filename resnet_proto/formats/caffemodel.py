@@ -161,18 +161,6 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_binaryproto(path: str | os.PathLike[str]) -> Array:
-    """The one blob of a ``.binaryproto`` file, such as Caffe's mean images.
-
-    Raises:
-        FormatError: the file is damaged, or no BlobProto.
-    """
-    buffer, _ = mapped(Path(path))
-    source = os.fspath(path)
-    refuse(source, bytes(buffer[:HEAD]), "a binaryproto")
-    return Walk(buffer, source).blob(0, len(buffer), ("", "", "", "the blob")).array()
-
-
 def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:
     """The bytes of a file, mapped if it can be, and how to let go of them."""
     try:

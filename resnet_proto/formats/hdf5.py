@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,38 +255,51 @@ class Opened:
 
         A layer's name with slashes is a path.
         """
-        h5py = needed()
-        where = f"{self.path}: {shown(path)}"
         if depth > MAX_DEPTH:
-            raise FormatError(f"{where}: more than {MAX_DEPTH} groups within each other")
-        datasets, groups = {}, []
+            raise FormatError(
+                f"{self.path}: {shown(path)}: more than {MAX_DEPTH} groups within each other"
+            )
+        datasets, groups = self.members(group, path)
+        if datasets and not path:
+            raise FormatError(f"{self.path}: a blob outside of any layer; give it a group: /data/fc")
+        label = path.decode("utf-8", "surrogateescape")
+        if path and (datasets or not groups):
+            yield label, self.numbered(datasets, label, rows.get(label, {}))
+        for name, opened in groups.items():
+            yield from self.walk(opened, b"/".join((path, name)) if path else name, rows, depth + 1)
+
+    def members(self, group: Any, path: bytes) -> tuple[dict[bytes, Any], dict[bytes, Any]]:
+        """The blobs and the groups in a group.
+
+        Raises:
+            FormatError: there is something else.
+        """
+        h5py = needed()
+        datasets, groups = {}, {}
         for name in group:
             opened = self.child(group, name)
             if isinstance(opened, h5py.h5g.GroupID):
-                groups.append((name, opened))
-            elif isinstance(opened, h5py.h5d.DatasetID) and path and NUMBER.fullmatch(name):
+                groups[name] = opened
+            elif isinstance(opened, h5py.h5d.DatasetID) and NUMBER.fullmatch(name):
                 datasets[name] = opened
             else:
                 raise FormatError(
-                    f"{where}: {shown(name)} is no blob; Caffe's are datasets in the group of "
-                    "their layer, called 0, 1, ..."
+                    f"{self.path}: {shown(path)}: {shown(name)} is no blob; Caffe's are datasets "
+                    "called 0, 1, ..."
                 )
-        label = path.decode("utf-8", "surrogateescape")
-        if path and (datasets or not groups):
-            row = rows.get(label, {})
-            given = dict(enumerate(row.get("blobs", ())))
-            legacy = row.get("legacy", ())
-            yield (
-                label,
-                [
-                    self.blob(dataset, label, str(given.get(int(name), name.decode())), legacy)
-                    for name, dataset in sorted(datasets.items(), key=lambda item: int(item[0]))
-                ],
-            )
-        for name, opened in groups:
-            yield from self.walk(opened, b"/".join((path, name)) if path else name, rows, depth + 1)
+        return datasets, groups
 
-    def blob(self, dataset: Any, label: str, name: str, legacy: list[Any]) -> Blob:
+    def numbered(
+        self, datasets: Mapping[bytes, Any], label: str, row: Mapping[str, Any]
+    ) -> list[Blob]:
+        """The blobs of a layer in Caffe's order, by the names of the metadata or their numbers."""
+        names = dict(enumerate(row.get("blobs", ())))
+        return [
+            self.blob(datasets[name], label, str(names.get(int(name), name.decode())), row)
+            for name in sorted(datasets, key=int)
+        ]
+
+    def blob(self, dataset: Any, label: str, name: str, row: Mapping[str, Any]) -> Blob:
         """One dataset, without its values.
 
         Raises:
@@ -315,7 +328,7 @@ class Opened:
             raise FormatError(f"{where} is {dims(shape)[:200]}; there is no such array")
         nbytes = count(shape) * dtype.itemsize
         data = self.data(dataset, where, shape, dtype, nbytes)
-        if name in legacy and len(shape) < 4:
+        if name in row.get("legacy", ()) and len(shape) < 4:
             shape = (1,) * (4 - len(shape)) + shape
         return Blob(label, label, "", name, shape, dtype.name, nbytes, data)
 

@@ -389,7 +389,7 @@ HOSTILE = {
     "a named blob": (
         lambda file: file.create_dataset("data/fc/weight", data=[1.0]), "'weight' is no blob"
     ),
-    "no layer": (lambda file: file.create_dataset("data/0", data=[1.0]), "'0' is no blob"),
+    "no layer": (lambda file: file.create_dataset("data/0", data=[1.0]), "a blob outside of any layer"),
     "data is a blob": (lambda file: file.create_dataset("data", data=[1.0]), "is no group"),
     "data elsewhere": (
         lambda file: file.__setitem__("data", h5py.ExternalLink("fifo", "/x")), "a link to another"
