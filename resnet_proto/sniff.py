@@ -85,7 +85,8 @@ MEAN = Kind(
     "give the prototxt",
 )
 IS_MEAN = re.compile(
-    rb"\x08" + VARINT + rb"\x10" + VARINT + rb"\x18|[\x2a\x42][\x80-\xff]{1,9}[\x00-\x7f]", re.DOTALL
+    rb"\x08" + VARINT + rb"\x10" + VARINT + rb"\x18|[\x2a\x42][\x80-\xff]{1,9}[\x00-\x7f]",
+    re.DOTALL,
 )
 """BlobProto: num, channels, height; or data or double_data, of more than 127 bytes."""
 MAGIC = tuple((re.compile(magic, re.DOTALL), kind) for magic, kind in KINDS)
@@ -128,15 +129,6 @@ def is_caffemodel(head: bytes) -> bool:
     if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
         at = 2 + head[1]
     return head[at : at + 2] == b"\xa2\x06" or head[at : at + 1] == b"\x12"
-
-
-def kind_of(path: str) -> Kind | None:
-    """What a file is; None if nothing is recognised, or it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return kind(file.read(HEAD))
-    except (OSError, ValueError):
-        return None
 
 
 def refuse(source: str, head: bytes, wanted: str) -> None:

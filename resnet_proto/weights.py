@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 from resnet_proto.errors import (
     NetError,
@@ -433,7 +433,9 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
                 verdicts.append(Verdict(label, "copied", f"with '{owners[0]}', which it shares"))
                 continue
             one = "last" if weights.hdf5 else "first"
-            taken = "" if label in chosen.values() else f"Caffe copies to the {one} of its name only"
+            taken = (
+                "" if label in chosen.values() else f"Caffe copies to the {one} of its name only"
+            )
             verdicts.append(Verdict(label, "left at its filler", taken))
     return verdicts
 
@@ -530,13 +532,19 @@ def in_order(blobs: tuple[Blob, ...], wanted: Needs) -> tuple[Blob, ...]:
     return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
 
 
-def named(weights: Weights, net: Net) -> Weights:
+@overload
+def named(weights: Weights, net: Net) -> Weights: ...
+@overload
+def named(weights: Mapping[str, Array], net: Net) -> Mapping[str, Array]: ...
+def named(weights: Mapping[str, Array], net: Net) -> Mapping[str, Array]:
     """The weights as a net calls them: types, names of blobs and Caffe's order of them.
 
     Files of named arrays do not say a layer's type, and HDF5 only the numbers of blobs. The same
-    object comes back where there is nothing to say.
+    object comes back where there is nothing to say, and what is no ``Weights``.
     """
-    if all(stored.type for stored in weights.layers if stored.blobs):
+    if not isinstance(weights, Weights) or all(
+        stored.type for stored in weights.layers if stored.blobs
+    ):
         return weights
     layers = net.upgraded().filtered().layers
     by_label = dict(zip(labels(layer.name for layer in layers), layers, strict=True))

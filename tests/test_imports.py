@@ -32,6 +32,7 @@ ORDER = [
     "graph",
     "text_format",
     "prototxt",
+    "solver",
     "build",
     "training",
     "trunk",

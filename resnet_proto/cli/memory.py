@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -66,6 +67,8 @@ def command(
 
     phases = ("train", "test") if measured.lower() == "both" else (measured.lower(),)
     try:
+        # of a solver's nets, the one that is measured first
+        state = replace(state, phase=phases[0].upper())
         found = memory(read_net(net, lenient=lenient, state=state), batch, phases, shapes)
     except UnknownShapeError as error:
         reason = str(error).partition(";")[0]

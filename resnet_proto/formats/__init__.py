@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic, buffered, path_of
-from resnet_proto.sniff import HEAD, format_of
+from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
 from resnet_proto.weights import Weights, fitted, named, same_values, with_shared
 from resnet_proto.words import counted
 
@@ -28,6 +28,9 @@ FORMATS = ("caffemodel", "npz", "safetensors", "hdf5")
 """Names of the formats: their suffixes without the dot, and their modules."""
 SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
+
+MEANS = (".binaryproto", ".npy")
+"""Suffixes of a mean of images: ``binaryproto.py``."""
 
 INT_MAX = (1 << 31) - 1
 """Bytes of the largest caffemodel that Caffe reads: io.cpp, kProtoReadBytesLimit."""
@@ -120,6 +123,24 @@ def save(
                     compare(given, written, target)
             except FormatError as error:
                 raise FormatError(str(error).replace(str(part), str(target))) from None
+
+
+def held_by(path: str | os.PathLike[str]) -> str:
+    """What a file holds by its content: ``weights``, a solver's ``state``, or a ``mean``.
+
+    It is ``weights`` too where nothing is recognised, or the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+    except (OSError, ValueError):
+        return "weights"
+    if format_of(head) == "hdf5":
+        from resnet_proto.formats.hdf5 import holds_state
+
+        return "state" if holds_state(path) else "weights"
+    found = kind(head)
+    return "state" if found is SOLVERSTATE else "mean" if found is MEAN else "weights"
 
 
 def convert(

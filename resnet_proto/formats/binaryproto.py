@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic
+from resnet_proto.formats import MEANS
 from resnet_proto.formats.caffemodel import Walk, blob_head, mapped
 from resnet_proto.layers import Shape, dims
 from resnet_proto.sniff import HEAD, MEAN, refuse
@@ -20,9 +21,6 @@ from resnet_proto.weights import Blob, Held
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
-
-SUFFIXES = (".binaryproto", ".npy")
-"""What a mean is kept in: Caffe's own, and pycaffe's Transformer's."""
 
 
 def read_blob(path: str | os.PathLike[str]) -> Blob:
@@ -81,7 +79,7 @@ def write(path: str | os.PathLike[str], array: Array) -> None:
     them; an .npy file gets the array as it is.
 
     Args:
-        path: its suffix is one of ``SUFFIXES``.
+        path: its suffix is one of ``MEANS``.
         array: (C, H, W) or (1, C, H, W); other numbers become float32.
 
     Raises:
@@ -93,8 +91,8 @@ def write(path: str | os.PathLike[str], array: Array) -> None:
     if array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float32)
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise FormatError(f"{path}: a mean is written as {' or '.join(SUFFIXES)}; change the suffix")
+    if suffix not in MEANS:
+        raise FormatError(f"{path}: a mean is written as {' or '.join(MEANS)}; change the suffix")
     shape: Shape = (1, *array.shape) if array.ndim == 3 else array.shape
     if suffix != ".npy" and (len(shape) != 4 or shape[0] != 1):
         raise FormatError(

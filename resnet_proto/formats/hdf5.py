@@ -152,6 +152,15 @@ def opened_file(source: str) -> Iterator[Opened]:
         raise
 
 
+def holds_state(path: str | os.PathLike[str]) -> bool:
+    """Whether an HDF5 file has a history in the place of weights."""
+    with opened_file(os.fspath(path)) as opened:
+        links = opened.file["/"].id.links
+        found = links.exists(b"history") and not links.exists(b"data")
+    opened.close()
+    return bool(found)
+
+
 def not_weights(root: Any) -> str:
     """What an HDF5 file without a group ``data`` is, and what to do."""
     if root.links.exists(b"history"):
@@ -261,7 +270,9 @@ class Opened:
             )
         datasets, groups = self.members(group, path)
         if datasets and not path:
-            raise FormatError(f"{self.path}: a blob outside of any layer; give it a group: /data/fc")
+            raise FormatError(
+                f"{self.path}: a blob outside of any layer; give it a group: /data/fc"
+            )
         label = path.decode("utf-8", "surrogateescape")
         if path and (datasets or not groups):
             yield label, self.numbered(datasets, label, rows.get(label, {}))

@@ -98,7 +98,7 @@ def walk(walk: Walk) -> tuple[dict[int, Any], list[Blob]]:
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> SolverState:
-    """The state of an HDF5 file: ``/iter``, ``/learned_net``, ``/current_step``, ``/history/<i>``."""
+    """The state of an HDF5 file: iter, learned_net, current_step and a group history."""
     from resnet_proto.formats.hdf5 import opened_file
 
     source = os.fspath(path)
@@ -169,7 +169,9 @@ def fit_history(state: SolverState, net: Net, type: str | None = None) -> Fit:
     ]
     missing = [label for label in unknown if label not in wanted]
     if missing:
-        return Fit((), (), f"how many blobs layer '{missing[0]}' has is not known: {unknown[missing[0]]}")
+        return Fit(
+            (), (), f"how many blobs layer '{missing[0]}' has is not known: {unknown[missing[0]]}"
+        )
     size = len(state.history)
     each = {name: n for name, n in HISTORIES.items() if type in (None, name)}
     types = tuple(name for name, n in each.items() if size == n * len(learned) > 0)

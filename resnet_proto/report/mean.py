@@ -44,7 +44,7 @@ def inspect(source: str, mean: Array) -> MeanInspection:
 
 def table(found: MeanInspection) -> Iterator[str]:
     """The same as lines of text."""
-    cells = [("channel", "min", "max", "mean", "not finite")]
+    cells: list[tuple[str, ...]] = [("channel", "min", "max", "mean", "not finite")]
     cells += [(str(i), *stats_cells(stats)) for i, stats in enumerate(found.channels)]
     yield from columns(cells, left=1)
     yield f"{found.source}: {dims(found.shape)}, {found.dtype}, {counted(found.bytes, 'byte')}"

@@ -29,7 +29,7 @@ from resnet_proto.layers import (
 from resnet_proto.net import Net
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.report.inspect import inspect
-from resnet_proto.weights import Weights, exact, fit, random_weights
+from resnet_proto.weights import Weights, exact, fit, named, random_weights
 
 NET = Net(
     "small",
@@ -105,7 +105,7 @@ def test_caffe_writes_what_we_read(tmp_path, in_caffe):
     ours = forward(NET, weights, x)
     assert all(np.array_equal(ours[k], v) for k, v in forward(NET, theirs, x).items())
     for step in NET.walk():
-        assert [blob.name for blob in fit(theirs, step.label, exact(step.blobs))] == [*step.blobs]
+        assert [blob.name for blob in fit(named(theirs, NET), step.label, exact(step.blobs))] == [*step.blobs]
     shown = inspect(theirs, NET)
     assert shown.fits
     assert [row.blob for row in shown.rows if row.layer == "bn"] == [
