@@ -77,6 +77,8 @@ def command(
     from resnet_proto.state import DEFAULT
 
     if not {Path(source).suffix.lower(), Path(target).suffix.lower()}.isdisjoint(MEANS):
+        if to is not None or net is not None:
+            raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
         convert_mean(source, target, as_json=as_json)
         return
     if target == "-" and to is None:

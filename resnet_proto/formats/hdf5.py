@@ -155,8 +155,8 @@ def opened_file(source: str) -> Iterator[Opened]:
 def holds_state(path: str | os.PathLike[str]) -> bool:
     """Whether an HDF5 file has a history in the place of weights."""
     with opened_file(os.fspath(path)) as opened:
-        links = opened.file["/"].id.links
-        found = links.exists(b"history") and not links.exists(b"data")
+        root = opened.file["/"].id
+        found = root.links.exists(b"history") and not root.links.exists(b"data")
     opened.close()
     return bool(found)
 
