@@ -409,7 +409,10 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
             continue
         own = shared.get(target, {})
         blobs = in_order(layer.blobs, wanted[target])
-        reason = misfit(blobs, without(wanted[target], own, blobs) if blobs else wanted[target])
+        other = own
+        if weights.hdf5:  # what the layer owns has to be there
+            other = {name: keys for name, keys in own.items() if keys[0] != f"{target}.{name}"}
+        reason = misfit(blobs, without(wanted[target], other, blobs) if blobs else wanted[target])
         if reason:
             verdicts.append(Verdict(layer.label, "refused", reason))
         elif target in unknown:

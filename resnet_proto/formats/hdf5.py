@@ -13,7 +13,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,17 @@ from resnet_proto.formats.caffemodel import MAX_ITEMS, Piece, Pieces, mapped
 from resnet_proto.formats.metadata import MAX_METADATA, pack, read_layers, too_long, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import PART, Blob, Data, Held, Weights, named, possible, targets
+from resnet_proto.weights import (
+    PART,
+    Blob,
+    Data,
+    Held,
+    Weights,
+    blob_names,
+    named,
+    possible,
+    targets,
+)
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -304,10 +314,13 @@ class Opened:
         self, datasets: Mapping[bytes, Any], label: str, row: Mapping[str, Any]
     ) -> list[Blob]:
         """The blobs of a layer in Caffe's order, by the names of the metadata or their numbers."""
-        names = dict(enumerate(row.get("blobs", ())))
+        numbers = sorted(datasets, key=int)
+        names = row.get("blobs", ())
+        if len(names) != len(numbers):
+            names = [number.decode() for number in numbers]
         return [
-            self.blob(datasets[name], label, str(names.get(int(name), name.decode())), row)
-            for name in sorted(datasets, key=int)
+            self.blob(datasets[number], label, str(name), row)
+            for number, name in zip(numbers, names, strict=True)
         ]
 
     def blob(self, dataset: Any, label: str, name: str, row: Mapping[str, Any]) -> Blob:
@@ -425,15 +438,15 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
     """
     h5py = needed()
     weights = weights if net is None else named(weights, net)
-    groups = numbered(weights)
-    metadata = pack(weights, net, names=True)
     wanted = {} if net is None else targets(net)[0]
+    metadata = pack(weights, net, names=True)
+    groups = numbered(weights, wanted)
     values: list[tuple[int, Data]] = []
     with named_errors(), h5py.File(file, "w", libver=LIBRARY) as made:
         data = made.create_group("data")
         for label, blobs in groups.items():
             group = data.require_group(label.encode())
-            for i, blob in enumerate(blobs):
+            for i, blob in blobs.items():
                 need = wanted.get(label, {}).get(blob.name)
                 shape = blob.shape
                 if blob.legacy and need is not None and need.known:
@@ -503,25 +516,31 @@ def named_errors() -> Iterator[None]:
         raise OSError(number or errno.EIO, os.strerror(number or errno.EIO)) from None
 
 
-def numbered(weights: Weights) -> dict[str, list[Blob]]:
-    """Label -> blobs by their numbers in Caffe.
+def numbered(weights: Weights, wanted: Mapping[str, Iterable[str]]) -> dict[str, dict[int, Blob]]:
+    """Label -> number in Caffe -> blob.
+
+    Args:
+        weights: of any source.
+        wanted: label -> names of all blobs of a layer, of which shared ones may be missing.
 
     Raises:
         WeightsError: a name or a type that the layout lacks, or blobs whose order is not known.
     """
-    from resnet_proto.weights import blob_names
-
-    groups: dict[str, list[Blob]] = {}
+    groups: dict[str, dict[int, Blob]] = {}
     for layer in weights.layers:
         if not layer.blobs:
             continue
-        label, names = layer.label, tuple(blob.name for blob in layer.blobs)
+        label, names = layer.label, [blob.name for blob in layer.blobs]
         if "\0" in label or not {"", "."}.isdisjoint(label.split("/")):
             raise WeightsError(
                 f"{weights.source}: no HDF5 group can be called {label[:80]!r}; rename the layer"
             )
-        known = [blob_names(layer.type, n, len(names)) for n in (0, 2)]
-        if names not in known:
+        known = [[*blob_names(layer.type, n, len(names))] for n in (0, 2)]
+        known = [[*wanted.get(label, ())], *known]
+        numbers = next((map(every.index, names) for every in known if {*names} <= {*every}), None)
+        if numbers is None and all(NUMBER.fullmatch(name.encode()) for name in names):
+            numbers = map(int, names)
+        if numbers is None:
             keys = ", ".join(f"'{blob.key}'" for blob in layer.blobs)
             raise WeightsError(
                 f"{weights.source}: layer '{label}': which blob is Caffe's first is not known of "
@@ -533,10 +552,10 @@ def numbered(weights: Weights) -> dict[str, list[Blob]]:
                     f"{weights.source}: '{blob.key}' is bool, which Caffe does not read from HDF5; "
                     "convert it to float32"
                 )
-        groups[label] = list(layer.blobs)
+        groups[label] = dict(zip(numbers, layer.blobs, strict=True))
     for label in groups:
         above, _, last = label.rpartition("/")
-        if last.isdigit() and int(last) < len(groups.get(above, ())):
+        if NUMBER.fullmatch(last.encode()) and int(last) in groups.get(above, ()):
             raise WeightsError(
                 f"{weights.source}: layer '{label}' and blob {last} of layer '{above}' would have "
                 "one name in an HDF5 file; rename the layer"

@@ -27,9 +27,9 @@ from resnet_proto.layers import (
     make_layer,
 )
 from resnet_proto.net import Net
-from resnet_proto.prototxt import to_prototxt
+from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.inspect import inspect
-from resnet_proto.weights import Weights, exact, fit, named, random_weights
+from resnet_proto.weights import Weights, exact, fit, match, named, random_weights
 
 NET = Net(
     "small",
@@ -105,7 +105,9 @@ def test_caffe_writes_what_we_read(tmp_path, in_caffe):
     ours = forward(NET, weights, x)
     assert all(np.array_equal(ours[k], v) for k, v in forward(NET, theirs, x).items())
     for step in NET.walk():
-        assert [blob.name for blob in fit(named(theirs, NET), step.label, exact(step.blobs))] == [*step.blobs]
+        assert [blob.name for blob in fit(named(theirs, NET), step.label, exact(step.blobs))] == [
+            *step.blobs
+        ]
     shown = inspect(theirs, NET)
     assert shown.fits
     assert [row.blob for row in shown.rows if row.layer == "bn"] == [
@@ -240,7 +242,7 @@ def test_content_goes_before_the_suffix(path, tmp_path):
     ("arrays", "words"),
     [
         ({"fc.weight": [1.0], "fc.bias": [2.0]}, r"not known of 'fc.weight', 'fc.bias'.*--net"),
-        ({"fc.1": [1.0]}, "not known of 'fc.1'"),
+        ({"fc.1": [1.0], "fc.x": [1.0]}, "not known of 'fc.1', 'fc.x'"),
         ({"fc.0": [True]}, r"'fc.0' is bool, which Caffe does not read"),
         ({"a//b.0": [1.0]}, "no HDF5 group can be called 'a//b'; rename"),
         ({"./b.0": [1.0]}, "no HDF5 group can be called"),
@@ -389,7 +391,7 @@ HOSTILE = {
     "a named blob": (
         lambda file: file.create_dataset("data/fc/weight", data=[1.0]), "'weight' is no blob"
     ),
-    "no layer": (lambda file: file.create_dataset("data/0", data=[1.0]), "a blob outside of any layer"),
+    "no layer": (lambda file: file.create_dataset("data/0", data=[1.0]), "a blob outside of any"),
     "data is a blob": (lambda file: file.create_dataset("data", data=[1.0]), "is no group"),
     "data elsewhere": (
         lambda file: file.__setitem__("data", h5py.ExternalLink("fifo", "/x")), "a link to another"
@@ -476,3 +478,71 @@ def test_no_room(path, limit):
 
     assert done.stdout == f"{path}: cannot be written: File too large\n"
     assert not list(path.parent.iterdir())
+
+
+# ---- weights that layers share
+
+SHARED = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "z" type: "InnerProduct" bottom: "data" top: "z" param { name: "w" }
+        inner_product_param { num_output: 3 weight_filler { type: "constant" value: 1 } } }
+layer { name: "b" type: "InnerProduct" bottom: "z" top: "b" param { name: "w" }
+        inner_product_param { num_output: 3 bias_filler { type: "constant" value: 5 } } }
+"""
+GROUPS = {
+    "as Caffe writes it": ({"z/0": 1, "z/1": 2, "b/1": 3}, True),
+    "with a copy": ({"z/0": 1, "z/1": 2, "b/0": 4, "b/1": 3}, True),
+    "the owner has none": ({"z/1": 2, "b/0": 4, "b/1": 3}, False),
+    "the other is not there": ({"z/0": 1, "z/1": 2}, True),
+    "the owner is not there": ({"b/1": 3}, True),
+    "only a copy": ({"b/0": 4, "b/1": 3}, True),
+}
+COPY = """
+import sys, caffe, numpy as np
+net = caffe.Net(sys.argv[1], sys.argv[2], caffe.TEST)
+net.blobs["data"].data[...] = [[1, 2, 3], [4, 5, 6]]
+np.save(sys.argv[3], net.forward()["b"])
+net.save_hdf5(sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_shared_weights_in_caffe(tmp_path, caffe_python, name):
+    """What Caffe copies and refuses, as we say it; and what it writes again, the shared one once.
+
+    Groups come in the order of their names, so the copy of `b` comes before that of its owner.
+    """
+    groups, accepted = GROUPS[name]
+    path, net_file = tmp_path / "x.h5", tmp_path / "net.prototxt"
+    net_file.write_text(SHARED)
+    net = read_prototxt(net_file)
+    with h5py.File(path, "w") as file:
+        for key, value in groups.items():
+            values = np.full((3, 3) if key.endswith("0") else 3, value, "f4")
+            file.create_dataset(f"data/{key}", data=values)
+    command = [caffe_python, "-c", COPY, net_file, path, tmp_path / "y.npy", tmp_path / "y.h5"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with load(path) as weights:
+        verdicts = {v.layer: v.verdict for v in match(weights, net)}
+
+    assert (done.returncode == 0) is accepted, done.stderr[-2000:]
+    assert ("refused" not in verdicts.values()) is accepted, verdicts
+    if not accepted:
+        return
+    theirs = load(tmp_path / "y.h5")
+    assert set(theirs) == {"z.0", "z.1", "b.1"}
+    x = {"data": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}
+    assert forward(net, theirs, x)["b"].tolist() == np.load(tmp_path / "y.npy").tolist()
+    if "left at its filler" not in verdicts.values():
+        assert forward(net, weights, x)["b"].tolist() == np.load(tmp_path / "y.npy").tolist()
+    convert(tmp_path / "y.h5", tmp_path / "z.caffemodel", net)
+    assert set(load(tmp_path / "z.caffemodel")) == {"z.weight", "z.bias", "b.weight", "b.bias"}
+    convert(tmp_path / "z.caffemodel", tmp_path / "z.h5", net)
+    with h5py.File(tmp_path / "z.h5") as file:
+        assert {name: [*group] for name, group in file["data"].items()} == {
+            "z": ["0", "1"], "b": ["1"],
+        }  # fmt: skip
+    before = {key: value.tolist() for key, value in theirs.items()}
+    subprocess.run([*command[:4], tmp_path / "z.h5", *command[5:]], check=True)
+    assert {key: value.tolist() for key, value in load(tmp_path / "y.h5").items()} == before

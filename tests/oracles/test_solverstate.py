@@ -32,7 +32,8 @@ SOLVER = """
 net: "net.prototxt"
 type: "TYPE"
 base_lr: 0.01 lr_policy: "multistep" gamma: 0.1 stepvalue: 2 stepvalue: 5
-max_iter: 7 snapshot_format: FORMAT snapshot_prefix: "x" snapshot_diff: DIFF random_seed: 1 display: 0
+max_iter: 7 snapshot_format: FORMAT snapshot_prefix: "x" snapshot_diff: DIFF
+random_seed: 1 display: 0
 """
 ENDS = {"BINARYPROTO": ("x_iter_7.caffemodel", "x_iter_7.solverstate"),
         "HDF5": ("x_iter_7.caffemodel.h5", "x_iter_7.solverstate.h5")}  # fmt: skip
