@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError
-from resnet_proto.formats.caffemodel import BYTES, VARINT, Walk, mapped, signed
+from resnet_proto.formats.caffemodel import BYTES, MAX_ITEMS, VARINT, Walk, mapped, signed
+from resnet_proto.layers import Layer, count, dims
+from resnet_proto.net import labels
 from resnet_proto.sniff import HDF5_MARK, HEAD, SOLVERSTATE, refuse
 from resnet_proto.weights import Blob, Need, targets
 
@@ -91,6 +93,8 @@ def walk(walk: Walk) -> tuple[dict[int, Any], list[Blob]]:
             fields[number] = walk.text(start, end)
         elif number == 3:
             walk.expect("a blob", BYTES, wire, at)
+            if len(history) >= MAX_ITEMS:
+                raise walk.error(at, f"more than {MAX_ITEMS:,} blobs")
             name = str(len(history))
             history.append(walk.blob(start, end, ("history", "history", "", name)))
         at = end
@@ -133,27 +137,29 @@ class Fit:
         learned: name of each parameter that the net learns, in order.
         types: the solvers that take so many blobs.
         reason: why Caffe ends, or would compute nonsense; empty if the history fits.
+        unknown: what is not known and would decide; then there are no types.
     """
 
     learned: tuple[str, ...]
     types: tuple[str, ...]
     reason: str = ""
+    unknown: str = ""
 
     def of(self, i: int) -> str:
         """The parameter of a blob of the history; empty if they do not go together."""
         return self.learned[i % len(self.learned)] if self.types else ""
 
 
-def fit_history(state: SolverState, net: Net, type: str | None = None) -> Fit:
+def fit_history(state: SolverState, net: Net, solver: str | None = None) -> Fit:
     """Whether Caffe goes on from a state with this net.
 
     It compares how many blobs there are, and with HDF5 also their shapes; a binary blob of another
-    shape is taken as it is, and the training reads and writes past its end.
+    size is taken as it is, and the training reads and writes past its end.
 
     Args:
         state: of any file.
         net: as it is trained; its layers of phase TRAIN count.
-        type: of the solver; any if None.
+        solver: its type; any if None.
 
     Raises:
         NetError: the net cannot be walked.
@@ -167,20 +173,20 @@ def fit_history(state: SolverState, net: Net, type: str | None = None) -> Fit:
         for name, need in needs.items()
         if shared.get(label, {}).get(name, (f"{label}.{name}",))[0] == f"{label}.{name}"
     ]
-    missing = [label for label in unknown if label not in wanted]
-    if missing:
-        return Fit(
-            (), (), f"how many blobs layer '{missing[0]}' has is not known: {unknown[missing[0]]}"
-        )
+    layers = net.upgraded().filtered().layers
+    for layer, label in zip(layers, labels(layer.name for layer in layers), strict=True):
+        bare = type(layer) is not Layer and type(layer).blob_shapes is Layer.blob_shapes
+        if label not in wanted and not bare:  # data and losses have no blobs
+            return Fit((), (), unknown=f"how many blobs layer '{label}' has: {unknown[label]}")
     size = len(state.history)
-    each = {name: n for name, n in HISTORIES.items() if type in (None, name)}
+    each = {name: n for name, n in HISTORIES.items() if solver in (None, name)}
     types = tuple(name for name, n in each.items() if size == n * len(learned) > 0)
     names = tuple(name for name, _ in learned)
     if not types:
         counts = sorted({n * len(learned) for n in each.values()})
         return Fit(
             names, (),
-            f"{size} blobs of history, and {type or 'a solver'} keeps "
+            f"{size} blobs of history, and {solver or 'a solver'} keeps "
             f"{' or '.join(map(str, counts))} for this net: Caffe ends",
         )  # fmt: skip
     return Fit(names, types, wrong_shape(state, learned))
@@ -188,15 +194,12 @@ def fit_history(state: SolverState, net: Net, type: str | None = None) -> Fit:
 
 def wrong_shape(state: SolverState, learned: Sequence[tuple[str, Need]]) -> str:
     """The first blob of another shape than its parameter, and what comes of it; or empty."""
-    from resnet_proto.layers import dims
-
     for i, blob in enumerate(state.history):
         name, need = learned[i % len(learned)]
-        if not any(
-            len(shape) == len(blob.shape)
-            and all(size in (-1, own) for size, own in zip(shape, blob.shape, strict=True))
-            for shape in need.shapes
-        ):
+        same = Need(need.shapes).met_by(blob._replace(legacy=False, shapeless=False))
+        if not state.hdf5 and need.known:
+            same = count(need.shapes[0]) == count(blob.shape)
+        if not same:
             then = "Caffe ends" if state.hdf5 else "Caffe takes it, and computes past its end"
             return f"history {i} is {dims(blob.shape)}, {name} is {need.text()}: {then}"
     return ""

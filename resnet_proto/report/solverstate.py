@@ -36,6 +36,7 @@ class StateInspection:
         rows: the history.
         solvers: types of solver that can go on from it; None without a net.
         misfit: why Caffe does not go on with the net; empty if it does, or without one.
+        unknown: what is not known of the net and would decide.
     """
 
     source: str
@@ -45,6 +46,7 @@ class StateInspection:
     rows: list[Row]
     solvers: list[str] | None = None
     misfit: str = ""
+    unknown: str = ""
 
 
 def inspect(
@@ -63,6 +65,7 @@ def inspect(
         ],
         None if net is None else list(fit.types),
         fit.reason,
+        fit.unknown,
     )
 
 
@@ -85,5 +88,7 @@ def table(found: StateInspection) -> Iterator[str]:
     yield printable(f"learned_net: {found.learned_net or 'none'}")
     if found.solvers:
         yield f"solvers that keep such a history for this net: {', '.join(found.solvers)}"
+    if found.unknown:
+        yield printable(f"not known whether it fits: {found.unknown}")
     if found.misfit:
         yield printable(f"does not fit: {found.misfit}")
