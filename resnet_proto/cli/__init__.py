@@ -31,7 +31,7 @@ COMMANDS = {
     "summary": "Show each layer of a net with shape, parameters and MACs.",
     "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
     "memory": "Show how much memory a net needs for a batch, in training and in tests.",
-    "inspect": "List the blobs of a weight file.",
+    "inspect": "List the blobs of a weight file, a solver state, or a mean of images.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
     "verify": "Compare every blob of our forward pass with another engine's.",
