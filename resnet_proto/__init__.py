@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resnet_proto.presets import PRESETS
     from resnet_proto.prototxt import read_prototxt, to_prototxt
     from resnet_proto.report.summary import Summary, summarize
+    from resnet_proto.solver import Solver, read_solver
     from resnet_proto.spec import ResNetSpec
     from resnet_proto.weights import Weights, random_weights
 
@@ -36,6 +37,7 @@ __all__ = [
     "Plan",
     "ResNetProtoError",
     "ResNetSpec",
+    "Solver",
     "Summary",
     "Weights",
     "__version__",
@@ -46,6 +48,7 @@ __all__ = [
     "make_layer",
     "random_weights",
     "read_prototxt",
+    "read_solver",
     "save",
     "summarize",
     "to_prototxt",
@@ -58,6 +61,7 @@ HOMES = {
     "Plan": "engine.planned",
     "ResNetProtoError": "errors",
     "ResNetSpec": "spec",
+    "Solver": "solver",
     "Summary": "report.summary",
     "Weights": "weights",
     "convert": "formats",
@@ -67,6 +71,7 @@ HOMES = {
     "make_layer": "layers",
     "random_weights": "weights",
     "read_prototxt": "prototxt",
+    "read_solver": "solver",
     "save": "formats",
     "summarize": "report.summary",
     "to_prototxt": "prototxt",

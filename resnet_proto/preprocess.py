@@ -230,9 +230,9 @@ def read_mean_file(path: Path) -> Array:
         raise ResNetProtoError(f"{path}: no such file; the mean is not there")
     if path.suffix.lower() != ".binaryproto":
         return read_npy(path)
-    from resnet_proto.formats.caffemodel import read_binaryproto
+    from resnet_proto.formats.binaryproto import read_blob
 
-    return read_binaryproto(path).astype("float32")
+    return read_blob(path).array().astype("float32")
 
 
 def read_npy(path: Path) -> Array:
@@ -243,18 +243,7 @@ def read_npy(path: Path) -> Array:
     """
     import numpy as np
 
-    from resnet_proto.formats.npz import DAMAGED
+    from resnet_proto.formats.binaryproto import load_npy
 
-    try:
-        with path.open("rb") as file:
-            array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise ResNetProtoError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ResNetProtoError(f"{path}: a folder; give a file") from None
-    except DAMAGED as error:
-        raise ResNetProtoError(f"{path}: not an .npy file of numbers: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise ResNetProtoError(f"{path}: its values are {array.dtype}, expected numbers")
     with np.errstate(over="ignore"):
-        return array.astype(np.float32)
+        return load_npy(path).astype(np.float32)

@@ -27,16 +27,14 @@ PROTOTXT = Kind("a prototxt (text)", "the weights are in another file; give this
 CAFFEMODEL = Kind("a caffemodel", "give it the suffix .caffemodel", WEIGHTS)
 SAFETENSORS = Kind("a safetensors file", "give it the suffix .safetensors", WEIGHTS)
 HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
+HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://git-lfs", Kind("a Git LFS pointer", "fetch the file itself: git lfs pull")),
     (
         rb"\x00\x05\x16\x07",
         Kind("macOS metadata (AppleDouble)", "the data is in the file without '._'"),
     ),
-    (
-        rb"\x89HDF\r\n\x1a\n",
-        Kind("an HDF5 file", "Caffe can save its weights as caffemodel", WEIGHTS),
-    ),
+    (re.escape(HDF5_MARK), Kind("an HDF5 file", "give it the suffix .h5", WEIGHTS)),
     (
         rb"PK\x03\x04",
         Kind(
@@ -73,6 +71,24 @@ KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"GIF8[79]a", Kind("an image (GIF)", IMAGE)),
     (rb"BM.{4}\0{4}", Kind("an image (BMP)", IMAGE)),
 )
+VARINT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
+SOLVERSTATE = Kind(
+    "a solver state",
+    "`inspect` shows it; the weights are in the file that it calls learned_net",
+    "give the prototxt",
+)
+IS_SOLVERSTATE = re.compile(rb"\x08" + VARINT + rb"([\x12\x1a\x20]|$)", re.DOTALL)
+"""SolverState: iter, then learned_net, history or current_step."""
+MEAN = Kind(
+    "a binaryproto (the mean of images)",
+    "a mean goes to --mean; `inspect` shows it, `convert` makes it an .npy",
+    "give the prototxt",
+)
+IS_MEAN = re.compile(
+    rb"\x08" + VARINT + rb"\x10" + VARINT + rb"\x18|[\x2a\x42][\x80-\xff]{1,9}[\x00-\x7f]",
+    re.DOTALL,
+)
+"""BlobProto: num, channels, height; or data or double_data, of more than 127 bytes."""
 MAGIC = tuple((re.compile(magic, re.DOTALL), kind) for magic, kind in KINDS)
 IS_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 IS_PROTOTXT = re.compile(rb"(\s|#[^\n]*\n)*(name\s*:|layers?\s*\{|input|state\s*\{|force_backward)")
@@ -94,6 +110,10 @@ def kind(head: bytes) -> Kind | None:
         return SAFETENSORS
     if is_caffemodel(head):
         return CAFFEMODEL
+    if IS_SOLVERSTATE.match(head):
+        return SOLVERSTATE
+    if IS_MEAN.match(head):
+        return MEAN
     if CONTROL.search(head):
         return None
     if IS_HTML.match(head):
@@ -124,6 +144,8 @@ def refuse(source: str, head: bytes, wanted: str) -> None:
 
 def format_of(head: bytes) -> str:
     """The format of a file that begins so, a caffemodel if nothing else: it has no mark."""
+    if head.startswith(HDF5_MARK):
+        return "hdf5"
     if head.startswith(b"PK\x03\x04"):
         return "npz"
     return "safetensors" if IS_SAFETENSORS.match(head, 8) else "caffemodel"

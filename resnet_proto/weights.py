@@ -9,11 +9,12 @@ where the first value is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 from resnet_proto.errors import (
     NetError,
@@ -38,6 +39,8 @@ PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
 MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
+NUMBER = re.compile("[0-9]{1,3}")
+"""Of a blob; no layer has a thousand."""
 GUESSES = tuple(
     (n, n * 2**12 * 3**2 * 5 * 7, *(1009 + 2 * n + 20 * i for i in range(axes - 2)))
     for axes in (2, 3, 4, 5)
@@ -181,7 +184,10 @@ class Weights(Mapping[str, "Array"]):
         layers: every layer of the file, also those without blobs.
         blobs: key -> ``Blob``; nothing is read.
         blobs_of: label -> the blobs of that layer.
+        hdf5: whether it is an HDF5 file, where Caffe finds fewer layers (``match``).
     """
+
+    hdf5 = False
 
     def __init__(
         self,
@@ -367,17 +373,34 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
     It goes by name, and by the first layer of a name. Layers without blobs are left out. What
     layers share is copied over for each of them that the file has, so the last copy counts; one
     that the file lacks has it from another.
+
+    In HDF5 a name is that of one group: one with a slash is never looked for, and what is within
+    the group of another layer counts as its blobs; the last layer of a name gets them
+    (CopyTrainedLayersFromHDF5).
     """
-    wanted, first, unknown = targets(net)
+    weights = named(weights, net)
+    wanted, chosen, unknown = targets(net)
+    if weights.hdf5:
+        layers = net.upgraded().filtered().layers
+        chosen = dict(zip((x.name for x in layers), labels(x.name for x in layers), strict=True))
     shared = net.sharing()
     verdicts: list[Verdict] = []
     copied: set[str] = set()
     filled: set[str] = set()
+    within = {layer.label.partition("/")[0] for layer in weights.layers if "/" in layer.label}
     for layer in weights.layers:
-        target = first.get(layer.name)
+        if weights.hdf5 and "/" in layer.label:
+            reason = "Caffe finds no layer with a slash in its name in an HDF5 file"
+            verdicts.append(Verdict(layer.label, "ignored", reason))
+            continue
+        target = chosen.get(layer.label if weights.hdf5 else layer.name)
         if target is None:
             if layer.blobs:
                 verdicts.append(Verdict(layer.label, "ignored", "the net has no such layer"))
+            continue
+        if weights.hdf5 and layer.label in within:
+            reason = f"Caffe takes the groups within '{layer.label}' for blobs of it"
+            verdicts.append(Verdict(layer.label, "refused", reason))
             continue
         if target not in wanted:
             verdicts.append(Verdict(layer.label, "unknown", unknown[target]))
@@ -386,7 +409,10 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
             continue
         own = shared.get(target, {})
         blobs = in_order(layer.blobs, wanted[target])
-        reason = misfit(blobs, without(wanted[target], own, blobs) if blobs else wanted[target])
+        other = own
+        if weights.hdf5:  # what the layer owns has to be there
+            other = {name: keys for name, keys in own.items() if keys[0] != f"{target}.{name}"}
+        reason = misfit(blobs, without(wanted[target], other, blobs) if blobs else wanted[target])
         if reason:
             verdicts.append(Verdict(layer.label, "refused", reason))
         elif target in unknown:
@@ -409,7 +435,10 @@ def match(weights: Weights, net: Net) -> list[Verdict]:
                 owners = sorted({shared[label][name][0] for name in from_others})
                 verdicts.append(Verdict(label, "copied", f"with '{owners[0]}', which it shares"))
                 continue
-            taken = "" if label in first.values() else "Caffe copies to the first of its name only"
+            one = "last" if weights.hdf5 else "first"
+            taken = (
+                "" if label in chosen.values() else f"Caffe copies to the {one} of its name only"
+            )
             verdicts.append(Verdict(label, "left at its filler", taken))
     return verdicts
 
@@ -504,6 +533,46 @@ def in_order(blobs: tuple[Blob, ...], wanted: Needs) -> tuple[Blob, ...]:
     """The blobs as Caffe numbers them; files of named arrays may have another order."""
     order = {name: i for i, name in enumerate(wanted)}
     return tuple(sorted(blobs, key=lambda blob: order.get(blob.name, len(order))))
+
+
+@overload
+def named(weights: Weights, net: Net) -> Weights: ...
+@overload
+def named(weights: Mapping[str, Array], net: Net) -> Mapping[str, Array]: ...
+def named(weights: Mapping[str, Array], net: Net) -> Mapping[str, Array]:
+    """The weights as a net calls them: types, names of blobs and Caffe's order of them.
+
+    Files of named arrays do not say a layer's type, and HDF5 only the numbers of blobs. The same
+    object comes back where there is nothing to say, and what is no ``Weights``.
+    """
+    if not isinstance(weights, Weights) or all(
+        stored.type for stored in weights.layers if stored.blobs
+    ):
+        return weights
+    layers = net.upgraded().filtered().layers
+    by_label = dict(zip(labels(layer.name for layer in layers), layers, strict=True))
+    rows = []
+    for stored in weights.layers:
+        layer = by_label.get(stored.label)
+        if layer is None or stored.type or not stored.blobs:
+            rows.append(stored)
+            continue
+        numbers = [int(blob.name) for blob in stored.blobs if NUMBER.fullmatch(blob.name)]
+        size = max(len(stored.blobs), 1 + max(numbers, default=0))  # HDF5 leaves shared ones out
+        names = blob_names(layer.type, min(len(layer.bottoms), 2), size)
+        by_number = {str(i): name for i, name in enumerate(names)}
+        order = {name: i for i, name in enumerate(names)}
+        renamed = (
+            blob._replace(
+                layer_name=layer.name, type=layer.type, name=by_number.get(blob.name, blob.name)
+            )
+            for blob in stored.blobs
+        )
+        blobs = sorted(renamed, key=lambda blob: order.get(blob.name, len(order)))
+        rows.append(StoredLayer(stored.label, layer.name, layer.type, tuple(blobs)))
+    found = Weights(rows, weights.source, weights.net_text, weights.close)
+    found.hdf5 = weights.hdf5
+    return found
 
 
 def misfit(blobs: tuple[Blob, ...], wanted: Needs) -> str:

@@ -33,6 +33,7 @@ ORDER = [
     "graph",
     "text_format",
     "prototxt",
+    "solver",
     "build",
     "training",
     "trunk",

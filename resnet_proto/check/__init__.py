@@ -6,7 +6,7 @@ file -> text -> net or solver, by its content -> rules -> Report
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,12 @@ from resnet_proto.check.finding import (
     placed,
 )
 from resnet_proto.check.nets import View, check_views, phases_of, view
-from resnet_proto.check.solvers import TEST_NETS, TRAIN_NETS, Case, check_case
+from resnet_proto.check.solvers import BOTH, Case, check_case
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
+from resnet_proto.solver import Instance, instances, is_solver
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import old_within
 
@@ -66,42 +67,43 @@ class Check:
         folders = [Path(), *([folder] if folder else [])]
         pretrained = bool(fields.get("weights"))
         before, self.findings = self.findings, []
-        train: View | None = None
-        tests: list[View] = []
         own: list[tuple[str, Found]] = []
-        states = [*fields.get("test_state", ())]
-        for name, phases, value in nets_of(fields):
-            asked = {"TRAIN": fields.get("train_state", {})} if "TRAIN" in phases else {}
-            if "TEST" in phases:
-                asked["TEST"] = states.pop(0) if states else {}
+        views: list[tuple[Instance, View]] = []
+        every = instances(fields)
+        asked = every
+        if not any(x.phase == "TEST" for x in every):  # what could be tested is looked at too
+            asked = [
+                *every,
+                *(x._replace(phase="TEST", state={}) for x in every if x.field in BOTH),
+            ]
+        for (name, _), group in grouped(asked).items():
             try:
-                net, where = self.follow(name, value, file, folders)
+                net, where = self.follow(name, group[0].value, file, folders)
             except ResNetProtoError as error:
                 own.append(("nets", Found(ERROR, *parted(error, file), field=name)))
                 continue
-            nets = partial(self.states, net, asked)
-            for at in self.net(where, nets, trained=True, pretrained=pretrained):
-                if at.phase == "TRAIN":
-                    train = at
-                else:
-                    tests.append(at)
+            nets = partial(self.states, net, group)
+            found = self.net(where, nets, trained=True, pretrained=pretrained)
+            views += zip(group, found, strict=False)
+        seen = [(x, at) for x in asked for y, at in views if x == y]
+        train = next((at for x, at in seen if x.phase == "TRAIN"), None)
+        tests = [at for x, at in seen if x.phase == "TEST"]
         case = Case(fields, train, tests, folders, self.test_images, said)
         of_nets, self.findings = self.findings, before
         self.findings += placed(file, [*own, *check_case(case)]) + of_nets
 
-    def states(self, net: Net, asked: Mapping[str, Mapping[str, Any]]) -> list[Net]:
-        """A solver's net as Caffe reads it, phase by phase: solver.cpp, InitTrainNet, InitTestNets.
+    def states(self, net: Net, group: Sequence[Instance]) -> list[Net]:
+        """A solver's net in each state that it is set up in.
 
-        ``asked`` are ``train_state`` and ``test_state``. Here the net's own level counts, but
-        ``caffe train`` sets that of the net that is trained in any case, to 0 by default.
+        ``caffe train`` sets the level of the net that is trained in any case, to 0 by default.
         """
-        own = net.fields.get("state", {}).get("level", 0)
         nets = []
-        for phase, fields in asked.items():
-            level, stages = fields.get("level", own), tuple(fields.get("stage", ()))
-            if phase == "TRAIN":
-                level, stages = self.state.level, (*stages, *self.state.stages)
-            nets.append(net.at(phase=phase, level=level, stages=stages))
+        for instance in group:
+            at = instance.of(net)
+            if instance.phase == "TRAIN":
+                stages = (*at.state.stages, *self.state.stages)
+                at = at.at(level=self.state.level, stages=stages)
+            nets.append(at)
         return nets
 
     def follow(self, name: str, value: Any, file: str, folders: Sequence[Path]) -> tuple[Net, str]:
@@ -209,41 +211,14 @@ def joined(reports: Sequence[Report]) -> Report:
     return Report(tuple(checked), tuple(findings))
 
 
-def is_solver(text: str) -> bool:
-    """Whether most of the fields at the top of a text are a solver's, and not a net's."""
-    from resnet_proto.schema import fields
-
-    solver, net = fields("SolverParameter").keys(), fields("NetParameter").keys()
-    names = list(top_fields(text))
-    return sum(name in solver - net for name in names) > sum(name in net - solver for name in names)
-
-
-def top_fields(text: str) -> Iterator[str]:
-    """The names of the fields that stand outside of any braces."""
-    from resnet_proto.text_format import NAME, TOKEN
-
-    depth, before = 0, ""
-    for token in TOKEN.findall(text):
-        if token in ("{", "<"):
-            depth += 1
-        elif token in ("}", ">"):
-            depth -= 1
-        elif depth == 0 and before != ":" and NAME.fullmatch(token):
-            yield token
-        before = token
-
-
-def nets_of(fields: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """The nets of a solver: field, phases, path or message."""
-    named = sum(len(fields.get(name, ())) for name in TEST_NETS)
-    generic = len(fields.get("test_iter", ())) > named or not named
-    for name in TEST_NETS[::-1]:  # in the order of their test_iter: solver.cpp, InitTestNets
-        for value in fields.get(name, ()):
-            yield name, ("TEST",), value
-    for name in TRAIN_NETS:
-        if name in fields:
-            both = generic and name in ("net", "net_param")
-            yield name, ("TRAIN", "TEST") if both else ("TRAIN",), fields[name]
+def grouped(asked: Sequence[Instance]) -> dict[tuple[str, int], list[Instance]]:
+    """The instances of each net; those that are alike once."""
+    groups: dict[tuple[str, int], list[Instance]] = {}
+    for instance in asked:
+        group = groups.setdefault((instance.field, instance.place), [])
+        if instance not in group:
+            group.append(instance)
+    return groups
 
 
 def parted(error: ResNetProtoError, file: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
 from resnet_proto.check.nets import View, has_loss, namesake, source
 from resnet_proto.layers import Layer
 from resnet_proto.memory import layer_batch
+from resnet_proto.solver import TEST_NETS, TRAIN_NETS, TYPES, instances, type_of
 
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 NEEDS = {
@@ -26,9 +27,8 @@ NEEDS = {
     "sigmoid": ("gamma", "stepsize"),
 }
 """Policy -> fields without which it does nothing, or ends Caffe."""
-TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
-TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
-TEST_NETS = ("test_net", "test_net_param")
+BOTH = ("net", "net_param")
+"""Nets that are trained and tested."""
 HARDLY = 0.5
 """A rate that ends above this part of its beginning has hardly decayed; the paper's ends at 1 %."""
 SHORT = 5000
@@ -140,7 +140,7 @@ def decay(case: Case) -> Iterator[Found]:
 
 def momentum(case: Case) -> Iterator[Found]:
     """A momentum under 1, and none where the type refuses it."""
-    value, type = case.fields.get("momentum", 0.0), case.fields.get("type", "SGD")
+    value, type = case.fields.get("momentum", 0.0), type_of(case.fields)
     if value >= 1 or value < 0:
         reason = f"momentum is {value:g}: the weights grow without end"
         yield Found(ERROR, reason, "give 0.9, as in the paper", field="momentum")
@@ -162,9 +162,9 @@ def solver_type(case: Case) -> Iterator[Found]:
         reason = "solver_type and type: Caffe takes one of them, and ends"
         yield Found(ERROR, reason, "leave solver_type out", field="solver_type")
     elif old is not None:
-        new = next((name for name in TYPES if name.upper() == old), "SGD")
         reason = f"solver_type: {old} is the old way"
-        yield Found(NOTE, reason, f'write type: "{new}"', field="solver_type")
+        remedy = f'write type: "{type_of(case.fields)}"'
+        yield Found(NOTE, reason, remedy, field="solver_type")
 
 
 def tests(case: Case) -> Iterator[Found]:
@@ -187,6 +187,11 @@ def tests(case: Case) -> Iterator[Found]:
         reason = "test_iter without test_interval ends Caffe"
         yield Found(ERROR, reason, "give test_interval: iterations between tests",
                     field="test_interval")  # fmt: skip
+    tested = sum(x.phase == "TEST" for x in instances(case.fields))
+    if (states := len(case.fields.get("test_state", ()))) not in (0, tested):
+        reason = f"{states} test_state for {tested} nets to test, which ends Caffe"
+        remedy = "give one for each test net (each test_iter), or none"
+        yield Found(ERROR, reason, remedy, field="test_state")
     if any(value < 1 for value in iterations):
         yield Found(ERROR, "a test of no passes", "give at least 1", field="test_iter")
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
     "upgrade": "Bring a net, a solver or a caffemodel of an older Caffe up to date.",
     "memory": "Show how much memory a net needs for a batch, in training and in tests.",
-    "inspect": "List the blobs of a weight file.",
+    "inspect": "List the blobs of a weight file, a solver state, or a mean of images.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
     "verify": "Compare every blob of our forward pass with another engine's.",

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,7 +22,9 @@ from resnet_proto.cli.options import (
     read_weights,
     state_options,
 )
-from resnet_proto.formats import FORMATS
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.formats import FORMATS, MEANS
+from resnet_proto.layers import dims
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -57,17 +60,27 @@ def command(
 ) -> None:
     """Convert weights between formats, chosen by the file suffix.
 
-    .caffemodel, .npz and .safetensors, each to each, bit for bit; - is stdin or stdout. A
+    .caffemodel, .npz, .safetensors and .h5, each to each, bit for bit; - is stdin or stdout. A
     caffemodel is written with the structure of --net. The others carry the text of --net
     with them, so that the way back needs none.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
     resnet-proto convert r50.npz r50.caffemodel
+
+    A mean of images goes from .binaryproto to .npy, and back.
+
+    \b
+    resnet-proto convert mean.binaryproto mean.npy
     """
     from resnet_proto.formats import net_of, save
     from resnet_proto.state import DEFAULT
 
+    if not {Path(source).suffix.lower(), Path(target).suffix.lower()}.isdisjoint(MEANS):
+        if to is not None or net is not None:
+            raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
+        convert_mean(source, target, as_json=as_json)
+        return
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and as_json:
@@ -105,6 +118,21 @@ def command(
         f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
         err=True,
     )
+
+
+def convert_mean(source: str, target: str, *, as_json: bool) -> None:
+    """Write the mean of images in the other of its two formats, and compare."""
+    from resnet_proto.formats.binaryproto import read, write
+
+    mean = read(source)
+    write(target, mean)
+    if (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
+        raise ResNetProtoError(f"{target}: read back, it differs; is the disk full or failing?")
+    if as_json:
+        echo_json({"file": target, "shape": back.shape, "bytes": back.nbytes, "verified": True})
+        return
+    size = f"{dims(back.shape)}, {back.nbytes:,} bytes of values"
+    click.echo(f"wrote {target}: a mean of {size}, read back equal", err=True)
 
 
 @contextmanager

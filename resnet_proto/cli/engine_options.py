@@ -100,7 +100,11 @@ def number(value: float) -> float | None:
 
 def files(net: str, weights: str) -> dict[str, Any]:
     """The files themselves, for the engines that read files."""
+    from resnet_proto.prototxt import read_text
+    from resnet_proto.solver import is_solver
+
+    own = net != "-" and not carries_net(net) and not is_solver(read_text(net))
     return {
-        "net_file": None if net == "-" or carries_net(net) else Path(net),
+        "net_file": Path(net) if own else None,
         "weights_file": None if weights in ("random", "-") else Path(weights),
     }

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from resnet_proto.cli.options import (
+    called,
     echo_json,
     file_to_read,
     json_option,
     lenient_option,
     net_option,
     read_net,
+    read_trained,
     read_weights,
+    regular,
     state_options,
 )
 
@@ -39,9 +44,9 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """List the blobs of a weight file.
+    """List the blobs of a weight file, a solver state, or a mean of images.
 
-    FILE is a .caffemodel, .npz or .safetensors, or - for stdin. Values are read for --stats
+    FILE is a .caffemodel, .npz, .safetensors or .h5, or - for stdin. Values are read for --stats
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
     status is 1 if the weights do not fit: one is refused or left at its filler, or none is
@@ -50,7 +55,15 @@ def command(
     \b
     resnet-proto inspect ResNet-50.caffemodel
     resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt --problems
+
+    A .solverstate shows iteration and history; with --net it is said which solvers can go on
+    from it. A .binaryproto shows its channels.
+
+    \b
+    resnet-proto inspect net_iter_500.solverstate --net solver.prototxt
+    resnet-proto inspect mean.binaryproto
     """
+    from resnet_proto.formats import held_by
     from resnet_proto.report.inspect import as_json as to_json
     from resnet_proto.report.inspect import inspect, table
     from resnet_proto.state import DEFAULT
@@ -59,11 +72,62 @@ def command(
         raise click.UsageError("--problems are those of weights in a net; add --net NET")
     if net is None and state != DEFAULT:
         raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+    path, name = regular(file)
+    with called(path, name):
+        if (held := held_by(path)) == "mean":
+            show_mean(path, name, as_json=as_json)
+            return
+    if held == "state":
+        show_state(path, name, net, state, stats=stats, lenient=lenient, as_json=as_json)
+        return
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    inspection = inspect(read_weights(file), the_net, stats=stats)
+    weights = read_weights(str(path))
+    weights.source = name
+    inspection = inspect(weights, the_net, stats=stats)
     if as_json:
         echo_json(to_json(inspection, problems=problems))
     else:
         click.echo("\n".join(table(inspection, problems=problems)))
     if not inspection.fits:
+        sys.exit(1)
+
+
+def show_mean(path: Path, name: str, *, as_json: bool) -> None:
+    """Print what a mean of images holds."""
+    from resnet_proto.formats.binaryproto import read_blob
+    from resnet_proto.report.mean import inspect, table
+
+    found = inspect(name, read_blob(path).array())
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        click.echo("\n".join(table(found)))
+
+
+def show_state(
+    path: Path,
+    name: str,
+    net: str | None,
+    state: State,
+    *,
+    stats: bool,
+    lenient: bool,
+    as_json: bool,
+) -> None:
+    """Print what a solver state holds; the exit status is 1 if Caffe cannot go on from it."""
+    from resnet_proto.formats.solverstate import read_solverstate
+    from resnet_proto.report.solverstate import inspect, table
+
+    the_net, solver = None, ""
+    if net is not None:
+        the_net, solver = read_trained(net, lenient=lenient, state=replace(state, phase="TRAIN"))
+    with called(path, name):
+        held = replace(read_solverstate(path), source=name)
+    click.get_current_context().call_on_close(held.close)
+    found = inspect(held, the_net, solver or None, stats=stats)
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        click.echo("\n".join(table(found)))
+    if found.misfit:
         sys.exit(1)

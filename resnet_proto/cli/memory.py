@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -50,9 +51,9 @@ def command(
 ) -> None:
     """Show how much memory a net needs for a batch, in training and in tests.
 
-    NET is a deploy net or a train_val net, or - for stdin; a deploy net is measured as if a
-    loss stood at its end. The bytes are those that Caffe allocates for one GPU with its own
-    engine and SGD; cuDNN's workspace comes on top. The batch is one GPU's, as batch_size is
+    NET is a deploy net, a train_val net or a solver, or - for stdin; a deploy net is measured
+    as if a loss stood at its end. The bytes are those that Caffe allocates for one GPU with its
+    own engine and SGD; cuDNN's workspace comes on top. The batch is one GPU's, as batch_size is
     in Caffe.
 
     \b
@@ -66,6 +67,8 @@ def command(
 
     phases = ("train", "test") if measured.lower() == "both" else (measured.lower(),)
     try:
+        # of a solver's nets, the one that is measured first
+        state = replace(state, phase=phases[0].upper())
         found = memory(read_net(net, lenient=lenient, state=state), batch, phases, shapes)
     except UnknownShapeError as error:
         reason = str(error).partition(";")[0]

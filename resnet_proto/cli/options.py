@@ -146,26 +146,52 @@ def read_net(
     state: State | None = None,
     shapes: Mapping[str, Shape] | None = None,
 ) -> Net:
-    """The net of a prototxt, or of a weight file that carries one; ``-`` is stdin.
+    """The net of a prototxt, a solver, or a weight file that carries one; ``-`` is stdin.
 
-    Warnings go to stderr. ``state`` and ``shapes`` are what the options above give.
+    Warnings go to stderr. ``state`` and ``shapes`` are what the options above give: of a solver's
+    nets the phase chooses one, and level and stages come on top of those that the solver says.
     """
-    from resnet_proto.prototxt import parse_net, read_prototxt
+    return read_trained(path, lenient=lenient, state=state, shapes=shapes)[0]
+
+
+def read_trained(
+    path: str,
+    *,
+    lenient: bool = False,
+    state: State | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> tuple[Net, str]:
+    """``read_net``, and the solver's type; empty where the file is none."""
+    from resnet_proto.prototxt import parse_net, read_text
+    from resnet_proto.solver import is_solver, parse_solver
 
     warnings: list[str] = []
-    if path == "-":
-        with readable("stdin"):
-            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-        net = parse_net(text, source="stdin", lenient=lenient, warnings=warnings)
-    elif carries_net(path):
-        net = carried_net(path, lenient=lenient, warnings=warnings)
+    known: dict[str, Any] = {"lenient": lenient, "warnings": warnings}
+    source, folder, type = path, Path(path).parent, ""
+    if carries_net(path):
+        net = carried_net(path, **known)
     else:
-        net = read_prototxt(Path(path), lenient=lenient, warnings=warnings)
+        if path == "-":
+            source, folder = "stdin", Path()
+            with readable(source):
+                text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        else:
+            text = read_text(path)
+        if is_solver(text):
+            solver = parse_solver(text, source, folder=folder, **known)
+            phase = "TEST" if state is None else state.phase
+            net, type = solver.net(phase), solver.type
+            click.echo(f"{source} is a solver; its net at phase {phase}: {net.source}", err=True)
+        else:
+            net = parse_net(text, source=source, **known)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     if state is not None:
+        if type:  # what the solver says of its net, and more
+            stages = (*net.state.stages, *state.stages)
+            state = replace(net.state, level=state.level or net.state.level, stages=stages)
         net = replace(net, state=state)
-    return net.with_input_shapes(shapes) if shapes else net
+    return (net.with_input_shapes(shapes) if shapes else net), type
 
 
 def shape_of_images(net: Net, shapes: Mapping[str, Shape]) -> Shape | None:
@@ -188,7 +214,7 @@ def shape_of_images(net: Net, shapes: Mapping[str, Shape]) -> Shape | None:
 
 def carries_net(path: str) -> bool:
     """Whether a file is a weight file that may have its net's prototxt within."""
-    return path.lower().endswith((".npz", ".safetensors"))
+    return path.lower().endswith((".npz", ".safetensors", ".h5", ".hdf5"))
 
 
 def carried_net(path: str, **options: Any) -> Net:
@@ -213,10 +239,8 @@ def read_weights(path: str) -> Weights:
     from resnet_proto.formats import load
 
     file, name = regular(path)
-    try:
+    with called(file, name):
         weights = load(file)
-    except ResNetProtoError as error:
-        raise type(error)(str(error).replace(str(file), name)) from None
     weights.source = name
     click.get_current_context().call_on_close(weights.close)
     return weights
@@ -237,6 +261,15 @@ def regular(path: str) -> tuple[Path, str]:
     with readable(name), ExitStack() as stack:
         source = stack.enter_context(Path(path).open("rb")) if fifo else sys.stdin.buffer
         return click.get_current_context().with_resource(spooled(source)), name
+
+
+@contextmanager
+def called(file: Path, name: str) -> Iterator[None]:
+    """Have errors call a temporary file by the name of what went through it."""
+    try:
+        yield
+    except ResNetProtoError as error:
+        raise type(error)(str(error).replace(str(file), name)) from None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.engine.others import Job, caffe, onnxruntime, opencv, torch
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, given_shapes, name_list
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
-from resnet_proto.weights import Weights, exact, fit, step_blobs
+from resnet_proto.weights import Weights, exact, fit, named, step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape
@@ -60,7 +60,7 @@ def run(
     if engine not in ENGINES:
         raise ResNetProtoError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
     with net.named():
-        job = checked(Job(net, weights, inputs, **options))
+        job = checked(Job(net, named(weights, net), inputs, **options))
         if job.outputs == ():
             return {}
         blobs = ENGINES[engine](job)

@@ -88,7 +88,7 @@ class Job:
             net.write_text(text, encoding="utf-8")
         stored = Weights.of(self.weights)
         readable = all(blob.dtype in dtypes for blob in stored.blobs.values())
-        if weights is None or weights.suffix != ".caffemodel" or not readable:
+        if weights is None or weights.suffix != ".caffemodel" or stored.hdf5 or not readable:
             from resnet_proto.formats import save
 
             weights = folder / "net.caffemodel"

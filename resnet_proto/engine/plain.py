@@ -15,7 +15,7 @@ import numpy as np
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
 from resnet_proto.net import Net, check_runs, nearest
-from resnet_proto.weights import step_blobs
+from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -61,6 +61,7 @@ def forward(
     dtype = float_type(dtype)
     schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
+    weights = named(weights, net)
     with net.named(), np.errstate(all="ignore"):
         for i, step in enumerate(schedule.steps):
             if not step.layer.from_outside:

@@ -48,7 +48,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.layers.batch_norm import affine, statistics
 from resnet_proto.layers.pooling import LOWEST
-from resnet_proto.weights import step_blobs
+from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -85,7 +85,7 @@ class Plan:
     ) -> None:
         check_net(net)
         self.net = net
-        self.weights = weights
+        self.weights = named(weights, net)
         self.dtype = float_type(dtype)
         self.any_shape = bool(net.data_tops())
         self._programs: dict[Request, Program] = {}

@@ -1,4 +1,4 @@
-"""Weight files: the suffix chooses the format, and every format has the same two functions.
+"""Weight files: suffix or content chooses the format, and each has the same two functions.
 
 read(path) -> Weights, lazily
 write(file, weights, net, progress)
@@ -16,15 +16,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic, buffered, path_of
-from resnet_proto.sniff import HEAD, format_of
-from resnet_proto.weights import Weights, fitted, same_values, with_shared
+from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
+from resnet_proto.weights import Weights, fitted, named, same_values, with_shared
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
-FORMATS = ("caffemodel", "npz", "safetensors")
+FORMATS = ("caffemodel", "npz", "safetensors", "hdf5")
 """Names of the formats: their suffixes without the dot, and their modules."""
+SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5"}
+"""Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
+
+MEANS = (".binaryproto", ".npy")
+"""Suffixes of a mean of images: ``binaryproto.py``."""
 
 INT_MAX = (1 << 31) - 1
 """Bytes of the largest caffemodel that Caffe reads: io.cpp, kProtoReadBytesLimit."""
@@ -37,7 +43,8 @@ def load(path: str | os.PathLike[str]) -> Weights:
     """The weights of a file; values are read when they are asked for.
 
     Args:
-        path: its suffix names the format. With any other suffix the content decides.
+        path: its suffix names the format. With any other suffix the content decides, and HDF5
+            is known by its content always, as Caffe knows it.
 
     Raises:
         FormatError: the file cannot be read, is damaged, or is something else. A pipe or a
@@ -95,6 +102,7 @@ def save(
     if net is None:
         net = net_of(given)
     if net is not None:
+        given = named(given, net)
         given = with_shared(given, fitted(given, net, warnings), net, once=name != "caffemodel")
     with opened as file:
         module.write(file, given, net, progress)
@@ -103,6 +111,11 @@ def save(
             warnings.append(
                 f"{target} has {file.tell():,} bytes; Caffe itself reads at most {INT_MAX:,}"
             )
+        if name == "hdf5" and warnings is not None and (lost := not_found(given)):
+            warnings.append(
+                f"{target}: Caffe itself finds no layer in HDF5 whose name has a slash or repeats: "
+                f"{counted(len(lost), 'layer')}, the first is '{lost[0]}'; a caffemodel has them"
+            )
         if verify:
             part = path_of(file)
             try:
@@ -110,6 +123,24 @@ def save(
                     compare(given, written, target)
             except FormatError as error:
                 raise FormatError(str(error).replace(str(part), str(target))) from None
+
+
+def held_by(path: str | os.PathLike[str]) -> str:
+    """What a file holds by its content: ``weights``, a solver's ``state``, or a ``mean``.
+
+    It is ``weights`` too where nothing is recognised, or the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+    except (OSError, ValueError):
+        return "weights"
+    if format_of(head) == "hdf5":
+        from resnet_proto.formats.hdf5 import holds_state
+
+        return "state" if holds_state(path) else "weights"
+    found = kind(head)
+    return "state" if found is SOLVERSTATE else "mean" if found is MEAN else "weights"
 
 
 def convert(
@@ -151,6 +182,15 @@ def compare(given: Weights, written: Weights, target: Path) -> None:
         )
 
 
+def not_found(weights: Weights) -> list[str]:
+    """The layers that Caffe does not find in an HDF5 file: ``weights.match``."""
+    return [
+        layer.label
+        for layer in weights.layers
+        if layer.blobs and ("/" in layer.label or layer.label != layer.name)
+    ]
+
+
 def same_blob(given: Weights, written: Weights, key: str) -> bool:
     """Whether shape and values of one blob are the same in both."""
     a, b = given.blobs[key], written.blobs[key]
@@ -158,29 +198,28 @@ def same_blob(given: Weights, written: Weights, key: str) -> bool:
 
 
 def _format_to_read(path: Path) -> str:
-    known = path.suffix.lower()[1:]
-    if known in FORMATS:
-        return known
+    known = SUFFIXES.get(path.suffix.lower()[1:])
     try:
         with path.open("rb") as file:
-            return format_of(file.read(HEAD))
+            found = format_of(file.read(HEAD))
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+    return found if known is None or found == "hdf5" else known
 
 
 def _format_to_write(path: Path, to: str | None) -> str:
     suffix = path.suffix.lower()[1:]
-    name = suffix if to is None else to
+    name = SUFFIXES.get(suffix, suffix) if to is None else to
     if not name:
         raise FormatError(
-            f"{path} has no suffix; give it one of .{', .'.join(FORMATS)}, or name the format "
+            f"{path} has no suffix; give it one of .{', .'.join(SUFFIXES)}, or name the format "
             "with --to"
         )
     if name not in FORMATS:
         raise FormatError(
             f"{path}: no format is called '{name}'; known: {', '.join(FORMATS)}, by the suffix"
         )
-    if suffix in FORMATS and suffix != name:
+    if SUFFIXES.get(suffix, name) != name:
         raise FormatError(f"{path}: its suffix is that of another format than {name}; change one")
     return name
 

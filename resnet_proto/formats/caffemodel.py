@@ -107,9 +107,9 @@ class Pieces(NamedTuple):
 
     def parts(self) -> Iterator[memoryview]:
         """Slices of the buffer."""
-        record = ITEM_SIZES[self.dtype] + 1
         for piece in self.pieces:
-            size = PART // record * record if piece.tagged else PART
+            record = ITEM_SIZES[self.dtype] + 1 if piece.tagged else 1
+            size = PART // record * record
             for start in range(piece.start, piece.stop, size):
                 stop = min(start + size, piece.stop)
                 populate(self.buffer, start, stop)
@@ -155,18 +155,6 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def read_binaryproto(path: str | os.PathLike[str]) -> Array:
-    """The one blob of a ``.binaryproto`` file, such as Caffe's mean images.
-
-    Raises:
-        FormatError: the file is damaged, or no BlobProto.
-    """
-    buffer, _ = mapped(Path(path))
-    source = os.fspath(path)
-    refuse(source, bytes(buffer[:HEAD]), "a binaryproto")
-    return Walk(buffer, source).blob(0, len(buffer), ("", "", "", "the blob")).array()
 
 
 def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:

@@ -9,7 +9,7 @@ without it, or whose arrays somebody changed, is read as plain named arrays.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError, WeightsError
@@ -24,8 +24,13 @@ MAX_METADATA = 1 << 24
 objects of twenty times the size, which a larger file would take from a small archive."""
 
 
-def pack(weights: Weights, net: Net | None) -> dict[str, str]:
+def pack(weights: Weights, net: Net | None, *, names: bool = False) -> dict[str, str]:
     """The metadata of a file that is to hold these weights.
+
+    Args:
+        weights: their names and types are said.
+        net: its text is.
+        names: say those of the blobs too, for a format that has numbers in their place.
 
     Raises:
         WeightsError: a name that is no UTF-8, which only a caffemodel can hold; no array at all,
@@ -41,6 +46,7 @@ def pack(weights: Weights, net: Net | None) -> dict[str, str]:
                 "type": layer.type,
                 "legacy": [blob.name for blob in layer.blobs if blob.legacy],
                 "shapeless": [blob.name for blob in layer.blobs if blob.shapeless],
+                "blobs": [blob.name for blob in layer.blobs] if names else [],
             }
             layers[layer.label] = {key: value for key, value in row.items() if value}
     metadata = {"layers": json.dumps(layers, ensure_ascii=False)}
@@ -70,8 +76,11 @@ def unpack(
     metadata: Mapping[str, str],
     source: str,
     close: Callable[[], None] | None = None,
+    others: Sequence[str] = (),
 ) -> Weights:
     """Weights from blobs (their ``layer`` is the label, their type empty) and the metadata.
+
+    Others are labels of layers without any blob, which few formats keep.
 
     Raises:
         FormatError: there is no blob, or too much metadata.
@@ -95,12 +104,13 @@ def unpack(
         )
     if not any(layers.values()):
         raise FormatError(f"{source} has no array; a weight file has at least one")
+    stored = [
+        StoredLayer(label, row[0].layer_name, row[0].type, tuple(row))
+        for label, row in layers.items()
+        if row
+    ]
     return Weights(
-        (
-            StoredLayer(label, row[0].layer_name, row[0].type, tuple(row))
-            for label, row in layers.items()
-            if row
-        ),
+        (*stored, *(StoredLayer(label, label, "") for label in others)),
         source,
         metadata.get("net"),
         close,
@@ -121,7 +131,7 @@ def read_layers(text: str) -> dict[str, dict[str, Any]]:
         rows = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    kinds = {"name": str, "type": str, "legacy": list, "shapeless": list}
+    kinds = {"name": str, "type": str, "legacy": list, "shapeless": list, "blobs": list}
     if isinstance(rows, dict) and all(
         isinstance(row, dict)
         and all(isinstance(value, kinds.get(key, object)) for key, value in row.items())

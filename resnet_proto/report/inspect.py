@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
-from resnet_proto.weights import Blob, Verdict, Weights, match
+from resnet_proto.weights import Blob, Verdict, Weights, match, named
 from resnet_proto.words import counted, printable
 
 LEFT = "left at its filler"
@@ -85,13 +85,17 @@ class Inspection:
 
 
 def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) -> Inspection:
-    """List what weights hold; values are read for ``stats`` only."""
+    """List what weights hold; values are read for ``stats`` only.
+
+    Types and names of blobs that the file lacks are the net's.
+    """
+    shown = weights if net is None else named(weights, net)
     return Inspection(
         weights.source,
         len(weights.layers),
         [
             Row(b.layer, b.type, b.name, b.shape, b.dtype, b.nbytes, measure(b) if stats else None)
-            for b in weights.blobs.values()
+            for b in shown.blobs.values()
         ],
         sum(count(blob.shape) for blob in weights.blobs.values()),
         weights.nbytes,
@@ -101,12 +105,17 @@ def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) ->
 
 def measure(blob: Blob) -> Stats:
     """Statistics of one blob, in float64 and piece by piece."""
+    return measure_parts(blob.data.parts(), blob.dtype)
+
+
+def measure_parts(parts: Iterable[memoryview], dtype: str) -> Stats:
+    """Statistics of values, from their bytes."""
     import numpy as np
 
-    stored = np.dtype(blob.dtype).newbyteorder("<")
-    n_values = count(blob.shape)
-    least, most, total, n_finite = [], [], 0.0, 0
-    for data in blob.data.parts():
+    stored = np.dtype(dtype).newbyteorder("<")
+    least, most, total, n_values, n_finite = [], [], 0.0, 0, 0
+    for data in parts:
+        n_values += len(data) // stored.itemsize
         with np.errstate(invalid="ignore"):  # signalling nan
             part = np.frombuffer(data, stored).astype(np.float64)
         finite = part[np.isfinite(part)]
@@ -151,13 +160,7 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
     for verdict in (*of_file.values(), *of_net):
         cells.append((printable(verdict.layer), *[""] * (len(cells[0]) - 1)))
         ends.append(words(verdict))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for i, (cell_row, end) in enumerate(zip(cells, ends, strict=True)):
-        left = (f"{cell:<{width}}" for cell, width in zip(cell_row[:5], widths, strict=False))
-        right = (f"{cell:>{width}}" for cell, width in zip(cell_row[5:], widths[5:], strict=True))
-        yield printable("  ".join([*left, *right, end]).rstrip())
-        if i == 0:
-            yield "  ".join("-" * width for width in (*widths, len(end)) if width)
+    yield from columns(cells, ends, left=5)
     yield (
         f"{inspection.source}: {counted(inspection.layers, 'layer')}, "
         f"{counted(len(inspection.rows), 'blob')}, {counted(inspection.values, 'value')}, "
@@ -171,6 +174,19 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         )
     if inspection.misfit:
         yield f"does not fit: {inspection.misfit}"
+
+
+def columns(
+    cells: Sequence[Sequence[str]], ends: Sequence[str] = (), *, left: int
+) -> Iterator[str]:
+    """Rows as lines, the first of them a head; so many columns to the left, the others right."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for i, (row, end) in enumerate(zip(cells, ends or [""] * len(cells), strict=True)):
+        texts = [f"{cell:<{width}}" for cell, width in zip(row[:left], widths, strict=False)]
+        texts += [f"{cell:>{width}}" for cell, width in zip(row[left:], widths[left:], strict=True)]
+        yield printable("  ".join([*texts, end]).rstrip())
+        if i == 0:
+            yield "  ".join("-" * width for width in (*widths, len(end)) if width)
 
 
 def stats_cells(stats: Stats) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from wire import field, layer, layers, legacy, packed, shape, unpacked, varint
 from resnet_proto import schema
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats import load, save
-from resnet_proto.formats.caffemodel import MAX_PIECES, V1_TYPES, read, read_binaryproto
+from resnet_proto.formats.caffemodel import MAX_PIECES, V1_TYPES, read
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -275,16 +275,6 @@ def test_every_type_of_2014():
 
     assert {i: name.lower() for i, name in enumerate(V1_TYPES)} == theirs
     assert {*V1_TYPES[1:]} <= schema.MAINLINE_TYPES
-
-
-def test_binaryproto(tmp_path):
-    path = tmp_path / "mean.binaryproto"
-    path.write_bytes(legacy(1, 3, 1, 2) + DATA)
-    assert read_binaryproto(path).shape == (1, 3, 1, 2)
-
-    path.write_bytes(legacy(1, 3, 2, 2) + DATA)
-    with pytest.raises(FormatError, match=r"mean.binaryproto: offset 0: the blob is 1x3x2x2"):
-        read_binaryproto(path)
 
 
 # Protobuf's own parser.

@@ -324,7 +324,7 @@ def test_a_caffemodel_that_caffe_cannot_read(tmp_path, monkeypatch, limit):
         save(tmp_path / f"x.{name}", weights, NET, warnings=warnings)
         expected = name == "caffemodel" and limit == 100
         assert any("Caffe itself reads at most 100" in text for text in warnings) is expected
-        assert bool(warnings) is expected
+        assert bool(warnings) is expected or name == "hdf5"  # which warns of names with slashes
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -335,7 +335,7 @@ def test_layers_that_could_not_be_checked(tmp_path, name):
     save(tmp_path / "x.caffemodel", random_weights(NET), NET)
 
     convert(tmp_path / "x.caffemodel", tmp_path / f"y.{name}", net, warnings=warnings)
-    assert len(warnings) == 1
+    assert len(warnings) == 1 + (name == "hdf5")  # which warns of names with slashes
     assert "1 of the net's layers cannot be checked" in warnings[0]
     assert "layer 'in' has type 'Guess'" in warnings[0]
 

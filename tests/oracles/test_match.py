@@ -1,9 +1,11 @@
 """What we say that Caffe does with weights and a net, against what the real Caffe does.
 
-Each case is one layer of a caffemodel for a net of two. Blobs of zeros are written, and the
-fillers are ones: so the sums that come out tell what was copied and what was left.
+Each case is one layer of a caffemodel for a net of two, or some groups of an HDF5 file. Blobs of
+zeros are written, and the fillers are ones: so the sums that come out tell what was copied and
+what was left.
 """
 
+import h5py
 import numpy as np
 import pytest
 from wire import field, layer, layers, legacy, packed, shape, unpacked
@@ -88,6 +90,37 @@ SAME_NAME = {
     "only the second": a(shape(5, 4) + zeros(20)),
 }
 """The net's second layer is an 'a' too."""
+GROUPS = {
+    "both": {"a/0": (4, 3), "a/1": (4,)},
+    "one": {"a/0": (4, 3)},
+    "three": {"a/0": (4, 3), "a/1": (4,), "a/2": ()},
+    "second only": {"a/1": (4,)},
+    "old bias": {"a/0": (4, 3), "a/1": (1, 1, 1, 4)},
+    "turned": {"a/0": (3, 4), "a/1": (4,)},
+    "scalar": {"a/0": (4, 3), "a/1": (4,), "gate/0": ()},
+    "scalar in one axis": {"gate/0": (1,)},
+    "for a layer without": {"relu/0": (1,)},
+    "another name": {"x/0": (4, 3)},
+    "a slash": {"q/b/0": (5, 4)},
+    "a slash, and its part": {"q/b/0": (5, 4), "q/0": (3,)},
+    "within another": {"a/0": (4, 3), "a/1": (4,), "a/b/0": (5, 4)},
+    "within, in place of one": {"a/0": (4, 3), "a/b/0": (5, 4)},
+    "first of a name": {"a/0": (4, 3), "a/1": (4,)},
+    "last of a name": {"a/0": (5, 4)},
+    "both of a name": {"a/0": (5, 4), "a#2/0": (5, 4)},
+}
+"""Blobs of HDF5 files."""
+SECONDS = {"a slash": "q/b", "a slash, and its part": "q/b", "within another": "a/b",
+           "within, in place of one": "a/b", "first of a name": "a", "last of a name": "a",
+           "both of a name": "a"}  # fmt: skip
+"""What the net's second layer is called for some of them."""
+
+
+def hdf5(path, groups, dtype="f4"):
+    """An HDF5 file of zeros."""
+    with h5py.File(path, "w") as file:
+        for name, sizes in groups.items():
+            file.create_dataset(f"data/{name}", data=np.zeros(sizes, dtype))
 
 
 class Case:
@@ -97,7 +130,10 @@ class Case:
         self.folder = folder
         folder.mkdir()
         (folder / "net.prototxt").write_text(NET.replace("SECOND", second))
-        (folder / "net.caffemodel").write_bytes(data)
+        if isinstance(data, dict):
+            hdf5(folder / "net.caffemodel", data)  # known by its content
+        else:
+            (folder / "net.caffemodel").write_bytes(data)
         write_job(folder, folder / "net.prototxt", folder / "net.caffemodel", {"data": X})
         self.net = read_prototxt(folder / "net.prototxt")
         with load(folder / "net.caffemodel") as weights:
@@ -108,9 +144,11 @@ class Case:
 
     def expected(self):
         """The blobs, if Caffe does what we say."""
-        copied = {v.layer.partition("#")[0] for v in self.verdicts if v.verdict == "copied"}
+        left = self.of("left at its filler")
+        copied = {v.layer.partition("#")[0] for v in self.verdicts if v.verdict == "copied"} - left
         first = np.zeros((2, 4)) if "a" in copied else X.sum(1, keepdims=True) + np.ones((2, 4))
         second = first.sum(1, keepdims=True) * np.ones((2, 5))
+        second *= "a" in copied or "a#2" in left or bool({"b", "q/b", "a/b"} & left)
         return {"a": first, "b": second, "c": second * (0 if "gate" in copied else 1)}
 
 
@@ -119,6 +157,7 @@ def cases(caffe_python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("match")
     every = {name: ("b", data) for name, data in CASES.items()}
     every |= {name: ("a", data) for name, data in SAME_NAME.items()}
+    every |= {f"hdf5: {name}": (SECONDS.get(name, "b"), data) for name, data in GROUPS.items()}
     done = {
         name: Case(folder / str(i), second, data)
         for i, (name, (second, data)) in enumerate(every.items())
@@ -127,7 +166,7 @@ def cases(caffe_python, tmp_path_factory):
     return done
 
 
-@pytest.mark.parametrize("name", [*CASES, *SAME_NAME])
+@pytest.mark.parametrize("name", [*CASES, *SAME_NAME, *(f"hdf5: {name}" for name in GROUPS)])
 def test_caffe_does_what_we_say(cases, name):
     case = cases[name]
     assert not case.of("unknown")
@@ -135,7 +174,8 @@ def test_caffe_does_what_we_say(cases, name):
     if refused := case.of("refused"):
         layer_name = next(iter(refused)).partition("#")[0]
         words = rf"Cannot copy param . weights from layer '{layer_name}'|for layer {layer_name}$"
-        with pytest.raises(ResNetProtoError, match=rf"{words}|count_ == proto\.data_size"):
+        words += r"|count_ == proto\.data_size|Cannot load blob from hdf5; shape mismatch"
+        with pytest.raises(ResNetProtoError, match=words):
             read_job(case.folder)
     else:
         blobs = read_job(case.folder)
@@ -147,6 +187,7 @@ def test_both_answers_are_frequent(cases):
     refused = [name for name, case in cases.items() if case.of("refused")]
 
     assert 8 < len(refused) < len(cases) - 8
+    assert 5 < sum(name.startswith("hdf5") for name in refused) < len(GROUPS) - 5
     assert cases["another name"].of("ignored") == {"old"}
     assert cases["another name"].of("left at its filler") == {"a", "b", "gate"}
     assert cases["first of a name"].of("left at its filler") == {"a#2", "gate"}
