@@ -5,11 +5,24 @@ from __future__ import annotations
 from resnet_proto.net import Net
 
 FORKS = {
+    "Axpy": "SENet's (github hujie-frank/SENet); OpenCV's dnn runs it too",
+    "BN": "segmentation forks, each with fields of its own (github hszhao/PSPNet,"
+    " alexgkendall/caffe-segnet)",
+    "ConvolutionDepthwise": "github BVLC/caffe #5665; as Convolution with a group for each channel"
+    " it runs anywhere",
+    "DepthwiseConvolution": "github yonghenglh6/DepthwiseConvolution; as Convolution it runs"
+    " anywhere",
+    "Interp": "DeepLab's (github xmyqsh/deeplab-v2, hszhao/PSPNet); OpenCV's dnn runs it too",
+    "Normalize": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
     "PSROIPooling": "R-FCN's (github daijifeng001/caffe-rfcn); OpenCV's dnn runs it too",
+    "Permute": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
     "Proposal": "forks with it in C++ (github openvinotoolkit/training_toolbox_caffe,"
     " foss-for-synopsys-dwc-arc-processors/synopsys-caffe); OpenCV's dnn runs it too",
     "ROIPooling": "Fast R-CNN's (github rbgirshick/caffe-fast-rcnn); OpenCV's dnn runs it too",
+    "ReLU6": "MobileNet's (github chinakook/relu6.caffe); OpenCV's dnn runs it too",
+    "ShuffleChannel": "ShuffleNet's (github farmingyard/ShuffleNet); OpenCV's dnn runs it too",
     "SmoothL1Loss": "Fast R-CNN's (github rbgirshick/caffe-fast-rcnn), with four bottoms",
+    "Upsample": "SegNet's (github alexgkendall/caffe-segnet, TimoSaemann/caffe-segnet-cudnn5)",
 }
 """Layer type -> whose Caffe has it."""
 MODULES = {

@@ -102,7 +102,9 @@ def meaning(layer: Layer) -> dict[str, Any]:
     if isinstance(layer, Convolution):
         kept["fixed"] = layer.fixed
     if isinstance(layer, BatchNorm):
+        del kept["use_weight_bias"]  # as scale_bias, of another fork
         kept["scale_bias"] = layer.scales
+        kept["bias_term"] = layer.scales and layer.bias_term
         kept["use_global_stats"] = layer.use_global_stats is not False  # unset: TEST takes them
     if layer.type == "Eltwise" and set(kept["coeff"]) <= {1.0}:
         kept["coeff"] = ()
@@ -119,9 +121,8 @@ def windows(layer: Convolution | Pooling, values: dict[str, Any]) -> dict[str, A
         sides = [values.pop(f"{prefix}_{side}") for side in "hw"]
         values[name] = tuple(sides) if any(sides) else (one * 2)[:2] if len(one) < 3 else one
     if isinstance(layer, Pooling):
-        floor = values.pop("ceil_mode", ("true",)) == ("false",)  # a field of forks
-        if floor:
-            values["round_mode"] = "FLOOR"
+        del values["ceil_mode"]  # a field of forks
+        values["round_mode"] = "FLOOR" if layer.floor else "CEIL"
         if layer.global_pooling:
             values["kernel_size"] = ()
         if layer.global_pooling or values["stride"] == (1, 1):

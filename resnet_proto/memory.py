@@ -16,6 +16,7 @@ from typing import Any
 
 from resnet_proto.errors import NetError
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, axis_index, count
+from resnet_proto.layers.loss import legacy
 from resnet_proto.net import Net, Step
 
 FLOAT = 4  # bytes; masks are int and unsigned int, as wide
@@ -264,7 +265,8 @@ def learns(step: Step) -> bool:
 def shares(layer: Layer) -> bool:
     """Whether the tops are the bottom's memory: ShareData in reshape_layer.cpp and others."""
     lone = layer.type in ("Concat", "Slice") and len(layer.bottoms) == len(layer.tops) == 1
-    return layer.type in SHARING or lone
+    order = layer.param.get("order", ()) if layer.type == "Permute" else (1,)
+    return layer.type in SHARING or lone or order == tuple(range(len(order)))
 
 
 def values_of(steps: Sequence[Step], blobs: Blobs, *, training: bool) -> dict[str, int]:
@@ -373,6 +375,36 @@ def convolution(step: Step) -> Kept:
         yield "other", count(step.tops[0][channel + 1 :]), 0
 
 
+def depthwise(step: Step) -> Kept:
+    """Ones to sum with; on the GPU backward products before they are summed. conv_dw_layer.cu"""
+    top, weight = step.tops[0], step.blobs["weight"]
+    values, biased = count(top) // max(1, top[1]), "bias" in step.blobs
+    yield "other", values * (1 + biased), 0
+    yield "columns", 0, values * (count(weight) + biased * top[1])
+
+
+def bn(step: Step) -> Kept:
+    """A buffer, and ``x_norm_`` unless frozen; sums. bn_layer.cpp"""
+    n, c, *size = legacy(step.bottoms[0])
+    param = step.layer.param
+    frozen = param.get("frozen", False) or param.get("bn_mode") == "INFERENCE"
+    yield "batch_norm", (2 - frozen) * n * c * count(tuple(size)), 0
+    yield "batch_norm", n * c + 2 * c + n + count(tuple(size)), 0
+
+
+def normalize(step: Step) -> Kept:
+    """Squares of one image, lengths, ones to sum with. normalize_layer.cpp"""
+    n, c, *size = legacy(step.bottoms[0])
+    pixels = count(tuple(size))
+    lengths = n * (1 if step.layer.param.get("across_spatial", True) else pixels)
+    yield "other", c * pixels + lengths + c + pixels, c + pixels
+
+
+def axpy(step: Step) -> Kept:
+    """Ones to sum with."""
+    yield "other", count(step.bottoms[1][2:]), 0
+
+
 def pooling(step: Step) -> Kept:
     """Where the maxima are, unless that is a top of its own."""
     if step.layer.param.get("pool", "MAX") != "AVE" and len(step.tops) == 1:
@@ -422,13 +454,18 @@ def data(step: Step) -> Kept:
 
 
 KEPT: dict[str, Callable[[Step], Kept]] = {
+    "Axpy": axpy,
+    "BN": bn,
     "BatchNorm": batch_norm,
     "Convolution": convolution,
+    "ConvolutionDepthwise": depthwise,
     "Deconvolution": convolution,
+    "DepthwiseConvolution": convolution,
     "Dropout": dropout,
     "Eltwise": eltwise,
     "EuclideanLoss": loss,
     "InnerProduct": inner_product,
+    "Normalize": normalize,
     "Pooling": pooling,
     "Scale": scale,
     "SigmoidCrossEntropyLoss": loss,

@@ -671,15 +671,16 @@ def random_blob(
     def spread(low: float, high: float) -> Array:
         return rng.uniform(low, high, shape).astype(np.float32)
 
+    factor = SCALE_FACTOR if layer.type == "BatchNorm" else 1.0
     if name == "scale_factor":
         return np.full(shape, SCALE_FACTOR, np.float32)
     if name == "mean":
-        return spread(-0.1, 0.1) * np.float32(SCALE_FACTOR * power**0.5)
+        return spread(-0.1, 0.1) * np.float32(factor * power**0.5)
     if name == "variance":
-        return spread(0.5, 1.5) * np.float32(SCALE_FACTOR * power)
+        return spread(0.5, 1.5) * np.float32(factor * power)
     if name == "bias" or name.startswith("b_"):
         return spread(-0.1, 0.1)
-    if layer.type == "Scale":
+    if layer.type in ("Scale", "BN", "Normalize"):
         return spread(0.5, 1.5) * np.float32(damp)
     if layer.type == "PReLU":
         return spread(0.1, 0.4)
@@ -697,6 +698,7 @@ def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float)
         "Deconvolution": 2 * damp**2 * most,
         "InnerProduct": 2 * damp**2 * most,
         "BatchNorm": 1.0,
+        "BN": 1.0,
         "Scale": damp**2 * most,
         # A blob about 0 loses half; one that a ReLU has cut, plus a small branch, next to nothing.
         "ReLU": most if bottom_cut else most / 2,

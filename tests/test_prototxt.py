@@ -152,17 +152,17 @@ def test_classes():
 
 
 def test_lenient():
-    text = 'layer {\n  type: "Pooling"\n  pooling_param { ceil_mode: false }\n}\n'
+    text = 'layer {\n  type: "Pooling"\n  pooling_param { avg_include_pad: false }\n}\n'
     warnings = []
 
-    with pytest.raises(PrototxtError, match=r"has no field 'ceil_mode'.*--lenient"):
+    with pytest.raises(PrototxtError, match=r"has no field 'avg_include_pad'.*--lenient"):
         read_prototxt(text)
     net = read_prototxt(text, lenient=True, warnings=warnings)
 
-    assert net.layers[0].param == {"ceil_mode": ("false",)}
+    assert net.layers[0].param == {"avg_include_pad": ("false",)}
     assert read_prototxt(to_prototxt(net), lenient=True) == net
     assert warnings == [
-        "<text>:3:19: PoolingParameter has no field 'ceil_mode'; kept as it is",
+        "<text>:3:19: PoolingParameter has no field 'avg_include_pad'; kept as it is",
     ]
 
 

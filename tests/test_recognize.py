@@ -310,7 +310,7 @@ def test_pooling_of_a_fork():
         "kernel_size: 3 stride: 2 }", "kernel_size: 3 stride: 2 pad: 1 ceil_mode: false }"
     )
 
-    assert recognize(read_prototxt(text, lenient=True)).pool == "padded"
+    assert recognize(read_prototxt(text)).pool == "padded"
 
 
 @pytest.mark.parametrize("name", ["resnet-50", "cifar-resnet-20", "se-resnet-50"])

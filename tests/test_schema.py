@@ -101,7 +101,7 @@ def test_packed():
 
 
 def test_unknown_fields_are_left_out():
-    extra = {**TREE, "interp_param": ({"zoom": (Word("2"),)},)}
+    extra = {**TREE, "warp_param": ({"zoom": (Word("2"),)},)}
 
     assert schema.encode("LayerParameter", extra) == schema.encode("LayerParameter", TREE)
     assert schema.decode("ScaleParameter", bytes.fromhex("08 02 d0 0f 05")) == {"axis": 2}

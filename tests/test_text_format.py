@@ -203,7 +203,7 @@ FORMS = [
     ),
     (LAYER % "", LAYER % "" + " }"),
     (LAYER % "blobs { double_data: [1e300, 1e400] }", LAYER % "blobs { data: 0x1 }"),
-    (LAYER % "pooling_param { pool: AVE }", LAYER % "pooling_param { ceil_mode: false }"),
+    (LAYER % "pooling_param { pool: AVE }", LAYER % "pooling_param { floor_mode: false }"),
     (LAYER % "pooling_param { pool: AVE }", LAYER % "foo_param { pool: AVE }"),
     ("layers { type: CONVOLUTION }", "layers { type: 999 }"),
     ('layers { layer { name: "x" type: "conv" } }', 'layers { type: "CONVOLUTION" }'),

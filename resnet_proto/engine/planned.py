@@ -35,6 +35,7 @@ from resnet_proto.engine.plain import (
     name_list,
 )
 from resnet_proto.layers import (
+    BN,
     BatchNorm,
     Convolution,
     Eltwise,
@@ -313,6 +314,8 @@ def is_affine(step: Step) -> bool:
     layer = step.layer
     if len(step.bottoms) != 1 or len(step.bottoms[0]) != 4:
         return False
+    if isinstance(layer, BN):
+        layer = layer.as_batch_norm()
     if isinstance(layer, BatchNorm):
         return layer.use_global_stats is not False
     return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
@@ -323,7 +326,18 @@ def normalises(step: Step) -> bool:
 
     A convolution rounds its top by as much.
     """
-    return isinstance(step.layer, BatchNorm)
+    return isinstance(step.layer, BatchNorm | BN)
+
+
+def batch_norm_blobs(
+    step: Step, weights: Mapping[str, Array], dtype: DTypeLike
+) -> tuple[Sequence[Array], float]:
+    """Blobs and eps of a BatchNorm, or of the one that a BN is."""
+    layer, blobs = step.layer, step_blobs(step, weights, dtype)
+    if isinstance(layer, BN):
+        return layer.batch_norm_blobs(blobs), layer.as_batch_norm().eps
+    assert isinstance(layer, BatchNorm)
+    return blobs, layer.eps
 
 
 def is_sum(step: Step) -> bool:
@@ -377,7 +391,9 @@ def make_task(
         convolve = Convolve.of(first, scaled(weight, gain), Finish(bias, chain.relu))
         task.compute, task.scratch = convolve, convolve.scratch
     elif is_affine(first):
-        mean = statistics(step_blobs(first, weights, dtype))[0] if normalises(first) else None
+        mean = None
+        if normalises(first):
+            mean = statistics(batch_norm_blobs(first, weights, dtype)[0])[0]
         _, gain, bias = fold(chain.steps, weights, dtype)
         task.compute = Pointwise(mean, gain, Finish(bias, chain.relu))
     elif is_sum(first) or is_relu(first):
@@ -416,8 +432,8 @@ def fold(
         mean, factor = 0.0, 1.0
         if isinstance(step.layer, Convolution):
             weight, *offset = step_blobs(step, weights, dtype)
-        elif isinstance(step.layer, BatchNorm):
-            mean, factor, offset = affine(step_blobs(step, weights, np.float64), step.layer.eps)
+        elif normalises(step):
+            mean, factor, offset = affine(*batch_norm_blobs(step, weights, np.float64))
             mean = mean if i else 0.0
         else:
             factor, *offset = step_blobs(step, weights, np.float64)

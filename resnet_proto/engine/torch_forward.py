@@ -24,9 +24,11 @@ from resnet_proto.weights import step_blobs
 if TYPE_CHECKING:
     from resnet_proto.engine.others import Job
     from resnet_proto.layers import (
+        BN,
         ELU,
         LRN,
         MVN,
+        Axpy,
         BatchNorm,
         Bias,
         Clip,
@@ -39,16 +41,21 @@ if TYPE_CHECKING:
         Exp,
         Flatten,
         InnerProduct,
+        Interp,
         Layer,
         Log,
+        Normalize,
+        Permute,
         Pooling,
         Power,
         PReLU,
         Reduction,
         ReLU,
+        ReLU6,
         Reshape,
         Scale,
         Shape,
+        ShuffleChannel,
         Slice,
         Softmax,
         Swish,
@@ -409,8 +416,59 @@ def parameter(layer: Layer, bottoms: list[Tensor], weights: list[Tensor]) -> lis
     return weights
 
 
+def axpy(layer: Axpy, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """A factor for each channel, and a sum."""
+    a, x, y = bottoms
+    return [torch.addcmul(y, a.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)), x)]
+
+
+def bn(layer: BN, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The BatchNorm that it is."""
+    (x,) = bottoms
+    (shape,) = layer.top_shapes([tuple(x.shape)])
+    blobs = layer.batch_norm_blobs([weight.numpy() for weight in weights])
+    whole = [x.reshape(*x.shape, *(1,) * (4 - x.ndim))]
+    (y,) = batch_norm(layer.as_batch_norm(), whole, [torch.tensor(blob) for blob in blobs])
+    return [y.reshape(shape)]
+
+
+def interp(layer: Interp, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Between the corners."""
+    cut: Any = layer.cut
+    size = layer.size([tuple(x.shape) for x in bottoms])
+    return [F.interpolate(cut(bottoms[0]), size, mode="bilinear", align_corners=True)]
+
+
+def normalize(layer: Normalize, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Divided by a length, times a scale."""
+    (x,) = bottoms
+    whole = x.reshape(*x.shape, *(1,) * (4 - x.ndim))
+    y = whole * (whole.square().sum(layer.axes, keepdim=True) + layer.eps).rsqrt()
+    return [(y * weights[0].reshape(-1, 1, 1)).reshape(x.shape)]
+
+
+def permute(layer: Permute, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Another order of the axes."""
+    (x,) = bottoms
+    return [x.permute(layer.axes(tuple(x.shape))).clone()]
+
+
+def relu6(layer: ReLU6, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """Leaky by a slope that may be 0, cut at the threshold."""
+    return [F.leaky_relu(bottoms[0], layer.negative_slope).clamp(max=layer.threshold)]
+
+
+def shuffle_channel(
+    layer: ShuffleChannel, bottoms: list[Tensor], weights: list[Tensor]
+) -> list[Tensor]:
+    """By torch's own, which wants an axis behind the channels."""
+    return [torch.channel_shuffle(bottoms[0][..., None], layer.group)[..., 0]]
+
+
 FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] = {
     "AbsVal": one(torch.abs),
+    "Axpy": axpy,
+    "BN": bn,
     "BNLL": one(F.softplus),
     "BatchNorm": batch_norm,
     "BatchReindex": batch_reindex,
@@ -418,8 +476,10 @@ FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] 
     "Clip": clip,
     "Concat": concat,
     "Convolution": convolution,
+    "ConvolutionDepthwise": convolution,
     "Crop": crop,
     "Deconvolution": deconvolution,
+    "DepthwiseConvolution": convolution,
     "Dropout": copies,
     "ELU": elu,
     "Eltwise": eltwise,
@@ -427,17 +487,22 @@ FUNCTIONS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], list[Tensor]]] 
     "Exp": exp,
     "Flatten": flatten,
     "InnerProduct": inner_product,
+    "Interp": interp,
     "LRN": lrn,
     "Log": log,
     "MVN": mvn,
+    "Normalize": normalize,
     "PReLU": prelu,
     "Parameter": parameter,
+    "Permute": permute,
     "Pooling": pooling,
     "Power": power,
     "ReLU": relu,
+    "ReLU6": relu6,
     "Reduction": reduction,
     "Reshape": reshape,
     "Scale": scale,
+    "ShuffleChannel": shuffle_channel,
     "Sigmoid": one(torch.sigmoid),
     "Silence": copies,
     "Slice": slice_,

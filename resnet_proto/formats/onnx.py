@@ -11,7 +11,7 @@ net and weights give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError
@@ -19,6 +19,7 @@ from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
+from resnet_proto.layers.loss import legacy
 from resnet_proto.net import check_runs, labels
 from resnet_proto.weights import step_blobs
 
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     import onnx
 
     from resnet_proto.layers import (
+        BN,
         LRN,
         MVN,
+        Axpy,
         BatchNorm,
         Bias,
         Clip,
@@ -40,14 +43,19 @@ if TYPE_CHECKING:
         Embed,
         Exp,
         InnerProduct,
+        Interp,
         Layer,
         Log,
+        Normalize,
+        Permute,
         Pooling,
         Power,
         PReLU,
         Reduction,
         ReLU,
+        ReLU6,
         Scale,
+        ShuffleChannel,
         Slice,
         Softmax,
         Swish,
@@ -289,15 +297,17 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
         deviation = site.op("Sqrt", [site.op("Add", [square, eps])])
         y = site.op("Div", [centred, deviation], "" if layer.scales else top)
         if layer.scales:
-            gamma, beta = (
-                site.constant(name, site.blobs[name].reshape(spread)) for name in ("weight", "bias")
-            )
-            site.op("Add", [site.op("Mul", [y, gamma]), beta], top)
+            blobs = [blob.reshape(spread) for blob in list(site.blobs.values())[3:]]
+            names = ("weight", "bias")[: len(blobs)]
+            gamma, *beta = (site.constant(*pair) for pair in zip(names, blobs, strict=True))
+            y = site.op("Mul", [y, gamma], "" if beta else top)
+            if beta:
+                site.op("Add", [y, *beta], top)
         return
     mean, variance = statistics(list(site.blobs.values()))
     inputs: dict[str, Array] = {
-        "weight": site.blobs["weight"] if layer.scales else np.ones_like(mean),
-        "bias": site.blobs["bias"] if layer.scales else np.zeros_like(mean),
+        "weight": site.blobs.get("weight", np.ones_like(mean)),
+        "bias": site.blobs.get("bias", np.zeros_like(mean)),
         "mean": mean,
         "variance": variance,
     }
@@ -595,8 +605,88 @@ def clip(site: Site, layer: Clip) -> None:
     site.op("Max", [y, site.number("min", layer.min)], site.tops[0])
 
 
+def axpy(site: Site, layer: Axpy) -> None:
+    """Mul and Add; the factor gets ones behind its axes."""
+    factor, x, y = site.bottoms
+    shape, spread = site.step.bottoms[:2]
+    factor = site.reshape(factor, shape, (*shape[:2], *(1 for _ in spread[2:])))
+    site.op("Add", [site.op("Mul", [factor, x]), y], site.tops[0])
+
+
+def bn(site: Site, layer: BN) -> None:
+    """The BatchNorm that it is, on four axes.
+
+    Raises:
+        UnknownLayerError: on fewer.
+    """
+    shape = site.step.bottoms[0]
+    if len(shape) != 4:
+        raise UnknownLayerError(
+            f"layer '{layer.name}' (BN): on {len(shape)} axes it cannot be written as ONNX"
+        )
+    names = ("mean", "variance", "scale_factor", "weight", "bias")
+    blobs = layer.batch_norm_blobs(list(site.blobs.values()))
+    within = replace(site, blobs=dict(zip(names, blobs, strict=True)))
+    batch_norm(within, layer.as_batch_norm())
+
+
+def interp(site: Site, layer: Interp) -> None:
+    """Resize between the corners, of what the pads leave."""
+    shape, top_shape = site.step.bottoms[0], site.step.tops[0]
+    x = site.reshape(site.bottoms[0], shape, legacy(shape))
+    if layer.pad_beg or layer.pad_end:
+        ends = [-layer.pad_beg + size for size in layer.seen(shape)]
+        bounds = {"starts": (-layer.pad_beg,) * 2, "ends": ends, "axes": (2, 3)}
+        x = site.op("Slice", [x, *(site.sizes(name, values) for name, values in bounds.items())])
+    site.op(
+        "Resize",
+        [x, "", "", site.sizes("size", top_shape)],
+        site.tops[0],
+        mode="linear",
+        coordinate_transformation_mode="align_corners",
+    )
+
+
+def normalize(site: Site, layer: Normalize) -> None:
+    """Div by a length, Mul by a scale, in single steps on four axes."""
+    shape = site.step.bottoms[0]
+    x = site.reshape(site.bottoms[0], shape, legacy(shape))
+    square = site.op("ReduceSumSquare", [x], axes=layer.axes)
+    length = site.op("Sqrt", [site.op("Add", [square, site.number("eps", layer.eps)])])
+    scale = site.constant("weight", site.blobs["weight"].reshape(-1, 1, 1))
+    same = len(shape) == 4
+    y = site.op("Mul", [site.op("Div", [x, length]), scale], site.tops[0] if same else "")
+    if not same:
+        site.reshape(y, legacy(shape), shape, site.tops[0])
+
+
+def permute(site: Site, layer: Permute) -> None:
+    """Transpose."""
+    site.op("Transpose", site.bottoms, site.tops[0], perm=layer.axes(site.step.bottoms[0]))
+
+
+def relu6(site: Site, layer: ReLU6) -> None:
+    """Relu or LeakyRelu, and Min."""
+    if layer.negative_slope:
+        y = site.op("LeakyRelu", site.bottoms, alpha=layer.negative_slope)
+    else:
+        y = site.op("Relu", site.bottoms)
+    site.op("Min", [y, site.number("threshold", layer.threshold)], site.tops[0])
+
+
+def shuffle_channel(site: Site, layer: ShuffleChannel) -> None:
+    """Transpose of groups and what they hold."""
+    shape = site.step.bottoms[0]
+    n, channels, size = shape[0], shape[1], count(shape[2:])
+    groups = (n, layer.group, channels // layer.group, size)
+    y = site.op("Transpose", [site.reshape(site.bottoms[0], shape, groups)], perm=(0, 2, 1, 3))
+    site.reshape(y, (n, groups[2], groups[1], size), shape, site.tops[0])
+
+
 WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "AbsVal": one("Abs"),
+    "Axpy": axpy,
+    "BN": bn,
     "BNLL": one("Softplus"),
     "BatchNorm": batch_norm,
     "BatchReindex": batch_reindex,
@@ -604,8 +694,10 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Clip": clip,
     "Concat": concat,
     "Convolution": convolution,
+    "ConvolutionDepthwise": convolution,
     "Crop": crop,
     "Deconvolution": deconvolution,
+    "DepthwiseConvolution": convolution,
     "Dropout": copies,
     "ELU": one("Elu", "alpha"),
     "Eltwise": eltwise,
@@ -613,17 +705,22 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Exp": exp,
     "Flatten": reshape,
     "InnerProduct": inner_product,
+    "Interp": interp,
     "LRN": lrn,
     "Log": log,
     "MVN": mvn,
+    "Normalize": normalize,
     "PReLU": prelu,
     "Parameter": parameter,
+    "Permute": permute,
     "Pooling": pooling,
     "Power": power,
     "ReLU": relu,
+    "ReLU6": relu6,
     "Reduction": reduction,
     "Reshape": reshape,
     "Scale": scale,
+    "ShuffleChannel": shuffle_channel,
     "Sigmoid": one("Sigmoid"),
     "Silence": copies,
     "Slice": slice_,

@@ -22,13 +22,21 @@ from resnet_proto.layers.base import (
 )
 
 if TYPE_CHECKING:  # those that other parts of the package name
+    from resnet_proto.layers.axpy import Axpy as Axpy
     from resnet_proto.layers.batch_norm import BatchNorm as BatchNorm
     from resnet_proto.layers.bias import Bias as Bias
+    from resnet_proto.layers.bn import BN as BN
     from resnet_proto.layers.clip import Clip as Clip
     from resnet_proto.layers.concat import Concat as Concat
     from resnet_proto.layers.convolution import Convolution as Convolution
+    from resnet_proto.layers.convolution_depthwise import (
+        ConvolutionDepthwise as ConvolutionDepthwise,
+    )
     from resnet_proto.layers.crop import Crop as Crop
     from resnet_proto.layers.deconvolution import Deconvolution as Deconvolution
+    from resnet_proto.layers.depthwise_convolution import (
+        DepthwiseConvolution as DepthwiseConvolution,
+    )
     from resnet_proto.layers.eltwise import Eltwise as Eltwise
     from resnet_proto.layers.elu import ELU as ELU
     from resnet_proto.layers.embed import Embed as Embed
@@ -36,9 +44,12 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.flatten import Flatten as Flatten
     from resnet_proto.layers.inner_product import InnerProduct as InnerProduct
     from resnet_proto.layers.input import Input as Input
+    from resnet_proto.layers.interp import Interp as Interp
     from resnet_proto.layers.log import Log as Log
     from resnet_proto.layers.lrn import LRN as LRN
     from resnet_proto.layers.mvn import MVN as MVN
+    from resnet_proto.layers.normalize import Normalize as Normalize
+    from resnet_proto.layers.permute import Permute as Permute
     from resnet_proto.layers.pooling import Pooling as Pooling
     from resnet_proto.layers.power import Power as Power
     from resnet_proto.layers.prelu import PReLU as PReLU
@@ -46,15 +57,18 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.psroi_pooling import PSROIPooling as PSROIPooling
     from resnet_proto.layers.reduction import Reduction as Reduction
     from resnet_proto.layers.relu import ReLU as ReLU
+    from resnet_proto.layers.relu6 import ReLU6 as ReLU6
     from resnet_proto.layers.reshape import Reshape as Reshape
     from resnet_proto.layers.roi_pooling import ROIPooling as ROIPooling
     from resnet_proto.layers.scale import Scale as Scale
+    from resnet_proto.layers.shuffle_channel import ShuffleChannel as ShuffleChannel
     from resnet_proto.layers.slice import Slice as Slice
     from resnet_proto.layers.smooth_l1_loss import SmoothL1Loss as SmoothL1Loss
     from resnet_proto.layers.softmax import Softmax as Softmax
     from resnet_proto.layers.swish import Swish as Swish
     from resnet_proto.layers.threshold import Threshold as Threshold
     from resnet_proto.layers.tile import Tile as Tile
+    from resnet_proto.layers.upsample import Upsample as Upsample
 
 __all__ = [
     "MAX_COUNT",
@@ -74,6 +88,8 @@ REGISTRY.modules.update(
     AbsVal="absval",
     Accuracy="accuracy",
     ArgMax="argmax",
+    Axpy="axpy",
+    BN="bn",
     BNLL="bnll",
     BatchNorm="batch_norm",
     BatchReindex="batch_reindex",
@@ -82,9 +98,11 @@ REGISTRY.modules.update(
     Concat="concat",
     ContrastiveLoss="contrastive_loss",
     Convolution="convolution",
+    ConvolutionDepthwise="convolution_depthwise",
     Crop="crop",
     Data="data",
     Deconvolution="deconvolution",
+    DepthwiseConvolution="depthwise_convolution",
     Dropout="dropout",
     DummyData="dummy_data",
     ELU="elu",
@@ -102,6 +120,7 @@ REGISTRY.modules.update(
     InfogainLoss="infogain_loss",
     InnerProduct="inner_product",
     Input="input",
+    Interp="interp",
     LRN="lrn",
     LSTM="lstm",
     LSTMUnit="lstm_unit",
@@ -109,19 +128,23 @@ REGISTRY.modules.update(
     MVN="mvn",
     MemoryData="memory_data",
     MultinomialLogisticLoss="multinomial_logistic_loss",
+    Normalize="normalize",
     PReLU="prelu",
     PSROIPooling="psroi_pooling",
     Parameter="parameter",
+    Permute="permute",
     Pooling="pooling",
     Power="power",
     Proposal="proposal",
     RNN="rnn",
     ROIPooling="roi_pooling",
     ReLU="relu",
+    ReLU6="relu6",
     Reduction="reduction",
     Reshape="reshape",
     SPP="spp",
     Scale="scale",
+    ShuffleChannel="shuffle_channel",
     Sigmoid="sigmoid",
     SigmoidCrossEntropyLoss="sigmoid_cross_entropy_loss",
     Silence="silence",
@@ -134,6 +157,7 @@ REGISTRY.modules.update(
     TanH="tanh",
     Threshold="threshold",
     Tile="tile",
+    Upsample="upsample",
     WindowData="window_data",
 )
 

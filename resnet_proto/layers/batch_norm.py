@@ -1,4 +1,4 @@
-"""BatchNorm: normalise each channel. batch_norm_layer.cpp, NVIDIA's fork of it included"""
+"""BatchNorm: normalise each channel. batch_norm_layer.cpp, NVIDIA's and Intel's forks included"""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from resnet_proto.layers.base import Array
 
+IMPLYING = frozenset({"scale_filler", "bias_filler", "filler", "bias_term"})
+"""Fields that a net has only where gamma is within."""
+
 
 @register
 class BatchNorm(Layer):
@@ -19,7 +22,10 @@ class BatchNorm(Layer):
 
     Three blobs, statistics all: mean and variance, both multiplied by
     ``scale_factor``, and that factor. A factor of 0 gives mean 0, variance 0.
-    NVIDIA's ``scale_bias`` (or a filler for it) adds gamma and beta as two blobs more.
+    Forks add gamma and beta as two blobs more: NVIDIA's where ``scale_bias`` or a filler is
+    set; Intel's (github intel/caffe, mkldnn_batch_norm_layer.cpp) unless ``use_weight_bias`` is
+    false, and without beta where ``bias_term`` is. Intel's net without any of these fields looks
+    like mainline's, and is taken for one; so is none that was stored before 2017, with gamma first.
     """
 
     message = "batch_norm_param"
@@ -31,11 +37,16 @@ class BatchNorm(Layer):
     scale_bias = Field(False)
     scale_filler: Field[dict[str, Any]] = Field({})
     bias_filler: Field[dict[str, Any]] = Field({})
+    use_weight_bias = Field(True)
+    bias_term = Field(True)
+    filler: Field[dict[str, Any]] = Field({})
 
     @property
     def scales(self) -> bool:
-        """Whether gamma and beta are within."""
-        return self.scale_bias or not {"scale_filler", "bias_filler"}.isdisjoint(self.param)
+        """Whether gamma is within, and beta unless ``bias_term`` is false."""
+        if "use_weight_bias" in self.param:
+            return self.use_weight_bias
+        return self.scale_bias or not IMPLYING.isdisjoint(self.param)
 
     def blob_names(self, count: int) -> tuple[str, ...]:
         return ("mean", "variance", "scale_factor", "weight", "bias")[:count]
@@ -43,7 +54,11 @@ class BatchNorm(Layer):
     def blob_shapes(self, bottoms: Sequence[Shape]) -> dict[str, Shape]:
         channels = (bottoms[0][1] if len(bottoms[0]) > 1 else 1,)
         shapes: dict[str, Shape] = {"mean": channels, "variance": channels, "scale_factor": (1,)}
-        return {**shapes, "weight": channels, "bias": channels} if self.scales else shapes
+        if self.scales:
+            shapes["weight"] = channels
+            if self.bias_term:
+                shapes["bias"] = channels
+        return shapes
 
     def may_work_in_place(self) -> bool:
         return True
@@ -75,8 +90,8 @@ class BatchNorm(Layer):
         y = x - mean
         y /= np.sqrt(variance + self.eps)
         if self.scales:
-            gamma, beta = (blob.reshape(per_channel) for blob in blobs[3:])
-            y = y * gamma + beta
+            gamma, *beta = (blob.reshape(per_channel) for blob in blobs[3:])
+            y = y * gamma + beta[0] if beta else y * gamma
         return [y]
 
 

@@ -43,6 +43,25 @@ class Pooling(Layer):
     engine = Field(Word("DEFAULT"))
     global_pooling = Field(False)
     round_mode = Field(Word("CEIL"))
+    ceil_mode = Field(True)
+
+    @property
+    def floor(self) -> bool:
+        """Whether sizes round down: mainline's ``round_mode: FLOOR``, forks' ``ceil_mode: false``.
+
+        The latter is of github BVLC/caffe #3057, which soeaver's nets and PyPI brocolli-caffe have.
+        No Caffe knows both.
+
+        Raises:
+            ShapeError: they contradict each other.
+        """
+        floor = self.round_mode == "FLOOR"
+        if "ceil_mode" in self.param and "round_mode" in self.param and floor == self.ceil_mode:
+            raise ShapeError(
+                f"round_mode: {self.round_mode} and ceil_mode: {str(self.ceil_mode).lower()} "
+                "contradict each other; leave out the one that your Caffe does not have"
+            )
+        return floor or not self.ceil_mode
 
     def windows(self, bottom: Shape) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and pad, each (rows, columns).
@@ -88,7 +107,7 @@ class Pooling(Layer):
             raise ShapeError(f"{self.pool} has one top, not {len(self.tops)}; only MAX has a mask")
         kernel, stride, pad = self.windows(bottoms[0])
         out = tuple(
-            pool_size(*axis, floor=self.round_mode == "FLOOR", clip=pad != (0, 0))
+            pool_size(*axis, floor=self.floor, clip=pad != (0, 0))
             for axis in zip(bottoms[0][2:], kernel, stride, pad, strict=True)
         )
         if min(out) < 1:

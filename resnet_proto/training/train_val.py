@@ -18,7 +18,13 @@ from resnet_proto.net import Net, check_structure, nearest
 from resnet_proto.recipe import Training
 from resnet_proto.words import Word
 
-WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+WEIGHTED = (
+    "Convolution",
+    "ConvolutionDepthwise",
+    "Deconvolution",
+    "DepthwiseConvolution",
+    "InnerProduct",
+)
 CHANGED = frozenset({*WEIGHTED, "BatchNorm", "Scale", "Bias", "PReLU"})
 """Types whose layers training changes."""
 DATA_TYPES = {
@@ -268,10 +274,10 @@ def params(
 def bn_scale_params(
     layer: BatchNorm, training: Training, rate: float
 ) -> tuple[Mapping[str, Any], ...]:
-    """``param`` for gamma and beta within NVIDIA's BatchNorm."""
+    """``param`` for gamma and beta within a fork's BatchNorm."""
     if not layer.scales:
         return ()
-    return params(training, rate, (False, False))
+    return params(training, rate, (False, False)[: 1 + layer.bias_term])
 
 
 def filler(training: Training) -> dict[str, Any]:

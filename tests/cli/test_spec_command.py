@@ -70,13 +70,14 @@ def test_a_train_val_net():
 
 
 def test_a_field_of_a_fork():
-    text = wild.resnet_18().replace("stride: 2 }", "stride: 2 pad: 1 ceil_mode: false }")
+    fields = "stride: 2 pad: 1 ceil_mode: false avg_include_pad: true }"
+    text = wild.resnet_18().replace("stride: 2 }", fields)
 
     refused = run("-", stdin=text)
     result = run("-", "--lenient", stdin=text)
 
     assert refused.exit_code == 1
-    assert "PoolingParameter has no field 'ceil_mode'" in refused.stderr
+    assert "PoolingParameter has no field 'avg_include_pad'" in refused.stderr
     assert result.exit_code == 0
     assert 'pool = "padded"' in result.stdout
 
