@@ -142,7 +142,6 @@ def test_pooling(one, other, same):
     nets = [
         read_prototxt(
             wild.data() + wild.layer("Pooling", "p", "data", more=f"pooling_param {{ {fields} }}"),
-            lenient=True,
         )
         for fields in (one, other)
     ]
