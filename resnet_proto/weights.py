@@ -476,7 +476,9 @@ def misfit(blobs: tuple[Blob, ...], wanted: Needs) -> str:
     if len(blobs) != len(wanted):
         stored = ", ".join(dims(blob.shape) for blob in blobs) or "none"
         has = f"{counted(len(blobs), 'blob')} ({stored}) in the weights"
-        return f"{has}, {len(wanted)} ({needed}) in the net"
+        inside = len(wanted) == 3 < len(blobs) and "scale_factor" in wanted
+        hint = "; for gamma and beta inside say use_weight_bias: true in batch_norm_param"
+        return f"{has}, {len(wanted)} ({needed}) in the net{hint if inside else ''}"
     for blob, (name, need) in zip(blobs, wanted.items(), strict=True):
         if not need.met_by(blob):
             stored = "stored without a shape" if blob.shapeless else dims(blob.shape)

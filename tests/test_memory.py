@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import wild
 
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import NetError
@@ -140,17 +141,49 @@ def test_out_of_place_batch_norm_and_scale_keep_less():
         ("Dropout { dropout_ratio: 0.3 }", "masks", 5 * 3 * 7 * 9),
         ("Softmax { axis: 1 }", "other", 5 * 7 * 9 + 3),
         ("InnerProduct { num_output: 11 }", "other", 5),
+        ("DepthwiseConvolution { num_output: 3 kernel_size: 3 group: 3 bias_term: false }",
+         "columns", 3 * 9 * 5 * 7),
+        ("ConvolutionDepthwise { num_output: 3 kernel_size: 3 bias_term: false }",
+         "columns", 5 * 5 * 7 * 3 * 9),
+        ("ConvolutionDepthwise { num_output: 3 kernel_size: 3 }", "other", 2 * 5 * 5 * 7),
+        ("BN { eps: 0.001 }", "batch_norm", 2 * 5 * 3 * 63 + 5 * 3 + 2 * 3 + 5 + 63),
+        ("BN { frozen: true }", "batch_norm", 5 * 3 * 63 + 5 * 3 + 2 * 3 + 5 + 63),
+        ("Normalize { across_spatial: true }", "other", 3 * 63 + 5 + 2 * (3 + 63)),
+        ("Normalize { across_spatial: false }", "other", 3 * 63 + 5 * 63 + 2 * (3 + 63)),
     ],
 )  # fmt: skip
 def test_what_a_layer_keeps(layer, kind, values):
     type, fields = layer.split(" ", 1)
-    message = {"InnerProduct": "inner_product", "Deconvolution": "convolution"}
+    message = {
+        "InnerProduct": "inner_product",
+        "Normalize": "norm",
+        **dict.fromkeys(
+            ("ConvolutionDepthwise", "Deconvolution", "DepthwiseConvolution"), "convolution"
+        ),
+    }
     net = net_of(
         f'layer {{ name: "x" type: "{type}" bottom: "data" top: "x" '
         f"{message.get(type, type.lower())}_param {fields} }}"
     )
 
     assert kinds(net).get(kind, 0) == values
+
+
+def test_axpy_keeps_ones_and_a_permute_that_does_nothing_is_no_new_blob():
+    still, turned = (
+        kinds(
+            net_of(
+                wild.layer("Pooling", "g", "data", more="pooling_param { global_pooling: true }")
+                + wild.layer("Axpy", "x", "g data data")
+                + wild.layer("Permute", "p", "x", more=f"permute_param {{ order: {order} }}")
+            ),
+            "test",
+        )
+        for order in (0, 2)
+    )
+
+    assert still["other"] == 7 * 9
+    assert turned["data"] - still["data"] == 5 * 3 * 7 * 9
 
 
 def test_pooling_with_its_mask_as_a_top_keeps_none():

@@ -23,6 +23,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.net import Net, labels
 from resnet_proto.presets import PRESETS
+from resnet_proto.prototxt import read_prototxt
 from resnet_proto.weights import (
     Blob,
     Held,
@@ -614,3 +615,15 @@ def test_match_goes_by_the_names_of_blobs():
     turned = Weights.of({key: weights[key] for key in reversed(list(weights))})
 
     assert {v.verdict for v in match(turned, NET)} == {"copied"}
+
+
+def test_gamma_and_beta_of_a_fork_in_the_weights():
+    """Nets of Intel's fork need not say that BatchNorm has them; ours do."""
+    net = "input: 'x' input_shape { dim: 2 dim: 3 } layer { type: 'BatchNorm' name: 'b' %s }"
+    ends = "bottom: 'x' top: 'y'"
+    plain = read_prototxt(net % ends)
+    inside = read_prototxt(net % f"{ends} batch_norm_param {{ use_weight_bias: true }}")
+
+    with pytest.raises(WeightsError, match=r"5 blobs .*say use_weight_bias: true in "):
+        forward(plain, random_weights(inside), np.ones((2, 3)))
+    assert forward(inside, random_weights(inside), np.ones((2, 3)))["y"].shape == (2, 3)

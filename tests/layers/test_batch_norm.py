@@ -54,6 +54,40 @@ def test_channels_are_axis_1(shape):
     np.testing.assert_array_equal(np.unique(np.moveaxis(y, 1, 0)[1]), [0.5])
 
 
+@pytest.mark.parametrize(
+    ("fields", "n_inside"),
+    [
+        ({}, 0),
+        ({"scale_bias": True}, 2),  # NVIDIA's
+        ({"scale_filler": {"value": 1.0}}, 2),
+        ({"bias_filler": {"value": 0.0}}, 2),
+        ({"use_weight_bias": True}, 2),  # Intel's
+        ({"filler": {"value": 1.0}}, 2),
+        ({"use_weight_bias": True, "bias_term": False}, 1),
+        ({"bias_term": False}, 1),
+        ({"use_weight_bias": False, "filler": {"value": 1.0}}, 0),
+    ],
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_gamma_and_beta_inside(fields, n_inside, stored):
+    """After the statistics, in both forks; what each channel becomes by their formula."""
+    layer = BatchNorm.of("b", "x", "y", eps=0.25, use_global_stats=stored, **fields)
+    mean, variance = np.array([1.0, -2.0, 3.0]), np.array([0.5, 4.0, 9.0])
+    inside = [np.array([2.0, 0.5, -1.0]), np.array([0.25, -3.0, 1.0])][:n_inside]
+
+    (y,) = layer.forward([X], [mean * 4, variance * 4, np.array([4.0]), *inside])
+
+    assert (
+        list(layer.blob_shapes([X.shape]).values())
+        == [(3,), (3,), (1,), (3,), (3,)][: 3 + n_inside]
+    )
+    gamma, beta = [*inside, np.ones(3), np.zeros(3)][:2] if n_inside != 1 else (*inside, [0] * 3)
+    for c in range(3):
+        m, v = (mean[c], variance[c]) if stored else (X[:, c].mean(), X[:, c].var())
+        expected = gamma[c] * (X[:, c] - m) / (v + 0.25) ** 0.5 + beta[c]
+        np.testing.assert_allclose(y[:, c], expected)
+
+
 def test_needs_a_channel_axis():
     assert BatchNorm.of("b", "x", "y").top_shapes([(2, 3)]) == [(2, 3)]
 

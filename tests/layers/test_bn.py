@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from resnet_proto.engine import forward
+from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers import BN
+from resnet_proto.layers import BN, Convolution, Input, ReLU
+from resnet_proto.net import Net
+from resnet_proto.weights import random_weights
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, (2, 3, 7, 5))
@@ -84,6 +88,26 @@ def test_fewer_axes(shape):
 
     assert [y.shape] == whole.top_shapes([shape]) == [shape]
     assert [z.shape] == segnet.top_shapes([shape]) == [(*shape, 1, 1)[:4]]
+
+
+@pytest.mark.parametrize("fields", [{"eps": 0.25}, {"bn_mode": "INFERENCE"}])
+def test_is_folded_into_a_convolution(fields):
+    net = Net(
+        "n",
+        (
+            Input.of("x", (), "x", shape={"dim": X.shape}),
+            Convolution.of("c", "x", "c", num_output=3, kernel_size=(3, 2)),
+            BN.of("b", "c", "c", **fields),
+            ReLU.of("r", "c", "c"),
+        ),
+    )
+    weights = random_weights(net)
+    plan = Plan(net, weights)
+
+    assert len(plan.prepare(["c"]).tasks) == 1
+    (y,) = plan.run(X, ["c"]).values()
+    (expected,) = forward(net, weights, X, outputs=["c"], dtype="float64").values()
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_more_axes_are_refused():

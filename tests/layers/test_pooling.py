@@ -121,6 +121,32 @@ def test_global_pooling_takes_the_map():
     np.testing.assert_allclose(y[:, :, 0, 0], X.mean(axis=(2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({}, (4, 3)),
+        ({"ceil_mode": True}, (4, 3)),
+        ({"ceil_mode": False}, (3, 2)),
+        ({"round_mode": "FLOOR"}, (3, 2)),
+        ({"ceil_mode": False, "round_mode": "FLOOR"}, (3, 2)),
+        ({"ceil_mode": True, "round_mode": "CEIL"}, (4, 3)),
+    ],
+)
+def test_ceil_mode_is_round_mode_of_forks(fields, size):
+    """Kernel 2 and stride 2 on 7x5: 3.5 and 2.5 steps."""
+    layer = Pooling.of("p", "x", "y", kernel_size=2, stride=2, **fields)
+
+    assert layer.top_shapes([X.shape]) == [(2, 3, *size)]
+
+
+@pytest.mark.parametrize(("ceil", "mode"), [(True, "FLOOR"), (False, "CEIL")])
+def test_ceil_mode_against_round_mode(ceil, mode):
+    layer = Pooling.of("p", "x", "y", kernel_size=2, ceil_mode=ceil, round_mode=mode)
+
+    with pytest.raises(ShapeError, match=f"round_mode: {mode} and ceil_mode: .* contradict"):
+        layer.top_shapes([X.shape])
+
+
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
 def test_window_outside_the_image_is_refused(pool):
     """Caffe gives -FLT_MAX or NaN there; 32 rows, kernel 1 and stride 2 make 17 windows."""
