@@ -149,6 +149,28 @@ def test_pooling(one, other, same):
     assert same_graph(*nets) is same
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("scale_bias: true", "use_weight_bias: true", True),  # NVIDIA's and Intel's
+        ("scale_bias: true", "filler { value: 1 }", True),
+        ("use_weight_bias: false", "", True),
+        ("use_weight_bias: true", "", False),
+        ("use_weight_bias: true bias_term: false", "scale_bias: true", False),
+        ("use_weight_bias: false bias_term: false", "", True),
+    ],
+)
+def test_gamma_and_beta_inside(one, other, same):
+    nets = [
+        read_prototxt(
+            wild.data() + wild.layer("BatchNorm", "b", "data", more=f"batch_norm_param {{ {x} }}")
+        )
+        for x in (one, other)
+    ]
+
+    assert same_graph(*nets) is same
+
+
 def test_statistics():
     """Unset, TEST takes the stored ones; set to false, those of the batch."""
 

@@ -21,6 +21,7 @@ from resnet_proto.presets import PRESETS
 from resnet_proto.spec import ResNetSpec
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
+DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution")
 ACTIVATIONS = ("ReLU", "PReLU", "ELU", "ReLU6", "Swish")
 ENLARGING = ("Deconvolution", "Interp", "Upsample", "Crop")
 UNFIT = "Caffe ends when it sets this net up"
@@ -119,7 +120,8 @@ Rule = Callable[[View], Iterator[Found]]
 def zero_weights(at: View) -> Iterator[Found]:
     """Weights that begin as a constant. Option A's fixed subsample is meant to."""
     for layer in at.layers:
-        if not at.training or at.pretrained or layer.type not in WEIGHTED or layer.fixed:
+        weighted = layer.type in (*WEIGHTED, *DEPTHWISE) and not layer.fixed
+        if not at.training or at.pretrained or not weighted:
             continue
         filler = layer.param.get("weight_filler", {})
         value = filler.get("value", 0.0)
@@ -131,7 +133,7 @@ def zero_weights(at: View) -> Iterator[Found]:
             how = "its weight_filler is constant 0" if filler else "it has no weight_filler"
             reason = f"all weights begin as 0 ({how}), so no gradient passes"
             yield Found(ERROR, reason, remedy, layer.name)
-        elif layer.param.get("num_output", 1) > 1:
+        elif layer.type not in DEPTHWISE and layer.param.get("num_output", 1) > 1:
             reason = f"all weights begin as {value:g}, so its outputs are and stay alike"
             yield Found(WARNING, reason, remedy, layer.name)
 

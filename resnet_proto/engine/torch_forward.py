@@ -151,7 +151,8 @@ def batch_norm(layer: BatchNorm, bottoms: list[Tensor], weights: list[Tensor]) -
     # Folded into a factor and an offset, as torch does it, a large mean would cost digits.
     centred = x - mean.reshape(-1, *(1 for _ in x.shape[2:]))
     zeros = torch.zeros_like(variance)
-    return [F.batch_norm(centred, zeros, variance, *weights[3:], eps=layer.eps)]
+    gamma, beta = [*weights[3:], None, None][:2]
+    return [F.batch_norm(centred, zeros, variance, gamma, beta, eps=layer.eps)]
 
 
 def scale(layer: Scale, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:

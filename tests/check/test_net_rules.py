@@ -56,7 +56,20 @@ def order(text):
     return read_prototxt("\n".join(lines))
 
 
+def depthwise(value):
+    """A train_val net with a convolution of each channel by itself, all weights of this value."""
+    one = f"""
+layer {{ name: "dw" type: "ConvolutionDepthwise" bottom: "data" top: "dw" convolution_param {{
+        num_output: 3 kernel_size: 3 weight_filler {{ value: {value} }} }} }}"""
+    text = to_prototxt(edited(CIFAR, "conv1", bottoms=("dw",)))
+    at = text.index('layer {\n  name: "conv1"')
+    return read_prototxt(text[:at] + one + text[at:])
+
+
 CASES = {
+    "zero-weights: each channel by itself": (
+        depthwise(0), depthwise(0.1), ("zero-weights", "error", "dw"),
+    ),
     "zero-weights: no filler": (
         edited(CIFAR, "res3b_branch2a", drop=("weight_filler",)), CIFAR,
         ("zero-weights", "error", "res3b_branch2a"),
