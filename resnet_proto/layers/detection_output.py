@@ -27,8 +27,8 @@ class DetectionOutput(Layer):
     the image, is only drawn upon.
 
     Top: (1, 1, R, 7), each image, class, score, x1, y1, x2, y2, by image and class, the best
-    first. How many there are shows when the net runs. Without any, R is N: each row has its image
-    and six times -1.
+    first; of equal scores the first box, where Caffe's ``keep_top_k`` leaves it to chance. How many
+    there are shows when the net runs. Without any, R is N: each row has its image and six times -1.
 
     What the fork does besides, files (``save_output_param``, ``save_file``) and pictures
     (``visualize``), changes no top and is not done here.

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from nets import net, random_input, random_weights, residual
+from small_nets import net, random_input, random_weights, residual
 
 from resnet_proto import load, read_prototxt, save, to_prototxt
 from resnet_proto.build import deploy_net

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import data, net, normalised, random_input, random_weights, residual
+from small_nets import data, net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine import run
 from resnet_proto.engine.plain import Schedule, forward

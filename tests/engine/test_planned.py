@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from nets import net, normalised, random_input, random_weights, residual
+from small_nets import net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine import plain, run
 from resnet_proto.engine.planned import Layout, Life, Plan

@@ -89,7 +89,7 @@ def run_net(binary, folder, net, inputs, weights=None, blobs=None):
     Args:
         binary: the caffe that trains.
         folder: an empty one, for all files.
-        net: with an Input layer for each of the inputs.
+        net: its Input layers become HDF5Data layers.
         inputs: blob name -> array.
         weights: those of ``net``, if it has any.
         blobs: names of those that are wanted; all tops if None. A blob that is written in place
@@ -100,7 +100,7 @@ def run_net(binary, folder, net, inputs, weights=None, blobs=None):
     """
     import h5py
 
-    layers = [layer for layer in net.layers if layer.type != "Input"]
+    layers = [layer for layer in net.upgraded().layers if layer.type != "Input"]
     if blobs is None:
         blobs = list(dict.fromkeys(top for layer in layers for top in layer.tops))
     text = ""
