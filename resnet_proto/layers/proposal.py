@@ -25,7 +25,7 @@ class Proposal(Layer):
     message = "proposal_param"
     n_bottoms = (3, 3)
     n_tops = (1, 2)
-    varies = True
+    shape_varies = True
 
     feat_stride = Field(16)
     base_size = Field(16)

@@ -16,6 +16,7 @@ from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import Job, caffe
+from resnet_proto.engine.planned import Plan
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.spec import for_task
@@ -89,6 +90,16 @@ def test_every_blob_of_ssd_equals_opencvs(detector, cv2):
     before = {name: value for name, value in ours.items() if name in theirs}
     assert equal(before, theirs) == len(ours) - 2
     check_found(net, theirs, found)
+
+
+def test_planned_ssd_equals_plain(detector):
+    net, weights, inputs, ours = detector
+
+    planned = Plan(net, weights).run(inputs)
+
+    found = planned.pop("detection_out")
+    assert equal(ours, planned) == len(ours) - 1
+    check_found(net, planned, found)
 
 
 @pytest.fixture(scope="module")
