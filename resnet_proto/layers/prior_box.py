@@ -12,7 +12,7 @@ from resnet_proto.layers.base import MAX_COUNT, Field, Layer, Shape, register
 from resnet_proto.layers.loss import legacy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from resnet_proto.layers.base import Array
 
@@ -54,7 +54,8 @@ class PriorBox(Layer):
         _, _, rows, columns = legacy(bottoms[0])
         if not rows * columns:
             raise ShapeError("the map has no cells")
-        return [(1, 2, 4 * rows * columns * len(list(self.sides())))]
+        n = len(self.min_size) * (1 + len(self.ratios())) + len(self.max_size)
+        return [(1, 2, 4 * rows * columns * n)]
 
     def check_sizes(self) -> None:
         """Refuse what the fork refuses.
@@ -94,28 +95,30 @@ class PriorBox(Layer):
             raise ShapeError(f"{', '.join(dict.fromkeys(parts))} has to be given, above 0")
         return rows, columns
 
-    def ratios(self) -> Iterator[float]:
-        """Width by height of each form but the square."""
-        found = [1.0]
-        for ratio in self.aspect_ratio:
-            if not any(abs(ratio - other) < SAME for other in found):
-                new = [ratio]
-                if self.flip:
-                    new.append(1 / ratio if ratio else float("inf"))
-                found += new
-                yield from new
-
-    def sides(self) -> Iterator[tuple[float, float]]:
-        """Width and height of each box in pixels; the fork cuts sizes to whole ones."""
+    def ratios(self) -> Array:
+        """Width by height of each form but the square, (R,)."""
         import numpy as np
 
-        wholes = np.trunc(self.min_size)
-        for i, size in enumerate(wholes):
-            yield size, size
-            if self.max_size:
-                yield (np.sqrt(size * np.trunc(self.max_size[i])),) * 2
-            for root in np.sqrt(list(self.ratios())):
-                yield size * root, size / root
+        found = np.ones(1 + 2 * len(self.aspect_ratio), np.float32)
+        n = 1
+        with np.errstate(all="ignore"):
+            for ratio in np.array(self.aspect_ratio, np.float64):
+                if not (abs(found[:n] - ratio) < SAME).any():
+                    new = [ratio, 1 / ratio] if self.flip else [ratio]
+                    found[n : n + len(new)] = new
+                    n += len(new)
+        return found[1:n].astype(np.float64)
+
+    def sides(self) -> Array:
+        """Width and height of each box in pixels, (K, 2); the fork cuts sizes to whole ones."""
+        import numpy as np
+
+        size, roots = np.trunc(self.min_size)[:, None], np.sqrt(self.ratios())
+        square = [size]
+        if self.max_size:
+            square.append(np.sqrt(size * np.trunc(self.max_size)[:, None]))
+        width, height = (np.hstack([*square, forms]) for forms in (size * roots, size / roots))
+        return np.stack([width.ravel(), height.ravel()], axis=-1)
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
         import numpy as np
@@ -125,7 +128,7 @@ class PriorBox(Layer):
         image = np.array(self.pair("img_size") or legacy(bottoms[1].shape)[2:], np.float64)
         step = self.pair("step") or image / cells
         with np.errstate(all="ignore"):
-            half = np.array(list(self.sides())) / 2
+            half = self.sides() / 2
             rows, columns = cells.astype(int)
             places = np.moveaxis(np.indices((rows, columns)), 0, -1) + self.offset
             middle = (places * step)[..., None, ::-1]  # (H, W, 1, 2): x, y

@@ -100,3 +100,14 @@ def test_bottoms():
         layer.top_shapes([(1, 3, 0, 5)])
     with pytest.raises(ShapeError, match="at most 4 axes"):
         layer.top_shapes([(1, 3, 2, 5, 1)])
+
+
+def test_many_ratios_and_ratios_that_are_none():
+    """No list is so long that a net takes minutes to be read; 0 and below give no numbers."""
+    ratios = tuple(1 + i / 1000 for i in range(1, 20001))
+    layer = PriorBox.of("p", ("map", "image"), "y", min_size=(8,) * 9000, aspect_ratio=ratios)
+
+    assert layer.top_shapes([(1, 1, 1, 1), IMAGE]) == [(1, 2, 4 * 9000 * 40001)]
+    odd = PriorBox.of("p", ("map", "image"), "y", min_size=8, aspect_ratio=(0, -2))
+    (top,) = odd.forward([np.zeros((1, 1, 1, 1)), np.zeros(IMAGE)], [])
+    assert np.isfinite(top[0, 0].reshape(5, 4)).all(axis=1).tolist() == [True] + [False] * 4

@@ -13,12 +13,14 @@ from nets import ssd
 from oracles.training import run_net
 
 from resnet_proto.build import deploy_net
+from resnet_proto.check import check_text
 from resnet_proto.engine import forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import Job, caffe
 from resnet_proto.engine.planned import Plan
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
+from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.spec import for_task
 from resnet_proto.weights import random_weights
 
@@ -53,6 +55,13 @@ def test_ssd_has_the_boxes_of_the_paper():
 
     assert shapes["mbox_priorbox"] == (1, 2, 4 * 8732)
     assert shapes["mbox_conf_reshape"] == (1, 8732, 2)
+
+
+def test_ssd_as_text():
+    net = ssd.net()
+
+    assert read_prototxt(to_prototxt(net)) == net
+    assert check_text(to_prototxt(net), "deploy.prototxt").findings == ()
 
 
 def in_order(rows):
