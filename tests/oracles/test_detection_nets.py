@@ -5,12 +5,13 @@ once more, from the other engine's own bottoms, which are held against ours. PSR
 is behind it: test_task_nets.py, by OpenCV.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from nets import ssd
-from oracles.training import run_net
+from oracles.training import load, run_net
 
 from resnet_proto.build import deploy_net
 from resnet_proto.check import check_text
@@ -18,6 +19,7 @@ from resnet_proto.engine import forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import Job, caffe
 from resnet_proto.engine.planned import Plan
+from resnet_proto.memory import memory
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
@@ -62,6 +64,16 @@ def test_ssd_as_text():
 
     assert read_prototxt(to_prototxt(net)) == net
     assert check_text(to_prototxt(net), "deploy.prototxt").findings == ()
+
+
+def test_memory_of_ssd_is_what_caffe_logs(caffe_binary, tmp_path):
+    net = ssd.net(divisor=4, width=268)
+
+    status, log = load(caffe_binary, tmp_path, to_prototxt(net), "TEST")
+
+    assert status == 0, log[-2000:]
+    *_, logged = re.findall(r"Memory required for data: (\d+)", log)
+    assert memory(net, phases=("test",)).logged == {"test": int(logged)}
 
 
 def in_order(rows):
