@@ -12,10 +12,12 @@ FORKS = {
     " it runs anywhere",
     "DepthwiseConvolution": "github yonghenglh6/DepthwiseConvolution; as Convolution it runs"
     " anywhere",
+    "DetectionOutput": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
     "Interp": "DeepLab's (github xmyqsh/deeplab-v2, hszhao/PSPNet); OpenCV's dnn runs it too",
     "Normalize": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
     "PSROIPooling": "R-FCN's (github daijifeng001/caffe-rfcn); OpenCV's dnn runs it too",
     "Permute": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
+    "PriorBox": "SSD's (github weiliu89/caffe, branch ssd); OpenCV's dnn runs it too",
     "Proposal": "forks with it in C++ (github openvinotoolkit/training_toolbox_caffe,"
     " foss-for-synopsys-dwc-arc-processors/synopsys-caffe); OpenCV's dnn runs it too",
     "ROIPooling": "Fast R-CNN's (github rbgirshick/caffe-fast-rcnn); OpenCV's dnn runs it too",

@@ -423,6 +423,13 @@ def inner_product(step: Step) -> Kept:
         yield "other", count(step.tops[0]) // step.tops[0][-1], 0
 
 
+def detection_output(step: Step) -> Kept:
+    """Boxes and scores in the order of classes, on a GPU: detection_output_layer.cu, branch ssd."""
+    moves, scores = map(count, step.bottoms[:2])
+    shared = step.layer.param.get("share_location", True)
+    yield "other", moves * (1 if shared else 2) + scores, 0
+
+
 def data(step: Step) -> Kept:
     """Batches read ahead: base_data_layer.cpp, whose top is the one that is used."""
     message = step.layer.fields.get("data_param", {})
@@ -438,6 +445,7 @@ KEPT: dict[str, Callable[[Step], Kept]] = {
     "ConvolutionDepthwise": depthwise,
     "Deconvolution": convolution,
     "DepthwiseConvolution": convolution,
+    "DetectionOutput": detection_output,
     "Dropout": dropout,
     "Eltwise": eltwise,
     "EuclideanLoss": loss,

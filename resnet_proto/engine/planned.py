@@ -30,7 +30,6 @@ from resnet_proto.engine.plain import (
     check_inputs,
     check_net,
     float_type,
-    forward,
     given_shapes,
     name_list,
 )
@@ -103,10 +102,6 @@ class Plan:
         """
         shapes = given_shapes(self.net, inputs) if self.any_shape else {}
         program = self.prepare(outputs, until, shapes)
-        if any(step.layer.varies for step in program.schedule.steps):  # no buffer has its size
-            return forward(
-                self.net, self.weights, inputs, dtype=self.dtype, outputs=outputs, until=until
-            )
         arrays = check_inputs(self.net, program.schedule, inputs, self.dtype)
         with self.net.named():
             return program.run(arrays)
@@ -151,10 +146,9 @@ class Program:
         self.schedule = schedule
         self.dtype = dtype
         self.values = values = Values.of(schedule)
-        fixed = not any(step.layer.shape_varies for step in schedule.steps)
         self.tasks = [
-            make_task(chain, weights, dtype, fast=fixed)
-            for chain in (chains if fixed else single)(schedule.steps, values)
+            make_task(chain, weights, dtype)
+            for chain in chains(schedule.steps, values)
             if not chain.steps[0].layer.from_outside
         ]
         self.last_read = {v: i for i, task in enumerate(self.tasks) for v in task.bottoms}
@@ -230,6 +224,18 @@ class Values:
         values.wanted.update((name, current[name]) for name in schedule.wanted)
         return values
 
+    def varying(self, steps: Sequence[Step]) -> set[int]:
+        """The steps that read what has its shape only when the net runs: no buffer has its size."""
+        found: set[int] = set()
+        values: set[int] = set()
+        for i, step in enumerate(steps):
+            reads = not values.isdisjoint(self.bottoms[i])
+            if reads:
+                found.add(i)
+            if reads or step.layer.shape_varies:
+                values.update(self.tops[i])
+        return found
+
     def only_reader(self, value: int) -> int | None:
         """The one step that reads a value which nobody wants; None if others see it."""
         readers = self.readers[value]
@@ -251,29 +257,34 @@ class Chain:
         bottoms: values read: those of the first layer, then those added to it.
         tops: values made.
         relu: whether a ReLU ends the chain.
+        fast: whether its shapes are known beforehand.
     """
 
     steps: list[Step]
     bottoms: list[int]
     tops: tuple[int, ...]
     relu: bool = False
+    fast: bool = True
 
 
 def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
     """Join layers that can run together, in the order of the last layer of each chain."""
     ended: dict[int, Chain] = {}
     taken: set[int] = set()
+    varying = values.varying(steps)
     for i, step in enumerate(steps):
         if i in taken:
             continue
-        chain = Chain([step], list(values.bottoms[i]), values.tops[i])
+        chain = Chain([step], list(values.bottoms[i]), values.tops[i], fast=i not in varying)
         end = i
-        if is_convolution(step) or is_affine(step) or is_sum(step) or is_relu(step):
+        if chain.fast and (
+            is_convolution(step) or is_affine(step) or is_sum(step) or is_relu(step)
+        ):
             chain.relu = is_relu(step)
             summed, convolves = is_sum(step), is_convolution(step)
             while not chain.relu:
                 following = values.only_reader(chain.tops[0])
-                if following is None or following in taken:
+                if following is None or following in taken or following in varying:
                     break
                 after = steps[following]
                 if is_affine(after) and not summed and (convolves or not normalises(after)):
@@ -289,12 +300,6 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
                 chain.tops, end = values.tops[following], following
         ended[end] = chain
     return [ended[i] for i in sorted(ended)]
-
-
-def single(steps: Sequence[Step], values: Values) -> list[Chain]:
-    """Each layer by itself: the way of nets whose shapes show when they run."""
-    rows = zip(steps, values.bottoms, values.tops, strict=True)
-    return [Chain([step], list(bottoms), tops) for step, bottoms, tops in rows]
 
 
 def is_convolution(step: Step) -> bool:
@@ -385,13 +390,11 @@ class Task:
     scratch: int = 0
 
 
-def make_task(
-    chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any], *, fast: bool = True
-) -> Task:
+def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Task:
     """Fold the chain's weights and choose how it is computed."""
     first = chain.steps[0]
     task = Task(first.layer, (), tuple(chain.bottoms), chain.tops)
-    if not fast:
+    if not chain.fast:
         task.blobs = step_blobs(first, weights, dtype)
     elif is_convolution(first):
         weight, gain, bias = fold(chain.steps, weights, dtype)

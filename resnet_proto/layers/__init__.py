@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.depthwise_convolution import (
         DepthwiseConvolution as DepthwiseConvolution,
     )
+    from resnet_proto.layers.detection_output import DetectionOutput as DetectionOutput
     from resnet_proto.layers.eltwise import Eltwise as Eltwise
     from resnet_proto.layers.elu import ELU as ELU
     from resnet_proto.layers.embed import Embed as Embed
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.pooling import Pooling as Pooling
     from resnet_proto.layers.power import Power as Power
     from resnet_proto.layers.prelu import PReLU as PReLU
+    from resnet_proto.layers.prior_box import PriorBox as PriorBox
     from resnet_proto.layers.proposal import Proposal as Proposal
     from resnet_proto.layers.psroi_pooling import PSROIPooling as PSROIPooling
     from resnet_proto.layers.reduction import Reduction as Reduction
@@ -103,6 +105,7 @@ REGISTRY.modules.update(
     Data="data",
     Deconvolution="deconvolution",
     DepthwiseConvolution="depthwise_convolution",
+    DetectionOutput="detection_output",
     Dropout="dropout",
     DummyData="dummy_data",
     ELU="elu",
@@ -135,6 +138,7 @@ REGISTRY.modules.update(
     Permute="permute",
     Pooling="pooling",
     Power="power",
+    PriorBox="prior_box",
     Proposal="proposal",
     RNN="rnn",
     ROIPooling="roi_pooling",

@@ -118,8 +118,6 @@ class Layer:
     """True where its tops are what the caller hands in; it has no ``forward``."""
     any_shape: ClassVar[bool] = False
     """True where what the caller hands in may have any shape, and the net's is a default."""
-    varies: ClassVar[bool] = False
-    """Whether it may give fewer rows than ``top_shapes`` says: what they are, it computes."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", normal(self.fields))

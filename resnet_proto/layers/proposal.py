@@ -25,7 +25,7 @@ class Proposal(Layer):
     message = "proposal_param"
     n_bottoms = (3, 3)
     n_tops = (1, 2)
-    varies = True
+    shape_varies = True
 
     feat_stride = Field(16)
     base_size = Field(16)
@@ -62,7 +62,8 @@ class Proposal(Layer):
         for n in range(len(scores)):
             n_anchors = scores.shape[1] // 2
             boxes = self.moved(moves[n].reshape(n_anchors, 4, *moves.shape[2:]))
-            boxes = np.clip(boxes, 0, np.array([columns, rows, columns, rows]) - 1)
+            last = np.array([columns, rows, columns, rows]) - 1
+            boxes = np.maximum(np.minimum(boxes, last), 0)  # also where the image has no pixel
             sides = boxes[:, 2:] - boxes[:, :2] + 1
             large = (sides >= self.min_size * scale).all(axis=1)
             score = np.moveaxis(scores[n, n_anchors:], 0, -1).reshape(-1) * large

@@ -34,8 +34,8 @@ SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData
 MAINLINE_TYPES = frozenset(TYPES.split())
 """Caffe's layer types, whose fields are all known here."""
 OTHERS = """
-Axpy BN ConvolutionDepthwise DepthwiseConvolution Interp Normalize PSROIPooling Permute Proposal
-ROIPooling ReLU6 ShuffleChannel SmoothL1Loss Upsample
+Axpy BN ConvolutionDepthwise DepthwiseConvolution DetectionOutput Interp Normalize PSROIPooling
+Permute PriorBox Proposal ROIPooling ReLU6 ShuffleChannel SmoothL1Loss Upsample
 """
 FORK_TYPES = frozenset(OTHERS.split())
 """Layer types of forks whose fields are known here too, by name."""

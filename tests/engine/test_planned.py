@@ -5,6 +5,7 @@ import pytest
 from small_nets import net, normalised, random_input, random_weights, residual
 
 from resnet_proto.engine import plain, run
+from resnet_proto.engine.compare import compare
 from resnet_proto.engine.planned import Layout, Life, Plan
 from resnet_proto.errors import NetError, ResNetProtoError, WeightsError
 from resnet_proto.layers import (
@@ -16,6 +17,7 @@ from resnet_proto.layers import (
     Deconvolution,
     Dropout,
     Eltwise,
+    Filter,
     Flatten,
     InnerProduct,
     Input,
@@ -419,3 +421,33 @@ def test_layers_whose_tops_vary_in_size():
     expected = plain.forward(few, weights, inputs)
     assert 1 < len(blobs["rois"]) == len(blobs["f"]) < 20
     assert all((blobs[name] == expected[name]).all() for name in expected)
+
+
+def test_only_layers_behind_them_go_their_own_way():
+    """A chain ends before a layer that reads what varies; what is no part of that is planned."""
+    data = Input.of("in", (), ("a", "s"), shape=({"dim": (4, 3, 7, 5)}, {"dim": (4,)}))
+    conv = Convolution.of("c", "a", "c", num_output=6, kernel_size=3)
+    layers = (
+        conv,
+        ReLU.of("r", "c", "c"),
+        Convolution.of("d", "c", "d", num_output=2, kernel_size=1),
+        Filter.of("f", ("c", "s"), "y"),
+        Filter.of("g", ("c", "s"), "z"),
+        Eltwise.of("e", ("y", "z"), "e"),
+        Convolution.of("h", "e", "h", num_output=2, kernel_size=3),
+        ReLU.of("q", "h", "h"),
+        ReLU.of("t", "d", "d"),
+    )
+    net = Net("n", (data, *layers))
+    weights = random_weights(net)
+    inputs = {"a": np.random.default_rng(0).normal(size=(4, 3, 7, 5)), "s": np.array([1, 0, 1, 1])}
+    plan = Plan(net, weights)
+
+    blobs = plan.run(inputs)
+
+    expected = plain.forward(net, weights, inputs)
+    assert blobs["h"].shape == expected["h"].shape == (3, 2, 3, 1)
+    assert all(row.within(TOLERANCE["float32"]) for row in compare(blobs, expected))
+    tasks = plan.prepare().tasks
+    assert [task.layer.name for task in tasks if task.compute] == ["c", "d"]
+    assert [task.layer.name for task in tasks if not task.compute] == list("fgehq")

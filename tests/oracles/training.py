@@ -7,6 +7,7 @@ mainline Caffe where it reads data and upgrades files:
   weight decay eats the statistics; a net in the solver (``in_solver``) keeps them.
 * Two nets of one process, TRAIN and TEST of one solver, must not read one database.
 * Pooling has ``ceil_mode`` where mainline has ``round_mode``; there is no Clip, Swish or Python.
+* It has layers of other forks: ``run_net`` gives their tops.
 """
 
 import os
@@ -17,6 +18,9 @@ import subprocess
 import lmdb
 import numpy as np
 
+from resnet_proto.formats import save
+from resnet_proto.net import Net
+from resnet_proto.prototxt import to_prototxt
 from resnet_proto.schema import encode
 
 ABORTED = -signal.SIGABRT
@@ -67,6 +71,66 @@ def load(binary, folder, net_text, phase, timeout=600):
     (folder / "net.prototxt").write_text(net_text)
     (folder / "load.prototxt").write_text(LOADER.format(phase=phase))
     return run_caffe(binary, folder, "train", "-solver", "load.prototxt", timeout=timeout)
+
+
+SOURCE = """
+layer {{ name: "{name}" type: "HDF5Data" top: "{name}"
+        hdf5_data_param {{ source: "{file}.txt" batch_size: {batch} }} }}
+"""
+SINK = """
+layer {{ name: "to {file}" type: "HDF5Output" bottom: "{name}" bottom: "{name}"
+        hdf5_output_param {{ file_name: "{file}.h5" }} }}
+"""
+
+
+def run_net(binary, folder, net, inputs, weights=None, blobs=None):
+    """Have Caffe compute a net at phase TEST, from HDF5 files to HDF5 files: status, log, blobs.
+
+    Args:
+        binary: the caffe that trains.
+        folder: an empty one, for all files.
+        net: its Input layers become HDF5Data layers.
+        inputs: blob name -> array.
+        weights: those of ``net``, if it has any.
+        blobs: names of those that are wanted; all tops if None. A blob that is written in place
+            has its last value.
+
+    Returns:
+        Exit status, log, and the blobs, each with four axes as HDF5Output writes them.
+    """
+    import h5py
+
+    layers = [layer for layer in net.upgraded().layers if layer.type != "Input"]
+    if blobs is None:
+        blobs = list(dict.fromkeys(top for layer in layers for top in layer.tops))
+    text = ""
+    for i, (name, value) in enumerate(inputs.items()):
+        with h5py.File(folder / f"in{i}.h5", "w") as file:
+            file[name] = np.asarray(value, np.float32)
+        (folder / f"in{i}.txt").write_text(f"{folder}/in{i}.h5\n")
+        text += SOURCE.format(name=name, file=f"in{i}", batch=len(value))
+    text += to_prototxt(Net("", tuple(layers)))
+    text += "".join(SINK.format(name=name, file=f"out{i}") for i, name in enumerate(blobs))
+    (folder / "net.prototxt").write_text(text)
+    if weights:
+        save(folder / "net.caffemodel", weights, net)
+    else:
+        (folder / "net.caffemodel").write_bytes(encode("NetParameter", {"name": "no weights"}))
+    status, log = run_caffe(
+        binary, folder, "test", "-model", "net.prototxt", "-weights", "net.caffemodel",
+        "-iterations", "1",
+    )  # fmt: skip
+    values = {}
+    for i, name in enumerate(blobs if status == 0 else ()):
+        with h5py.File(folder / f"out{i}.h5", "r") as file:
+            values[name] = file["data"][:]
+    return status, log, values
+
+
+def top_shape(log, layer):
+    """The shape of a layer's first top when it was set up, as the log has it."""
+    found = re.search(rf"Setting up {layer}\n.*?Top shape: ([\d ]*)\(", log)
+    return tuple(map(int, found[1].split()))
 
 
 def in_solver(net_text):
