@@ -103,7 +103,7 @@ def meaning(layer: Layer) -> dict[str, Any]:
         kept["fixed"] = layer.fixed
     if isinstance(layer, BatchNorm):
         kept["scale_bias"] = layer.scales
-        kept["use_global_stats"] = layer.use_global_stats is not False  # unset: TEST takes them
+        kept["use_global_stats"] = layer.is_global  # unset: TEST takes them
     if layer.type == "Eltwise" and set(kept["coeff"]) <= {1.0}:
         kept["coeff"] = ()
     if layer.type == "Scale" and len(layer.bottoms) == 2:

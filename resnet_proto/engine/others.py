@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, given_shapes
 from resnet_proto.errors import (
+    NetError,
     ResNetProtoError,
     UnknownLayerError,
     UnknownShapeError,
     WeightsError,
 )
-from resnet_proto.net import labels
+from resnet_proto.net import labels, overwritten
 from resnet_proto.weights import Weights, split, step_blobs, targets
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def whole(weights: Mapping[str, Array], net: Net) -> dict[str, Array]:
 def caffe(job: Job) -> dict[str, Array]:
     """The real Caffe, in another Python.
 
+    A blob whose memory a later layer has overwritten under another name is left out.
+
     Raises:
         ResNetProtoError: there is no such Python, or Caffe refuses the net; with its own words.
     """
@@ -160,7 +163,11 @@ def caffe(job: Job) -> dict[str, Array]:
     with scratch() as folder:
         write_job(folder, *job.files(folder), job.inputs, job.until)
         run_jobs(python, [folder], job.timeout)
-        return read_job(folder)
+        blobs = read_job(folder)
+    with suppress(NetError):  # in Caffe it runs
+        for name in overwritten(job.net.reaching(None, job.until).layers):
+            del blobs[name]
+    return blobs
 
 
 def write_job(

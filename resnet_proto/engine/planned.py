@@ -322,7 +322,7 @@ def is_affine(step: Step) -> bool:
     if len(step.bottoms) != 1 or len(step.bottoms[0]) != 4:
         return False
     if isinstance(layer, BatchNorm):
-        return layer.use_global_stats is not False
+        return layer.is_global
     return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
 
 
