@@ -620,7 +620,7 @@ NOT_TO_CHANGE = {
 }
 IN_TRAINING = ("BatchNorm", "Dropout")
 """At ``phase: TRAIN`` they are others: tests/layers."""
-INTEGERS = (0, 0, 1, 1, 2, 3, -1, -2, 7, 1000)
+INTEGERS = (0, 0, 1, 1, 2, 3, -1, -2, 7)
 NUMBERS = (0.0, 1.0, -1.0, 0.5, -2.0, 1e-3, 1e3)
 VALUES = (0.0, 1.0, -1e6, 1e6, 1e-40, float("inf"), float("-inf"), float("nan"))
 
@@ -660,6 +660,14 @@ def other_shape(rng, shape):
     return tuple(shape)
 
 
+def changeable(message):
+    """Names of the fields of a type's own message that may get any value."""
+    if not message:
+        return []
+    known = schema.fields(schema.fields("LayerParameter")[message].message)
+    return [name for name in known if name not in NOT_TO_CHANGE]
+
+
 def astray(rng, type, fields, bottoms, n_tops):
     """The same configuration with one thing changed that few people would change so."""
     fields, bottoms = dict(fields), list(bottoms)
@@ -669,11 +677,10 @@ def astray(rng, type, fields, bottoms, n_tops):
         names = ("loss_weight", "propagate_down", "param", "include", "loss_param", "phase")
         name = str(rng.choice(names[:-1] if type in IN_TRAINING else names))
         fields[name] = any_value(rng, schema.fields("LayerParameter")[name])
-    elif way < 4 and message not in ("", "sigmoid_param", "tanh_param"):
-        known = schema.fields(schema.fields("LayerParameter")[message].message)
-        known = {name: known[name] for name in known if name not in NOT_TO_CHANGE}
-        name = str(rng.choice(list(known)))
-        fields[message] = {**fields.get(message, {}), name: any_value(rng, known[name])}
+    elif way < 4 and (names := changeable(message)):
+        name = str(rng.choice(names))
+        field = schema.fields(schema.fields("LayerParameter")[message].message)[name]
+        fields[message] = {**fields.get(message, {}), name: any_value(rng, field)}
     elif way == 4:
         n_tops = max(0, n_tops + int(rng.choice([-1, 1])))
     elif bottoms:
