@@ -166,7 +166,7 @@ def caffe(job: Job) -> dict[str, Array]:
         blobs = read_job(folder)
     with suppress(NetError):  # in Caffe it runs
         for name in overwritten(job.net.reaching(None, job.until).layers):
-            del blobs[name]
+            blobs.pop(name, None)
     return blobs
 
 

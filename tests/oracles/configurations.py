@@ -620,6 +620,9 @@ NOT_TO_CHANGE = {
 }
 IN_TRAINING = ("BatchNorm", "Dropout")
 """At ``phase: TRAIN`` they are others: tests/layers."""
+NO_NAN = ("ArgMax", "LRN")
+"""Types that Caffe gives garbage of where a value is nan: it sorts, or keeps a running sum, which
+is nan from there on."""
 INTEGERS = (0, 0, 1, 1, 2, 3, -1, -2, 7)
 NUMBERS = (0.0, 1.0, -1.0, 0.5, -2.0, 1e-3, 1e3)
 VALUES = (0.0, 1.0, -1e6, 1e6, 1e-40, float("inf"), float("-inf"), float("nan"))
@@ -694,7 +697,7 @@ def astray(rng, type, fields, bottoms, n_tops):
             bottoms[i] = np.resize(bottom, changed) if values else changed
         else:
             values = bottom if isinstance(bottom, np.ndarray) else rng.normal(size=bottom)
-            if values.dtype.kind == "f" and values.size:
+            if values.dtype.kind == "f" and values.size and type not in NO_NAN:
                 bottoms[i] = values.copy()
                 bottoms[i].flat[int(rng.integers(values.size))] = rng.choice(VALUES)
     return fields, bottoms, n_tops

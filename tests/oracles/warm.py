@@ -109,8 +109,8 @@ def disagreement(text, weights, inputs, blobs, theirs):
     if isinstance(blobs, ResNetProtoError):
         return f"Caffe does not refuse what we do: {blobs}"
     for name in overwritten(read_prototxt(text).reaching(None, None).layers):
-        del theirs[name]
-        del blobs[name]
+        theirs.pop(name, None)
+        blobs.pop(name, None)
     if blobs.keys() != theirs.keys():
         return f"our blobs are {list(blobs)}, Caffe's {list(theirs)}"
     if any(np.shares_memory(a, b) for a, b in combinations(blobs.values(), 2)):
