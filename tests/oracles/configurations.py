@@ -611,8 +611,6 @@ NOT_TO_CHANGE = {
     "engine",
     # Files.
     *("source", "file_name"),
-    # Caffe reads outside its arrays where labels are not below it.
-    "input_dim",
     # This Caffe has no batch statistics.
     "use_global_stats",
     # Fields of a fork.
