@@ -6,6 +6,7 @@ smallest is printed as a row of the table that ``test_random.py`` or ``test_text
 """
 
 import argparse
+import os
 import secrets
 import shutil
 import sys
@@ -158,7 +159,6 @@ def main():
     parser.add_argument("--type", help="a layer type, nets or texts; all of them if not given")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
-    parser.add_argument("--caffe-python", default=str(CAFFE))
     options = parser.parse_args()
     kinds = {
         type: (lambda rng, type=type: one_layer_net(type, rng), check_net)
@@ -170,7 +170,7 @@ def main():
     print(f"seed {options.seed}")
     found = 0
     with tempfile.TemporaryDirectory() as folder:
-        caffe = WarmCaffe(options.caffe_python, Path(folder))
+        caffe = WarmCaffe(os.environ.get("CAFFE_PYTHON", CAFFE), Path(folder))
         for kind in [options.type] if options.type else kinds:
             problem = fuzz(*kinds[kind], caffe, options.n, options.seed)
             print(f"{kind}: {problem or f'{options.n} alike'}", flush=True)

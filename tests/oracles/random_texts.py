@@ -84,6 +84,8 @@ SPLIT = re.compile(r"""(\s+|[A-Za-z_]+|[0-9.]+|"[^"]*"|'[^']*'|.)""")
 
 def like(word):
     """Tokens that may stand where this one does."""
+    if not word:
+        return TOKENS
     if word[0] in "\"'":
         return STRINGS
     if word[0].isdigit() or word[0] == ".":
