@@ -10,7 +10,7 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo test lint bench generated schema oracles caffe clean help
+.PHONY: demo test lint bench fuzz generated schema oracles caffe clean help
 
 demo: $(READY)  ## the main job, on a net that others trained and released
 	@$(ORACLES) released
@@ -26,6 +26,9 @@ lint: $(READY)  ## ruff and mypy
 
 bench: $(READY) oracles  ## tables of times; asserts nothing
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+fuzz: $(READY) oracles  ## random layers, nets, texts against the real Caffe; TYPE=, N=, SEED=
+	@$(BIN)/python tests/oracles/fuzz.py $(TYPE:%=--type %) $(N:%=--n %) $(SEED:%=--seed %)
 
 generated: $(READY)  ## the checked-in nets, through the command line
 	@for preset in $(KEPT); do $(BIN)/resnet-proto gen --preset $$preset --force || exit 1; done

@@ -111,7 +111,7 @@ def meaning(layer: Layer) -> dict[str, Any]:
         del kept["use_weight_bias"]  # as scale_bias, of another fork
         kept["scale_bias"] = layer.scales
         kept["scale_bias_term"] = kept.pop("bias_term") and layer.scales
-        kept["use_global_stats"] = layer.use_global_stats is not False  # unset: TEST takes them
+        kept["use_global_stats"] = layer.is_global  # unset: TEST takes them
     if layer.type == "Eltwise" and set(kept["coeff"]) <= {1.0}:
         kept["coeff"] = ()
     if layer.type == "Scale" and len(layer.bottoms) == 2:

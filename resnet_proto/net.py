@@ -426,7 +426,7 @@ def check_runs(step: Step) -> None:
 
     Raises:
         ShapeError: a blob without values: blob.cpp, cpu_data.
-        NetError: a layer that overwrites what it still has to read.
+        NetError: a layer that overwrites what it still has to read, or draws at random.
     """
     layer = step.layer
     names = (*layer.bottoms, *layer.tops)
@@ -441,6 +441,47 @@ def check_runs(step: Step) -> None:
             f"layer '{step.label}' ({layer.type}) cannot work in place: Caffe loses "
             f"'{layer.bottoms[0]}' before it is read; give the top a name of its own"
         )
+    if layer.is_random:
+        remedy = "leave its phase out" if "phase" in layer.fields else "take MAX or AVE"
+        raise NetError(
+            f"layer '{step.label}' ({layer.type}) draws at random in Caffe, "
+            f"in a net of phase TEST too; {remedy}"
+        )
+
+
+def overwritten(layers: Sequence[Layer]) -> dict[str, Layer]:
+    """Blobs that lose their values in Caffe to a layer that works in place on another blob.
+
+    Tops of Split, Flatten, Reshape, and of Concat and Slice with one blob on either side, are
+    their bottom's memory: what is written there is in both. Here such a blob keeps its values.
+
+    Returns:
+        Name -> the layer that overwrites it.
+
+    Raises:
+        NetError: a layer reads such a blob, and would get what the author cannot have meant.
+    """
+    memory: dict[str, set[str]] = {}
+    lost: dict[str, Layer] = {}
+    for layer in layers:
+        for name in layer.bottoms:
+            if name in lost:
+                writer = lost[name]
+                raise NetError(
+                    f"layer '{layer.name}' ({layer.type}) reads blob '{name}', which in Caffe "
+                    f"shares its memory with '{writer.tops[0]}', and layer '{writer.name}' "
+                    f"({writer.type}) overwrites that in place; give its top a name of its own"
+                )
+        for i, name in enumerate(layer.tops):
+            if name in layer.bottoms[i : i + 1]:
+                others = memory[name] - {name} if layer.rewrites else ()
+                lost.update(dict.fromkeys(others, layer))
+            elif layer.shares_memory:
+                memory[name] = memory[layer.bottoms[0]]
+                memory[name].add(name)
+            else:
+                memory[name] = {name}
+    return lost
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from resnet_proto.errors import PrototxtError
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
+from resnet_proto.upgrade import old_within
 
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 TEST_NETS = ("test_net", "test_net_param")
@@ -127,6 +128,10 @@ def parse_solver(
         if key in read:
             net = read[key]
         elif isinstance(instance.value, Mapping):
+            if old := old_within(instance.value):
+                raise PrototxtError(
+                    f"{source} ({instance.field}): {old}; write it to a file, or upgrade it"
+                )
             net = net_of(dict(instance.value), f"{source} ({instance.field})")
         else:
             file = find(instance.value, source, folder)

@@ -118,3 +118,13 @@ def onnxruntime():
 def protoc():
     """The C++ parser that Caffe uses, among others."""
     return module("grpc_tools.protoc", "pip install grpcio-tools")
+
+
+@pytest.fixture(scope="session")
+def warm_caffe(caffe_python, tmp_path_factory):
+    """One Caffe process for all that is small: ``oracles.warm``."""
+    from oracles.warm import WarmCaffe
+
+    caffe = WarmCaffe(caffe_python, tmp_path_factory.mktemp("warm"))
+    yield caffe
+    caffe.close()

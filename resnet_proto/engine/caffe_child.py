@@ -1,5 +1,8 @@
 """Run jobs in the real Caffe: ``python caffe_child.py FOLDER ...``.
 
+Without arguments the folders come by stdin, one a line, and a line goes to stdout for each that
+is done.
+
 A job is a folder with ``job.json`` (net, weights, input names, until, state) and ``inputs.npz``.
 The answer is ``blobs.json`` (names) and ``blobs.npz`` beside them, arrays in the same order,
 and ``exit``: 0, the status of a process that Caffe ended, or the signal's number, negative.
@@ -10,6 +13,7 @@ also imports Caffe once for many jobs. This file runs in the other Python, 3.6 o
 and imports only numpy and caffe.
 """
 
+import encodings.cp437  # noqa: F401 - names in a zip file are: each fork would import it
 import json
 import os
 import sys
@@ -69,5 +73,6 @@ def fork(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        fork(Path(argument))
+    for argument in sys.argv[1:] or sys.stdin:
+        fork(Path(argument.rstrip("\n")))
+        print(flush=True)

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, given_shapes
 from resnet_proto.errors import (
+    NetError,
     ResNetProtoError,
     UnknownLayerError,
     UnknownShapeError,
     WeightsError,
 )
-from resnet_proto.net import labels
+from resnet_proto.net import labels, overwritten
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.weights import Weights, split, step_blobs, targets
 
@@ -153,6 +154,8 @@ def whole(weights: Mapping[str, Array], net: Net) -> dict[str, Array]:
 def caffe(job: Job) -> dict[str, Array]:
     """The real Caffe, in another Python.
 
+    A blob whose memory a later layer has overwritten under another name is left out.
+
     Raises:
         ResNetProtoError: there is no such Python, or Caffe refuses the net; with its own words.
     """
@@ -165,7 +168,11 @@ def caffe(job: Job) -> dict[str, Array]:
     with scratch() as folder:
         write_job(folder, *job.files(folder), every_input(job), job.until, job.net.state)
         run_jobs(python, [folder], job.timeout)
-        return read_job(folder)
+        blobs = read_job(folder)
+    with suppress(NetError):  # in Caffe it runs
+        for name in overwritten(job.net.reaching(None, job.until).layers):
+            blobs.pop(name, None)
+    return blobs
 
 
 def every_input(job: Job) -> dict[str, Array]:

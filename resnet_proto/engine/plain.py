@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import Net, check_runs, nearest
+from resnet_proto.net import Net, check_runs, nearest, overwritten
 from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Schedule:
         shapes = {name: shape for name, shape in (shapes or {}).items() if name in known}
         steps = list(net.walk(shapes=shapes, wanted=wanted))
         with net.named():
+            overwritten(net.layers)
             for step in steps:
                 check_runs(step)
 

@@ -330,7 +330,7 @@ def is_affine(step: Step) -> bool:
     if isinstance(layer, BN):
         layer = layer.as_batch_norm()
     if isinstance(layer, BatchNorm):
-        return layer.use_global_stats is not False
+        return layer.is_global
     return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
 
 

@@ -141,7 +141,7 @@ def convolution(layer: Convolution, bottoms: list[Tensor], weights: list[Tensor]
 def batch_norm(layer: BatchNorm, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """With the stored statistics, or with the batch's and its biased variance."""
     (x,) = bottoms
-    if layer.use_global_stats is False:
+    if not layer.is_global:
         others = (0, *range(2, x.ndim))
         variance, mean = torch.var_mean(x, others, correction=0)
     else:

@@ -20,7 +20,7 @@ from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.loss import legacy
-from resnet_proto.net import check_runs, labels
+from resnet_proto.net import check_runs, labels, overwritten
 from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def to_onnx(
     def info(value: str, shape: Shape) -> Any:
         return helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
 
+    overwritten(cut.layers)
     graph = Graph(taken=set(last))
     inputs: list[Any] = []
     values: dict[str, str] = {}  # blob -> its newest version
@@ -300,7 +301,7 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
 
     (x,), (top,) = site.bottoms, site.tops
     spread = (-1, *(1 for _ in site.step.bottoms[0][2:]))
-    if layer.use_global_stats is False:
+    if not layer.is_global:
         axes = (0, *range(2, len(site.step.bottoms[0])))
         centred = site.op("Sub", [x, site.op("ReduceMean", [x], axes=axes)])
         square = site.op("ReduceMean", [site.op("Mul", [centred, centred])], axes=axes)

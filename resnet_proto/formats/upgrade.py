@@ -112,8 +112,8 @@ def of_text(
     path: Path, name: str, lenient: bool, warnings: list[str]
 ) -> tuple[str, list[str], bytes]:
     """The kind of a text, what was old in it, and the current one."""
-    from resnet_proto.check import is_solver, nets_of
     from resnet_proto.prototxt import message_text, net_of, to_prototxt
+    from resnet_proto.solver import instances, is_solver
     from resnet_proto.text_format import parse
 
     text = path.read_bytes().decode("utf-8", "surrogateescape")
@@ -126,7 +126,8 @@ def of_text(
     said: list[str] = []
     try:
         if solver:
-            for field, _, value in nets_of(tree):
+            nets = {(net.field, net.place): net.value for net in instances(tree)}
+            for (field, _), value in nets.items():
                 if isinstance(value, Mapping) and (old := old_within(value)):
                     said.append(f"{field}: {old}; write it to a file of its own")
             text = message_text(upgraded_solver(tree, done))

@@ -169,6 +169,25 @@ class Layer:
         """
         return False
 
+    @property
+    def is_random(self) -> bool:
+        """Whether its tops are drawn at random, in a net of phase TEST too.
+
+        A layer's own ``phase: TRAIN`` is no rule: the layer is there, and runs as in training.
+        net.cpp, Init
+        """
+        return False
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether its tops are its first bottom's own memory in Caffe: blob.hpp, ShareData."""
+        return False
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether a top that is its bottom changes: all do, but for a Dropout at phase TEST."""
+        return True
+
     def refuse_in_place(self) -> None:
         """Refuse what Caffe refuses itself.
 

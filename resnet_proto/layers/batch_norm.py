@@ -48,6 +48,16 @@ class BatchNorm(Layer):
             return self.use_weight_bias
         return self.scale_bias or not IMPLYING.isdisjoint(self.param)
 
+    @property
+    def is_global(self) -> bool:
+        """Whether its blobs normalise, and not the batch; in a net of phase TEST.
+
+        A layer's own ``phase: TRAIN`` is no rule: the layer is there, and runs as in training.
+        """
+        if self.use_global_stats is None:
+            return self.fields.get("phase") != "TRAIN"
+        return self.use_global_stats
+
     def blob_names(self, count: int) -> tuple[str, ...]:
         return ("mean", "variance", "scale_factor", "weight", "bias")[:count]
 
@@ -76,12 +86,12 @@ class BatchNorm(Layer):
         return [bottoms[0]]
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
-        """One (N, C, ...) array; batch statistics where ``use_global_stats`` is set to false."""
+        """One (N, C, ...) array; batch statistics where it is not ``is_global``."""
         import numpy as np
 
         x = bottoms[0]
         per_channel = (-1, *(1 for _ in x.shape[2:]))
-        if self.use_global_stats is False:
+        if not self.is_global:
             others = (0, *range(2, x.ndim))
             mean = x.mean(axis=others, keepdims=True)
             variance = np.square(x - mean).mean(axis=others, keepdims=True)

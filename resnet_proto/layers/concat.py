@@ -23,6 +23,10 @@ class Concat(Layer):
     concat_dim = Field(1)
     axis = Field(1)
 
+    @property
+    def shares_memory(self) -> bool:
+        return len(self.bottoms) == 1
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         first = bottoms[0]
         axis = chosen_axis(self, "concat_dim", first)

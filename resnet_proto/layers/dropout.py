@@ -19,5 +19,13 @@ class Dropout(Neuron):
 
     dropout_ratio = Field(0.5)
 
+    @property
+    def is_random(self) -> bool:
+        return self.fields.get("phase") == "TRAIN"
+
+    @property
+    def rewrites(self) -> bool:
+        return self.is_random
+
     def activation(self, x: Array) -> Array:
         return x.copy()

@@ -28,8 +28,11 @@ class Exp(Neuron):
     @property
     def factors(self) -> tuple[float, float]:
         """a, b of b * exp(a * x)."""
+        import numpy as np
+
         log = log_of(self.base)
-        return log * self.scale, math.exp(log * self.shift)
+        with np.errstate(over="ignore"):
+            return log * self.scale, float(np.exp(log * self.shift))
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         log_of(self.base)

@@ -22,6 +22,10 @@ class Flatten(Layer):
     axis = Field(1)
     end_axis = Field(-1)
 
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.refuse_in_place()
         (shape,) = bottoms

@@ -33,5 +33,5 @@ class HingeLoss(Loss):
         rows = np.arange(len(scores))
         label = classes(self, bottoms[1].ravel()[: len(scores)], scores.shape[1])
         scores[rows, label] *= -1
-        margin = np.maximum(0, 1 + scores)
+        margin = np.fmax(0, 1 + scores)  # std::max(0, nan) is 0
         return ((margin if self.norm == "L1" else np.square(margin)).sum() / len(scores),)

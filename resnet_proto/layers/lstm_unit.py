@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Layer, Shape, dims, register
-from resnet_proto.layers.sigmoid import sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,5 +44,15 @@ def unit(c: Array, gates: Array, cont: Array) -> tuple[Array, Array]:
     import numpy as np
 
     i, f, o, g = np.split(gates, 4, axis=-1)
-    new: Array = cont * sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return new, sigmoid(o) * np.tanh(new)
+    kept = np.where(cont == 0, 0, cont * gate(f))  # not 0 times a gate that is nan
+    new: Array = kept * c + gate(i) * np.tanh(g)
+    return new, gate(o) * np.tanh(new)
+
+
+def gate(x: Array) -> Array:
+    """1 / (1 + exp(-x)) as it stands: Sigmoid's tanh has few digits left where it is near 0."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        y: Array = 1 / (1 + np.exp(-x))
+    return y

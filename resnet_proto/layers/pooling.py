@@ -25,7 +25,7 @@ LOWEST = -3.4028234663852886e38
 
 @register
 class Pooling(Layer):
-    """MAX or AVE over windows. The second top of MAX is its mask."""
+    """MAX, AVE or STOCHASTIC over windows. The second top of MAX is its mask."""
 
     message = "pooling_param"
     n_tops = (1, 2)
@@ -62,6 +62,10 @@ class Pooling(Layer):
                 "contradict each other; leave out the one that your Caffe does not have"
             )
         return floor or not self.ceil_mode
+
+    @property
+    def is_random(self) -> bool:
+        return self.pool == "STOCHASTIC" and self.fields.get("phase") == "TRAIN"
 
     def windows(self, bottom: Shape) -> tuple[Pair, Pair, Pair]:
         """Kernel, stride and pad, each (rows, columns).
@@ -121,17 +125,23 @@ class Pooling(Layer):
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
         """(N, C, out_h, out_w), and for a second top the index h * W + w of each maximum.
 
+        STOCHASTIC is what Caffe's CUDA kernel gives at phase TEST: each value of a window counts
+        as often as it would be drawn, so the sum of squares over the sum, and 0 where the sum is
+        not positive. On the CPU Caffe stops. Forks from before 2017 divide by a negative sum too.
+
         Raises:
             ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
-            UnknownLayerError: STOCHASTIC, which Caffe has on the GPU only.
         """
         import numpy as np
 
-        self.check_pool()
         x = bottoms[0]
         if self.pool == "AVE":
             total = joined(np.add, self.seen(x, fill=0.0))
             return [total / self.divisors(x.shape).astype(x.dtype)]
+        if self.pool == "STOCHASTIC":
+            total = joined(np.add, self.seen(x, fill=0.0))
+            squares = joined(np.add, self.seen(x * x, fill=0.0))
+            return [np.divide(squares, total, out=np.zeros_like(total), where=total > 0)]
         seen = self.seen(np.fmax(x, LOWEST), fill=LOWEST)
         tops = [joined(np.maximum, seen)]
         if len(self.tops) == 2:
@@ -144,13 +154,15 @@ class Pooling(Layer):
         return tops
 
     def check_pool(self) -> None:
-        """Refuse what can be part of a net, but not of a run.
+        """Refuse what other engines cannot compute.
 
         Raises:
-            UnknownLayerError: STOCHASTIC, which Caffe has on the GPU only.
+            UnknownLayerError: STOCHASTIC, which Caffe itself has on the GPU only.
         """
         if self.pool == "STOCHASTIC":
-            raise UnknownLayerError(f"layer '{self.name}': STOCHASTIC pooling cannot be computed")
+            raise UnknownLayerError(
+                f"layer '{self.name}': STOCHASTIC pooling can be computed by engine numpy only"
+            )
 
     def spans(self, bottom: Shape) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         """Where windows start and end, along the rows and along the columns.

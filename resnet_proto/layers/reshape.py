@@ -26,6 +26,10 @@ class Reshape(Layer):
     axis = Field(0)
     num_axes = Field(-1)
 
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.refuse_in_place()
         (shape,) = bottoms

@@ -36,6 +36,8 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
         if self.ignore_label is not None:
             kept = np.trunc(target) != self.ignore_label
             x, target = x[kept], target[kept]
-        total = (np.log1p(np.exp(-abs(x))) - x * (target - (x >= 0))).sum()
+        positive = x >= 0
+        away = x - 2 * x * positive  # -|x|, and nan where x is infinite: inf - inf, as Caffe has it
+        total = (np.log1p(np.exp(away)) - x * (target - positive)).sum()
         outer, inner = len(bottoms[0]), count(bottoms[0].shape[1:])
         return (total / self.divisor(self.mode("BATCH_SIZE"), outer, inner, len(x)),)

@@ -26,6 +26,10 @@ class Slice(Layer):
     slice_point: Field[tuple[int, ...]] = Field(())
     axis = Field(1)
 
+    @property
+    def shares_memory(self) -> bool:
+        return len(self.tops) == 1
+
     def cuts(self, bottom: Shape) -> tuple[int, list[int]]:
         """The axis, and where parts begin and end along it."""
         axis = chosen_axis(self, "slice_dim", bottom)

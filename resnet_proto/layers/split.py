@@ -21,6 +21,10 @@ class Split(Layer):
 
     n_tops = (1, MAX_COUNT)
 
+    @property
+    def shares_memory(self) -> bool:
+        return True
+
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         self.refuse_in_place()
         return [bottoms[0]] * len(self.tops)

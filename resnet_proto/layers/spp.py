@@ -25,6 +25,10 @@ class SPP(Layer):
     pool = Field(Word("MAX"))
     engine = Field(Word("DEFAULT"))
 
+    @property
+    def is_random(self) -> bool:
+        return self.pool == "STOCHASTIC"  # its poolings are of phase TRAIN in any net
+
     def levels(self, bottom: Shape) -> list[Pooling]:
         """The pooling of each level.
 
@@ -52,11 +56,7 @@ class SPP(Layer):
         return [(bottoms[0][0], sum(count(shape[1:]) for shape in shapes))]
 
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
-        """(N, C * bins).
-
-        Raises:
-            UnknownLayerError: STOCHASTIC, which Caffe has on the GPU only.
-        """
+        """(N, C * bins)."""
         import numpy as np
 
         (x,) = bottoms

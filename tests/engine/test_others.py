@@ -536,7 +536,7 @@ REFUSED = {
         net(Pooling.of("p", "data", "y", kernel_size=3, pool="STOCHASTIC")),
         net(Pooling.of("p", "data", "y", kernel_size=3, pool="AVE")),
         UnknownLayerError,
-        "layer 'p': STOCHASTIC pooling cannot be computed",
+        "layer 'p': STOCHASTIC pooling can be computed by engine numpy only",
     ),
     "a window outside the image": (
         ["onnxruntime", "torch"],

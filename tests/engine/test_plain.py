@@ -21,14 +21,20 @@ from resnet_proto.errors import (
     WeightsError,
 )
 from resnet_proto.layers import (
+    AbsVal,
     BatchNorm,
+    Concat,
     Convolution,
+    Dropout,
     Eltwise,
+    Flatten,
     InnerProduct,
     Pooling,
     ReLU,
+    Reshape,
     Scale,
     Sigmoid,
+    Slice,
     Softmax,
     TanH,
     make_layer,
@@ -353,3 +359,51 @@ def test_weights_of_a_file_fit_as_caffe_has_it():
         WeightsError, match=r"layer 'c' .*: 2 blobs \(4x3x3x3, 4\) in the weights, 1"
     ):
         forward(bare, Weights.of(many), X)
+
+
+SHARING = {
+    "Flatten": Flatten.of("f", "data", "y"),
+    "Reshape": Reshape.of("f", "data", "y", shape={"dim": (0, -1)}),
+    "Split": make_layer("f", "Split", ("data",), ("y", "z")),
+    "Concat": Concat.of("f", "data", "y"),
+    "Slice": Slice.of("f", "data", "y"),
+}
+
+
+@pytest.mark.parametrize("type", SHARING)
+def test_memory_that_caffe_shares(type, caffe_python):
+    """What works in place on such a top overwrites the bottom: whoever reads that is misled."""
+    sharing, in_place = SHARING[type], ReLU.of("r", "y", "y")
+    quiet, misled = net(sharing, in_place), net(sharing, in_place, AbsVal.of("late", "data", "a"))
+    early = net(AbsVal.of("early", "data", "a"), sharing, in_place)
+    copied = net(sharing, ReLU.of("r", "y", "r"), AbsVal.of("late", "data", "a"))
+    right = {"y": np.maximum(X, 0).reshape(-1), "a": np.abs(X).reshape(-1)}
+
+    for accepted in (quiet, early, copied):
+        theirs = run("caffe", accepted, {}, {"data": X}, caffe_python=caffe_python)
+        blobs = forward(accepted, {}, X)
+        for name, value in theirs.items():
+            np.testing.assert_allclose(blobs[name], value, rtol=1e-6)
+        assert ("data" in theirs) == (accepted is copied)
+    np.testing.assert_array_equal(forward(quiet, {}, X)["data"], X)
+    np.testing.assert_array_equal(forward(early, {}, X)["a"].reshape(-1), right["a"])
+
+    theirs = run("caffe", misled, {}, {"data": X}, caffe_python=caffe_python)
+    np.testing.assert_array_equal(theirs["a"].reshape(-1), right["y"])
+    for engine in ("numpy", "float64", "onnxruntime"):
+        with pytest.raises(
+            NetError, match=r"layer 'late' .* shares its memory with 'y', and layer"
+        ):
+            run(engine, misled, {}, {"data": X})
+
+
+def test_a_dropout_overwrites_nothing(caffe_python):
+    """At phase TEST; it often follows a Flatten in place."""
+    small = net(
+        Flatten.of("f", "data", "y"), Dropout.of("d", "y", "y"), AbsVal.of("a", "data", "a")
+    )
+
+    theirs = run("caffe", small, {}, {"data": X}, caffe_python=caffe_python)
+
+    assert list(theirs) == ["data", "y", "a"]
+    np.testing.assert_array_equal(forward(small, {}, X)["a"], theirs["a"])

@@ -5,6 +5,7 @@ import pytest
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers import BatchNorm
+from resnet_proto.words import Word
 
 X = np.random.default_rng(0).normal(3, 2, (2, 3, 7, 5))
 
@@ -39,6 +40,30 @@ def test_use_global_stats_false_takes_the_batch():
 
     np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-12)
     np.testing.assert_allclose(np.square(y).sum(axis=(0, 2, 3)), 2 * 7 * 5)
+
+
+@pytest.mark.parametrize(
+    ("phase", "use_global_stats", "is_global"),
+    [("TEST", None, True), ("TRAIN", None, False), ("TRAIN", True, True), ("TEST", False, False)],
+)
+def test_phase_of_the_layer(phase, use_global_stats, is_global):
+    """Its own phase decides where use_global_stats is not set: batch_norm_layer.cpp, LayerSetUp.
+
+    The Caffe of the other tests has no batch statistics: tests/oracles/test_training.py.
+    """
+    own = {} if use_global_stats is None else {"use_global_stats": use_global_stats}
+    layer = BatchNorm(
+        "b", "BatchNorm", ("x",), ("y",), {"batch_norm_param": own, "phase": Word(phase)}
+    )
+    x = np.random.default_rng(0).normal(2, 3, (2, 3, 7, 5))
+    blobs = [np.zeros(3), np.ones(3), np.ones(1)]
+
+    (y,) = layer.forward([x], blobs)
+
+    expected = (
+        x if is_global else (x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)
+    )
+    np.testing.assert_allclose(y, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 7, 5), (2, 3, 2, 4, 5)])

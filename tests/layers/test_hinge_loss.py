@@ -24,6 +24,15 @@ def test_value_by_value(norm):
     assert y == pytest.approx(total / 3)
 
 
+def test_a_nan_is_no_loss():
+    """std::max(0, nan) is 0: hinge_loss_layer.cpp."""
+    scores = np.array([[np.nan, 2.0, -3.0]])
+
+    (y,) = HingeLoss.of("loss", ("x", "label"), "y").forward([scores, np.array([2.0])], [])
+
+    assert y == 0 + 3 + 4
+
+
 def test_refused_and_accepted():
     layer = HingeLoss.of("loss", ("x", "label"), "y")
     assert layer.top_shapes([X.shape, (3, 7)]) == [()]  # Caffe looks at the first 3 of them

@@ -29,6 +29,25 @@ def test_value_by_value():
         assert h[0, n, d] == pytest.approx(sigmoid(o) * math.tanh(new))
 
 
+def test_a_gate_that_is_nearly_shut():
+    """A large c shows each digit of it; the tanh of Sigmoid would be wrong in the fifth."""
+    gates = np.array([[[0, -7.5, 0, 0]]], np.float32)
+    c = np.full((1, 1, 1), 1e6, np.float32)
+
+    y, _ = LAYER.forward([c, gates, np.ones((1, 1), np.float32)], [])
+
+    assert y.dtype == np.float32
+    assert y.item() == pytest.approx(1e6 * sigmoid(-7.5), rel=3e-7)
+
+
+def test_where_a_sequence_begins_no_gate_counts():
+    gates = np.array([[[0.0, np.nan, 0.0, 0.0]]])
+
+    y, h = LAYER.forward([np.ones((1, 1, 1)), gates, np.zeros((1, 1))], [])
+
+    assert (y.item(), h.item()) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "shapes",
     [

@@ -1,12 +1,16 @@
 """Pooling against nested loops: rounding up, clipping, the divisor at the border, the mask."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from resnet_proto.errors import ShapeError, UnknownLayerError
-from resnet_proto.layers import Pooling, make_layer
+from resnet_proto.engine import forward, run
+from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.layers import Input, Pooling, make_layer
+from resnet_proto.net import Net
+from resnet_proto.words import Word
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 5))
 SIZES = {"kernel_h": 3, "kernel_w": 2, "stride_h": 2, "stride_w": 1, "pad_h": 1, "pad_w": 0}
@@ -157,12 +161,48 @@ def test_window_outside_the_image_is_refused(pool):
         layer.forward([np.zeros((1, 1, 32, 32))], [])
 
 
-def test_stochastic_cannot_be_computed():
-    layer = Pooling.of("p", "x", "y", pool="STOCHASTIC", kernel_size=2)
-    assert layer.top_shapes([X.shape]) == [(2, 3, 6, 4)]
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [((3, 2), (2, 1)), ((2, 4), (2, 3)), ((1, 1), (1, 2)), ((7, 5), (1, 1))]
+)
+@pytest.mark.parametrize("lowest", [0.0, -0.5])
+def test_stochastic_is_what_the_cuda_kernel_gives(kernel, stride, lowest):
+    """Nested loops as StoPoolForwardTest has them: pooling_layer.cu. Caffe's CPU path aborts."""
+    x = np.random.default_rng(1).uniform(lowest, 1, (2, 3, 7, 5))
+    x[0, 0] = 0
+    sides = {"kernel_h": kernel[0], "kernel_w": kernel[1]}
+    sides |= {"stride_h": stride[0], "stride_w": stride[1]}
+    layer = Pooling.of("p", "x", "y", pool="STOCHASTIC", **sides)
+    (shape,) = layer.top_shapes([x.shape])
+    expected = np.zeros(shape)
+    for n, c, ph, pw in np.ndindex(*shape):
+        total = squares = 0.0
+        for h in range(ph * stride[0], min(ph * stride[0] + kernel[0], 7)):
+            for w in range(pw * stride[1], min(pw * stride[1] + kernel[1], 5)):
+                total += x[n, c, h, w]
+                squares += x[n, c, h, w] ** 2
+        if total > 0:
+            expected[n, c, ph, pw] = squares / total
 
-    with pytest.raises(UnknownLayerError, match="layer 'p': STOCHASTIC"):
-        layer.forward([X], [])
+    (y,) = layer.forward([x], [])
+
+    np.testing.assert_allclose(y, expected)
+    assert (y == 0).any()
+    assert (y > 0).any()
+
+
+def test_stochastic_in_a_net():
+    """The engines that are ours compute it, in silence; it is never folded away."""
+    data = Input.of("in", (), "x", shape={"dim": X.shape})
+    layer = Pooling.of("p", "x", "y", pool="STOCHASTIC", kernel_size=2)
+    net, x = Net("n", (data, layer)), {"x": np.maximum(X, 0)}
+
+    plain, planned = forward(net, {}, x, dtype="float64"), run("numpy", net, {}, x)
+
+    np.testing.assert_allclose(planned["y"], plain["y"], rtol=1e-6)
+
+    layer = replace(layer, fields={**layer.fields, "phase": Word("TRAIN")})
+    with pytest.raises(NetError, match=r"\(Pooling\) draws at random in Caffe, .* leave its phase"):
+        forward(Net("n", (data, layer)), {}, x)
 
 
 @pytest.mark.parametrize(

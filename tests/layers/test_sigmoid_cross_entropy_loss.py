@@ -59,3 +59,13 @@ def test_refused_and_accepted():
         loss().top_shapes([(2, 3, 5), (2, 14)])
     with pytest.raises(ShapeError, match="need the same first size"):
         loss().top_shapes([(2, 3, 5), (30,)])
+
+
+def test_of_an_infinite_score_is_no_number():
+    """Caffe takes it from itself: sigmoid_cross_entropy_loss_layer.cpp."""
+    layer = SigmoidCrossEntropyLoss.of("loss", ("x", "t"), "y")
+
+    with np.errstate(invalid="ignore"):
+        (y,) = layer.forward([np.array([[np.inf, 1.0]]), np.array([[1.0, 0.0]])], [])
+
+    assert np.isnan(y)

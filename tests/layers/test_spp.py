@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from resnet_proto.errors import ShapeError, UnknownLayerError
-from resnet_proto.layers import SPP
+from resnet_proto.engine import forward
+from resnet_proto.errors import NetError, ShapeError
+from resnet_proto.layers import SPP, Input
+from resnet_proto.net import Net
 
 
 def test_two_levels():
@@ -49,8 +51,13 @@ def test_refused(fields, shape, message):
         SPP.of("s", "x", "y", **fields).top_shapes([shape])
 
 
-def test_stochastic_cannot_be_computed():
-    with pytest.raises(UnknownLayerError, match="layer 's': STOCHASTIC"):
-        SPP.of("s", "x", "y", pyramid_height=1, pool="STOCHASTIC").forward(
-            [np.ones((1, 2, 4, 6))], []
-        )
+def test_stochastic_is_random_always():
+    """The poolings within have no phase of their own, and TRAIN is the default: spp_layer.cpp."""
+    data = Input.of("in", (), "x", shape={"dim": (1, 2, 4, 6)})
+    x = np.ones((1, 2, 4, 6))
+    forward(Net("n", (data, SPP.of("s", "x", "y", pyramid_height=1, pool="AVE"))), {}, x)
+
+    with pytest.raises(
+        NetError, match=r"layer 's' \(SPP\) draws at random in Caffe, .* MAX or AVE"
+    ):
+        forward(Net("n", (data, SPP.of("s", "x", "y", pyramid_height=1, pool="STOCHASTIC"))), {}, x)

@@ -1,0 +1,139 @@
+"""Random nets and random texts against the real Caffe; and cases that were found once, kept.
+
+``make fuzz`` runs more of them, and prints what it finds as rows of ``KEPT``.
+"""
+
+import numpy as np
+import pytest
+from oracles.random_nets import random_net
+from oracles.random_texts import random_text
+from oracles.warm import disagreement, far, ours
+
+from resnet_proto.engine import forward
+from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.errors import PrototxtError, ResNetProtoError
+from resnet_proto.prototxt import read_prototxt, to_prototxt
+from resnet_proto.text_format import parse
+
+N_NETS = 200
+N_TEXTS = 300
+
+INPUT = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }
+"""
+# Name -> the net, the inputs that are not any, and whether both take it.
+KEPT = {
+    "layer names repeat": (
+        INPUT
+        + """
+layer { name: "in" type: "AbsVal" bottom: "x" top: "y" }
+layer { name: "in" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }
+""",
+        {},
+        True,
+    ),
+    "an empty exclude drops a layer": (
+        INPUT
+        + """
+layer { name: "gone" type: "AbsVal" bottom: "nobody" top: "y" exclude {} }
+layer { name: "kept" type: "AbsVal" bottom: "x" top: "y" include {} }
+""",
+        {},
+        True,
+    ),
+    "and who reads it has no bottom": (
+        INPUT
+        + """
+layer { name: "gone" type: "AbsVal" bottom: "x" top: "y" exclude {} }
+layer { name: "lost" type: "AbsVal" bottom: "y" top: "z" }
+""",
+        {},
+        False,
+    ),
+    "a layer's phase is no rule": (
+        INPUT
+        + """
+layer { name: "a" type: "AbsVal" bottom: "x" top: "y" phase: TRAIN }
+layer { name: "b" type: "AbsVal" bottom: "y" top: "z" phase: TEST }
+""",
+        {},
+        True,
+    ),
+    "a shift beyond the exponents": (
+        INPUT
+        + """
+layer { name: "e" type: "Exp" bottom: "x" top: "y" exp_param { shift: 1000 scale: 0.125 } }
+""",
+        {},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_kept(name, warm_caffe):
+    text, given, taken = KEPT[name]
+    inputs, weights, blobs = ours(text, np.random.default_rng(0), given)
+
+    theirs = warm_caffe.answer(warm_caffe.give(text, weights, inputs))
+
+    assert isinstance(blobs, ResNetProtoError) != taken
+    assert not disagreement(text, weights, inputs, blobs, theirs)
+
+
+def test_a_sum_whose_terms_cancel(warm_caffe):
+    """Equal to 1e-5 of the sum nobody can be; what is wrong by more than rounding is found."""
+    text = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1000 } } }
+layer { name: "sum" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 1 bias_term: false } }
+"""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(2, 1, 1000)).astype(np.float32)
+    most = abs(x[0]).argmax()
+    weight[0, most] -= x.astype(np.float64)[0] @ weight.astype(np.float64)[0] / x[0, most]
+    net, weights, inputs = read_prototxt(text), {"sum.weight": weight}, {"x": x}
+    blobs = forward(net, weights, inputs)
+    theirs = warm_caffe.answer(warm_caffe.give(text, weights, inputs))
+
+    def wrong(change):
+        return disagreement(text, weights, inputs, {**blobs, "y": blobs["y"] + change}, theirs)
+
+    assert not far(blobs["y"], theirs["y"]) <= TOLERANCE
+    assert not wrong(0)
+    assert wrong(1e-3 * abs(x * weight).max())
+    assert wrong(np.nan)
+
+
+def test_nets(warm_caffe):
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(N_NETS):
+        net, given = random_net(rng)
+        text = to_prototxt(net)
+        inputs, weights, blobs = ours(text, rng, given)
+        cases.append((text, inputs, weights, blobs, warm_caffe.give(text, weights, inputs)))
+
+    refused = 0
+    for text, inputs, weights, blobs, job in cases:
+        problem = disagreement(text, weights, inputs, blobs, warm_caffe.answer(job))
+        assert not problem, f"{problem}\n{text}"
+        refused += isinstance(blobs, ResNetProtoError)
+    assert N_NETS / 10 < refused < N_NETS * 2 / 3
+
+
+def test_texts(warm_caffe):
+    rng = np.random.default_rng(0)
+    texts = [random_text(rng) for _ in range(N_TEXTS)]
+    jobs = [warm_caffe.give(text, {}, {}) for text in texts]
+
+    taken = [warm_caffe.parses(job) for job in jobs]
+
+    for text, they_take_it in zip(texts, taken, strict=True):
+        try:
+            parse(text, "NetParameter")
+            refusal = None
+        except PrototxtError as error:
+            refusal = str(error)
+        assert they_take_it == (refusal is None), f"{refusal}\n{text!r}"
+    assert N_TEXTS / 10 < sum(taken) < N_TEXTS * 2 / 3
