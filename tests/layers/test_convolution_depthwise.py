@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from resnet_proto.engine.planned import Depthwise, Plan
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers import ConvolutionDepthwise
+from resnet_proto.layers import ConvolutionDepthwise, DepthwiseConvolution, Input
 from resnet_proto.net import Net
+from resnet_proto.weights import random_weights
 
 FIELDS = {"num_output": 3, "kernel_h": 3, "kernel_w": 2, "stride": (2, 1), "pad": (1, 0)}
 
@@ -54,3 +56,13 @@ def test_group_is_kept_as_it_was_set():
 
     assert layer.param["group"] == 1
     assert row["param"]["group"] == layer.group == 3
+
+
+@pytest.mark.parametrize("cls", [ConvolutionDepthwise, DepthwiseConvolution])
+def test_goes_the_fast_way(cls):
+    layer = cls.of("d", "x", "y", **FIELDS, group=3)
+    net = Net("n", (Input.of("x", (), "x", shape={"dim": (2, 3, 7, 5)}), layer))
+
+    (task,) = Plan(net, random_weights(net)).prepare().tasks
+
+    assert isinstance(task.compute, Depthwise)
