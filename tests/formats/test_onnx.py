@@ -280,8 +280,8 @@ def test_whole_net_runs_optimised():
 
 
 UNKNOWN = """
-Accuracy ArgMax ContrastiveLoss EuclideanLoss Filter HDF5Output HingeLoss Im2col InfogainLoss LSTM
-LSTMUnit MultinomialLogisticLoss PSROIPooling Proposal RNN ROIPooling SPP
+Accuracy ArgMax ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss Im2col
+InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling PriorBox Proposal RNN ROIPooling SPP
 SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss Upsample
 """
 
