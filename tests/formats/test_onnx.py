@@ -281,8 +281,8 @@ def test_whole_net_runs_optimised():
 
 UNKNOWN = """
 Accuracy ArgMax ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss Im2col
-InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling PriorBox Proposal RNN ROIPooling
-SPP SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss Upsample
+InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling PriorBox Proposal RNN ROIPooling SPP
+SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss Upsample
 """
 
 
