@@ -81,7 +81,8 @@ def command(
         show_state(path, name, net, state, stats=stats, lenient=lenient, as_json=as_json)
         return
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    weights = read_weights(str(path))
+    with called(path, name):
+        weights = read_weights(str(path))
     weights.source = name
     inspection = inspect(weights, the_net, stats=stats)
     if as_json:

@@ -31,7 +31,6 @@ from resnet_proto.weights import (
     Held,
     Weights,
     blob_names,
-    named,
     possible,
     targets,
 )
@@ -409,10 +408,11 @@ class Opened:
         if not isinstance(dataset, h5py.h5d.DatasetID):
             return ""
         kind = dataset.get_type()
-        if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        layout = dataset.get_create_plist().get_layout()
+        if not isinstance(kind, h5py.h5t.TypeStringID) or layout != h5py.h5d.CONTIGUOUS:
             return ""
         size, start = kind.get_size(), dataset.get_offset()
-        if dataset.shape != () or start is None:
+        if kind.is_variable_str() or dataset.shape != () or start is None:
             return ""
         if size > MAX_METADATA:
             raise too_long(str(self.path))
@@ -437,15 +437,15 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
         WeightsError: a name or a type that the layout lacks, or blobs whose order is not known.
     """
     h5py = needed()
-    weights = weights if net is None else named(weights, net)
     wanted = {} if net is None else targets(net)[0]
     metadata = pack(weights, net, names=True)
     groups = numbered(weights, wanted)
     values: list[tuple[int, Data]] = []
+    texts: list[tuple[int, bytes]] = []
     with named_errors(), h5py.File(file, "w", libver=LIBRARY) as made:
-        data = made.create_group("data")
+        top = made.create_group("data")
         for label, blobs in groups.items():
-            group = data.require_group(label.encode())
+            group = top.require_group(label.encode())
             for i, blob in blobs.items():
                 need = wanted.get(label, {}).get(blob.name)
                 shape = blob.shape
@@ -459,30 +459,15 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
             kind.set_size(len(content))
             kind.set_cset(h5py.h5t.CSET_UTF8)
             kind.set_strpad(h5py.h5t.STR_NULLPAD)
-            values.append((make(made.id, name, kind, ()), Text(content)))
-    for start, part in values:
+            texts.append((make(made.id, name, kind, ()), content))
+    for start, data in values:
         file.seek(start)
-        for piece in part.parts():
-            file.write(piece)
-            if not isinstance(part, Text):
-                progress(len(piece))
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Metadata that is written like values."""
-
-    content: bytes
-
-    def array(self) -> Array:
-        """Its bytes."""
-        import numpy as np
-
-        return np.frombuffer(self.content, np.uint8)
-
-    def parts(self) -> Iterator[memoryview]:
-        """All of it."""
-        yield memoryview(self.content)
+        for part in data.parts():
+            file.write(part)
+            progress(len(part))
+    for start, content in texts:
+        file.seek(start)
+        file.write(content)
 
 
 def make(group: Any, name: str, kind: Any, shape: Shape) -> int:
