@@ -106,7 +106,7 @@ def test_the_size_of_images_may_be_in_files_only():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base_lr: 0.1", "stdin: this is a solver, not a net"),
+        ("base_lr: 0.1", "stdin: a solver has one net to train, this one has none"),
         (wild.conv("c", "x", 1, 1), "the net has no data layer in phase TEST"),
     ],
 )

@@ -90,7 +90,10 @@ def test_fields_of_forks():
             wild.resnet_18().replace("kernel_size: 7 pad: 3", "kernel_size: 5 pad: 2"),
             "Error: stdin: the stem is 5x5; expected 7x7; 3x3; 3x3,3x3,3x3\n",
         ),
-        ("base_lr: 0.1", "Error: stdin: this is a solver, not a net; give the file that its field"),
+        (
+            "base_lr: 0.1",
+            "Error: stdin: a solver has one net to train, this one has none",
+        ),
         ("", "Error: stdin: this is empty"),
     ],
 )

@@ -177,7 +177,10 @@ CHAIN = wild.data() + wild.layer("ReLU", "relu", "data")
         (wild.data().replace("data", "info") + NET, "the net has the inputs info, data; one of im"),
         (CHAIN, "the net has no layer with weights"),
         (NET + wild.layer("ReLU", "r", "pool1"), "the net ends in prob, r; one blob of scores"),
-        ("base_lr: 0.1", "stdin: this is a solver, not a net; give the file that its field 'net'"),
+        (
+            "base_lr: 0.1",
+            "stdin: a solver has one net to train, this one has none",
+        ),
         (
             to_prototxt(to_train_val(read_prototxt(NET), RECIPES["imagenet"].training)),
             "the net has data or loss layers already; give a deploy net (`resnet-proto deploy`",
