@@ -604,6 +604,8 @@ IN_PLACE = 0.1
 
 STRAY = 0.25
 """How many of the layers have one thing that their type's own configurations never have."""
+OF_FORKS = 10000
+"""From this number on mainline Caffe knows none of a message's fields."""
 NOT_TO_CHANGE = {
     # Caffe begins weights, and refuses fillers that it does not have. Here nobody runs a filler.
     *("filler", "weight_filler", "bias_filler"),
@@ -666,7 +668,11 @@ def changeable(message):
     if not message:
         return []
     known = schema.fields(schema.fields("LayerParameter")[message].message)
-    return [name for name in known if name not in NOT_TO_CHANGE]
+    return [
+        name
+        for name, field in known.items()
+        if name not in NOT_TO_CHANGE and field.number < OF_FORKS
+    ]
 
 
 def astray(rng, type, fields, bottoms, n_tops):
