@@ -5,7 +5,7 @@
 Every engine runs in each round, in turn, with the same input, weights and number of threads:
 once to warm up and once by the clock; medians. The real Caffe runs in a child process
 (CAFFE_PYTHON, or ``make oracles``), and so does what says how long it takes to get ready, and
-how much memory of its own (RssAnon) a process has then. onnxruntime runs our conversion with all
+how much memory of its own (RssAnon) a process has at most. onnxruntime runs our conversion with all
 its optimizations; ``--onnx FILE`` another model (of the same net, or the ratio says nothing).
 """
 
@@ -43,7 +43,7 @@ for line in iter(sys.stdin.readline, ""):
     sys.stdout.flush()
 """
 READY_CHILD = """
-import sys, time
+import sys, threading, time
 import numpy as np
 from pathlib import Path
 from resnet_proto.engine.planned import Plan
@@ -54,14 +54,24 @@ def anon():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
 
-before = anon()
+def watch():
+    while not done.wait(0.001):
+        most.append(anon())
+
+watches, prototxt, model, inputs, *outputs = sys.argv[1:]
+x = np.load(inputs)
+before, most, done = anon(), [], threading.Event()
+watcher = threading.Thread(target=watch)
+if watches == "watch":
+    watcher.start()
 start = time.perf_counter()
-net = read_prototxt(Path(sys.argv[1]))
-plan = Plan(net, load(Path(sys.argv[2])))
-plan.prepare(sys.argv[4:])
+net = read_prototxt(Path(prototxt))
+plan = Plan(net, load(Path(model)))
+plan.prepare(outputs)
 ready = time.perf_counter() - start
-plan.run(np.load(sys.argv[3]), sys.argv[4:])
-print(ready, anon() - before)
+plan.run(x, outputs)
+done.set()
+print(ready, max([*most, anon()]) - before)
 """
 PAUSE = 0.05
 """Seconds between two engines: OpenBLAS' idle threads spin for a while, and would slow the next."""
@@ -228,7 +238,7 @@ def floor_bytes(net: Any) -> tuple[int, int, int]:
 
 
 def print_ready(net: Any, weights: Any, x: Array, outputs: Sequence[str], folder: Path) -> None:
-    """Time to read and plan, and memory after a run: in a process of its own, best of 5."""
+    """Time to read and plan, median of 5 processes; the most memory until a run ends, of one."""
     import numpy as np
 
     from resnet_proto.formats import save
@@ -237,19 +247,21 @@ def print_ready(net: Any, weights: Any, x: Array, outputs: Sequence[str], folder
     (folder / "net.prototxt").write_text(to_prototxt(net))
     save(folder / "net.caffemodel", weights, net)
     np.save(folder / "x.npy", x)
-    files = (folder / name for name in ("net.prototxt", "net.caffemodel", "x.npy"))
-    command = [sys.executable, "-c", READY_CHILD, *map(str, files), *outputs]
-    runs = [
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        for _ in range(5)
-    ]
-    times = [float(ready) for ready, _ in runs]
+    files = [str(folder / name) for name in ("net.prototxt", "net.caffemodel", "x.npy")]
+
+    def run(watches: str) -> tuple[float, float]:
+        command = [sys.executable, "-c", READY_CHILD, watches, *files, *outputs]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        ready, anon = done.stdout.split()
+        return float(ready), float(anon) / 1e3
+
+    times = [run("")[0] for _ in range(5)]
+    _, most = run("watch")
     parts = floor_bytes(net)
-    most = max(int(anon) for _, anon in runs) / 1e3
     words = " + ".join(f"{size / 1e6:.0f}" for size in parts)
     print(
         f"\nread net and weights, and plan: {1e3 * median(times):.0f} ms "
-        f"(best {1e3 * min(times):.0f})\nanonymous memory after a run: {most:.0f} MB, "
+        f"(best {1e3 * min(times):.0f})\nmost anonymous memory: {most:.0f} MB, "
         f"{most / sum(parts) * 1e6:.2f} x (weights + bottoms and tops of a layer + im2col of "
         f"one image: {words} MB)"
     )
