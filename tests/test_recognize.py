@@ -416,6 +416,10 @@ GATED = wild.squeezed()
             "layer 'res4b' (Eltwise) has operation MAX; expected SUM",
         ),
         (
+            changed("res4b", 'bottom: "res4a" ', ""),
+            "layer 'res4b' (Eltwise) joins 1 blob; expected an Eltwise of path and shortcut",
+        ),
+        (
             changed("res4b", " top:", ' bottom: "res4a" top:'),
             "layer 'res4b' (Eltwise) joins 3 blobs; expected an Eltwise of path and shortcut",
         ),

@@ -25,6 +25,8 @@ DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution")
 ACTIVATIONS = ("ReLU", "PReLU", "ELU", "ReLU6", "Swish")
 ENLARGING = ("Deconvolution", "Interp", "Upsample", "Crop")
 UNFIT = "Caffe ends when it sets this net up"
+APART = ("does-not-fit", "zero-weights")
+"""Rules whose errors are no reason why a net cannot be set up."""
 PASSING = ("Dropout", "Flatten", "Reshape", "Split")
 
 
@@ -266,7 +268,7 @@ def missing_relu(at: View) -> Iterator[Found]:
     followed: list[Layer] = []
     bare: list[Layer] = []
     for layer, writers, readers in zip(at.layers, at.writers, at.readers, strict=True):
-        if is_sum(layer) and not any(x.type in ENLARGING for x in writers):
+        if is_sum(layer) and layer.tops and not any(x.type in ENLARGING for x in writers):
             has = any(x.type in ACTIVATIONS for x in readers)
             (followed if has else bare).append(layer)
     if len(followed) >= len(bare):
@@ -382,7 +384,7 @@ def check_views(views: Sequence[View]) -> Iterator[tuple[str, Found]]:
     """
     found = [[(name, item) for name, rule in RULES.items() for item in rule(at)] for at in views]
     for at, items, others in zip(views, found, found[::-1], strict=True):
-        wrong = {x.layer for name, x in items if x.level == ERROR and name != "does-not-fit"}
+        wrong = {x.layer for name, x in items if x.level == ERROR and name not in APART}
         for name, item in items:
             if name != "does-not-fit":
                 yield name, item

@@ -18,9 +18,9 @@ from resnet_proto.cli.options import (
     net_option,
     read_net,
     read_trained,
-    read_weights,
     regular,
     state_options,
+    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def command(
         show_state(path, name, net, state, stats=stats, lenient=lenient, as_json=as_json)
         return
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    with called(path, name):
-        weights = read_weights(str(path))
-    weights.source = name
+    weights = weights_of(path, name)
     inspection = inspect(weights, the_net, stats=stats)
     if as_json:
         echo_json(to_json(inspection, problems=problems))
