@@ -42,6 +42,7 @@ class View:
         error: why the walk ended before the last of them.
         trained: whether it is a net to train: it has a loss, or a solver names it.
         pretrained: whether the solver begins with weights of a file.
+        within: whether it is a net within a solver, which Caffe does not upgrade.
     """
 
     net: Net
@@ -51,6 +52,7 @@ class View:
     error: NetError | None
     trained: bool
     pretrained: bool = False
+    within: bool = False
 
     @property
     def training(self) -> bool:
@@ -85,6 +87,7 @@ def view(
     shapes: Mapping[str, Shape] | None = None,
     trained: bool | None = None,
     pretrained: bool = False,
+    within: bool = False,
 ) -> View:
     """The net at a phase, walked as far as it goes; ``shapes`` are those of its inputs.
 
@@ -103,7 +106,7 @@ def view(
     except NetError as refused:
         error = refused
     has = has_loss(net.filtered("TRAIN").layers) if trained is None else trained
-    return View(net, phase, layers, tuple(steps), error, has, pretrained)
+    return View(net, phase, layers, tuple(steps), error, has, pretrained, within)
 
 
 def has_loss(layers: Sequence[Layer]) -> bool:
@@ -197,6 +200,9 @@ def statistics_rates(at: View) -> Iterator[Found]:
             yield Found(NOTE, reason, remedy, layer.name)
         elif 0 < len(given) < 3 and learned:
             reason = "a learning rate for its statistics, which ends Caffe 1.0"
+            yield Found(ERROR, reason, remedy, layer.name)
+        elif len(given) == 3 and learned and at.within:
+            reason = "rates that are not 0, which ends Caffe: only in files it sets them to 0"
             yield Found(ERROR, reason, remedy, layer.name)
         elif len(given) == 3 and learned and at.training:
             reason = "rates that are not 0: Caffe 1.0 sets them to 0, older Caffe learns statistics"

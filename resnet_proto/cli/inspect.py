@@ -50,7 +50,8 @@ def command(
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
     status is 1 if the weights do not fit: one is refused or left at its filler, or none is
-    copied. `forward`, `convert` and `verify` refuse the same.
+    copied. `forward`, `convert` and `verify` refuse the same, but read what only Caffe does not
+    find in HDF5.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel
