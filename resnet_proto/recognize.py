@@ -198,8 +198,9 @@ def parts_of(graph: Graph) -> Parts:
     """
     line = [graph.nodes[i] for i in passed(graph)]
     if [node.layer.type for node in line[-2:]] != ["InnerProduct", "Softmax"]:
+        ends = [node for node in line[-2:] if node.before] or line  # an input alone, or no input
         raise NetError(
-            f"the net ends in {' and '.join(map(str, line[-2:]))}; expected InnerProduct, Softmax"
+            f"the net ends in {' and '.join(map(str, ends))}; expected InnerProduct, Softmax"
         )
     body, classifier = line[:-2], line[-2]
     last_pool = body.pop() if body[-1].layer.type == "Pooling" else None

@@ -460,6 +460,11 @@ GATED = wild.squeezed()
         (wild.data(), "the net ends in layer 'data' (Input); expected InnerProduct, Softmax"),
         (wild.data() + wild.head("data"), "the net has no units: no sums, and no path of convol"),
         (
+            wild.data() + wild.conv("a", "data", 8, 3) + wild.conv("b", "data", 8, 3)
+            + wild.layer("Eltwise", "sum", "a b"),
+            "the net ends in layer 'sum' (Eltwise); expected InnerProduct, Softmax",
+        ),
+        (
             GOOD + wild.layer("Softmax", "again", "fc1000"),
             "the net ends in layer 'prob' (Softmax), layer 'again' (Softmax); expected one softmax",
         ),
