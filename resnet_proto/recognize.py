@@ -27,6 +27,7 @@ from resnet_proto.render import shortest
 from resnet_proto.spec import EXPANSION, ResNetSpec
 from resnet_proto.training.train_val import is_train_val, to_deploy
 from resnet_proto.trunk import trunk_of
+from resnet_proto.words import counted
 
 T = TypeVar("T")
 
@@ -197,17 +198,21 @@ def parts_of(graph: Graph) -> Parts:
     """
     line = [graph.nodes[i] for i in passed(graph)]
     if [node.layer.type for node in line[-2:]] != ["InnerProduct", "Softmax"]:
+        ends = [node for node in line[-2:] if node.before] or line  # an input alone, or no input
         raise NetError(
-            f"the net ends in {' and '.join(map(str, line[-2:]))}; expected InnerProduct, Softmax"
+            f"the net ends in {' and '.join(map(str, ends))}; expected InnerProduct, Softmax"
         )
     body, classifier = line[:-2], line[-2]
     last_pool = body.pop() if body[-1].layer.type == "Pooling" else None
-    joins = [node for node in body if len(node.before) > 1 and node.layer.type != "Scale"]
+    joins = [
+        node
+        for node in body
+        if node.layer.type == "Eltwise" or (len(node.before) > 1 and node.layer.type != "Scale")
+    ]
     for join in joins:
-        if join.layer.type != "Eltwise" or len(join.before) > 2:
-            raise NetError(
-                f"{join} joins {len(join.before)} blobs; expected an Eltwise of path and shortcut"
-            )
+        if join.layer.type != "Eltwise" or len(join.before) != 2:
+            blobs = counted(len(join.before), "blob")
+            raise NetError(f"{join} joins {blobs}; expected an Eltwise of path and shortcut")
     start = body.index(joins[0]) if joins else stem_end(body)
     stem = tuple(node for node in body[:start] if node.layer.type == "Convolution")
     pools = [node for node in body[:start] if node.layer.type == "Pooling"]

@@ -24,7 +24,11 @@ class Kind(NamedTuple):
 EMPTY = Kind("an empty file", AGAIN)
 TEXT = Kind("a text file", AGAIN)
 PROTOTXT = Kind("a prototxt (text)", "the weights are in another file; give this one as the net")
-CAFFEMODEL = Kind("a caffemodel", "give it the suffix .caffemodel", WEIGHTS)
+CAFFEMODEL = Kind(
+    "a caffemodel",
+    "give it the suffix .caffemodel",
+    f"{WEIGHTS}. `inspect` lists its layers; no command makes a net of it alone",
+)
 SAFETENSORS = Kind("a safetensors file", "give it the suffix .safetensors", WEIGHTS)
 HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
@@ -91,7 +95,12 @@ IS_MEAN = re.compile(
 """BlobProto: num, channels, height; or data or double_data, of more than 127 bytes."""
 MAGIC = tuple((re.compile(magic, re.DOTALL), kind) for magic, kind in KINDS)
 IS_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
-IS_PROTOTXT = re.compile(rb"(\s|#[^\n]*\n)*(name\s*:|layers?\s*\{|input|state\s*\{|force_backward)")
+IS_PROTOTXT = re.compile(
+    rb"(\s|#[^\n]*\n)*(name\s*:|layers?\s*:?\s*\{|input|state\s*:?\s*\{|force_backward|"
+    rb"((train_|test_)?net|base_lr|test_iter|test_interval|lr_policy|solver_mode)\s*:|"
+    rb"((train_|test_)?net_param)\s*:?\s*\{)"
+)
+"""A net, or a solver."""
 IS_SAFETENSORS = re.compile(rb"\{\s*\"")
 IS_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")

@@ -416,6 +416,10 @@ GATED = wild.squeezed()
             "layer 'res4b' (Eltwise) has operation MAX; expected SUM",
         ),
         (
+            changed("res4b", 'bottom: "res4a" ', ""),
+            "layer 'res4b' (Eltwise) joins 1 blob; expected an Eltwise of path and shortcut",
+        ),
+        (
             changed("res4b", " top:", ' bottom: "res4a" top:'),
             "layer 'res4b' (Eltwise) joins 3 blobs; expected an Eltwise of path and shortcut",
         ),
@@ -455,6 +459,11 @@ GATED = wild.squeezed()
         (VGG, "the unit that ends in layer 'c2' (Convolution): main path is 3x3; expected 3x3,"),
         (wild.data(), "the net ends in layer 'data' (Input); expected InnerProduct, Softmax"),
         (wild.data() + wild.head("data"), "the net has no units: no sums, and no path of convol"),
+        (
+            wild.data() + wild.conv("a", "data", 8, 3) + wild.conv("b", "data", 8, 3)
+            + wild.layer("Eltwise", "sum", "a b"),
+            "the net ends in layer 'sum' (Eltwise); expected InnerProduct, Softmax",
+        ),
         (
             GOOD + wild.layer("Softmax", "again", "fc1000"),
             "the net ends in layer 'prob' (Softmax), layer 'again' (Softmax); expected one softmax",

@@ -39,3 +39,13 @@ def test_a_caffemodel_is_one_where_it_is_wanted():
         refuse("x", head, "a caffemodel")
         with pytest.raises(FormatError, match=r"x is a caffemodel, not an npz file; give it the"):
             refuse("x", head, "an npz file")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['name: "x"', "layers {", "# a net\nlayer: {", 'net: "x"', "train_net_param {", "base_lr: 0.1",
+     "# effective batch\ntest_iter: 3", "solver_mode: CPU"],
+)  # fmt: skip
+def test_nets_and_solvers_are_prototxt(text):
+    assert kind(text.encode()).what == "a prototxt (text)"
+    assert kind(b"the " + text.encode()).what == "a text file"

@@ -29,7 +29,7 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
-from resnet_proto.solver import Instance, instances, is_solver
+from resnet_proto.solver import Instance, find, instances, is_solver
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import old_within
 
@@ -78,12 +78,13 @@ class Check:
             ]
         for (name, _), group in grouped(asked).items():
             try:
-                net, where = self.follow(name, group[0].value, file, folders)
+                net, where = self.follow(name, group[0].value, file, folder)
             except ResNetProtoError as error:
                 own.append(("nets", Found(ERROR, *parted(error, file), field=name)))
                 continue
             nets = partial(self.states, net, group)
-            found = self.net(where, nets, trained=True, pretrained=pretrained)
+            within = isinstance(group[0].value, Mapping)
+            found = self.net(where, nets, trained=True, pretrained=pretrained, within=within)
             views += zip(group, found, strict=False)
         seen = [(x, at) for x in asked for y, at in views if x == y]
         train = next((at for x, at in seen if x.phase == "TRAIN"), None)
@@ -106,10 +107,8 @@ class Check:
             nets.append(at)
         return nets
 
-    def follow(self, name: str, value: Any, file: str, folders: Sequence[Path]) -> tuple[Net, str]:
+    def follow(self, name: str, value: Any, file: str, folder: Path | None) -> tuple[Net, str]:
         """The net that a solver's field names, and what messages call it.
-
-        Caffe looks in the current directory; the solver's own folder is looked in second.
 
         Raises:
             ResNetProtoError: it is nowhere, cannot be read, is no net, or is one within the
@@ -119,21 +118,14 @@ class Check:
             if old := old_within(value):
                 raise ResNetProtoError(f"{old}; write it to a file, or upgrade it")
             return net_of(dict(value), file), f"{file} ({name})"
-        found = next((x for x in (folder / value for folder in folders) if x.is_file()), None)
-        if found is None:
-            raise ResNetProtoError(
-                f"'{value}' is not there, neither in the current directory nor beside the solver; "
-                "Caffe looks in the current directory"
-            )
-        text = read_text(found)
-        if is_solver(text):
-            raise ResNetProtoError(f"'{value}' is a solver; name the net that is to be trained")
+        found = find(value, file, folder)
         beside = found != Path(value)
         how = "of the solver, found beside it and not in the current directory"
         row = Checked(str(found), "net", how if beside else "of the solver")
         if row not in self.checked:
             self.checked.append(row)
-        return parse_net(text, source=str(found), lenient=self.lenient), str(found)
+        net = parse_net(read_text(found), source=str(found), lenient=self.lenient)
+        return net, str(found)
 
     def text(self, text: str, file: str, folder: Path | None) -> None:
         """Check a text, whatever it is."""

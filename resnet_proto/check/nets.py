@@ -25,6 +25,8 @@ DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution")
 ACTIVATIONS = ("ReLU", "PReLU", "ELU", "ReLU6", "Swish")
 ENLARGING = ("Deconvolution", "Interp", "Upsample", "Crop")
 UNFIT = "Caffe ends when it sets this net up"
+APART = ("does-not-fit", "zero-weights")
+"""Rules whose errors are no reason why a net cannot be set up."""
 PASSING = ("Dropout", "Flatten", "Reshape", "Split")
 
 
@@ -40,6 +42,7 @@ class View:
         error: why the walk ended before the last of them.
         trained: whether it is a net to train: it has a loss, or a solver names it.
         pretrained: whether the solver begins with weights of a file.
+        within: whether it is a net within a solver, which Caffe does not upgrade.
     """
 
     net: Net
@@ -49,6 +52,7 @@ class View:
     error: NetError | None
     trained: bool
     pretrained: bool = False
+    within: bool = False
 
     @property
     def training(self) -> bool:
@@ -83,6 +87,7 @@ def view(
     shapes: Mapping[str, Shape] | None = None,
     trained: bool | None = None,
     pretrained: bool = False,
+    within: bool = False,
 ) -> View:
     """The net at a phase, walked as far as it goes; ``shapes`` are those of its inputs.
 
@@ -101,7 +106,7 @@ def view(
     except NetError as refused:
         error = refused
     has = has_loss(net.filtered("TRAIN").layers) if trained is None else trained
-    return View(net, phase, layers, tuple(steps), error, has, pretrained)
+    return View(net, phase, layers, tuple(steps), error, has, pretrained, within)
 
 
 def has_loss(layers: Sequence[Layer]) -> bool:
@@ -196,6 +201,9 @@ def statistics_rates(at: View) -> Iterator[Found]:
         elif 0 < len(given) < 3 and learned:
             reason = "a learning rate for its statistics, which ends Caffe 1.0"
             yield Found(ERROR, reason, remedy, layer.name)
+        elif len(given) == 3 and learned and at.within:
+            reason = "rates that are not 0, which ends Caffe: only in files it sets them to 0"
+            yield Found(ERROR, reason, remedy, layer.name)
         elif len(given) == 3 and learned and at.training:
             reason = "rates that are not 0: Caffe 1.0 sets them to 0, older Caffe learns statistics"
             yield Found(NOTE, reason, remedy, layer.name)
@@ -266,7 +274,7 @@ def missing_relu(at: View) -> Iterator[Found]:
     followed: list[Layer] = []
     bare: list[Layer] = []
     for layer, writers, readers in zip(at.layers, at.writers, at.readers, strict=True):
-        if is_sum(layer) and not any(x.type in ENLARGING for x in writers):
+        if is_sum(layer) and layer.tops and not any(x.type in ENLARGING for x in writers):
             has = any(x.type in ACTIVATIONS for x in readers)
             (followed if has else bare).append(layer)
     if len(followed) >= len(bare):
@@ -382,7 +390,7 @@ def check_views(views: Sequence[View]) -> Iterator[tuple[str, Found]]:
     """
     found = [[(name, item) for name, rule in RULES.items() for item in rule(at)] for at in views]
     for at, items, others in zip(views, found, found[::-1], strict=True):
-        wrong = {x.layer for name, x in items if x.level == ERROR and name != "does-not-fit"}
+        wrong = {x.layer for name, x in items if x.level == ERROR and name not in APART}
         for name, item in items:
             if name != "does-not-fit":
                 yield name, item

@@ -79,7 +79,8 @@ def required(case: Case) -> Iterator[Found]:
         reason = "the learning rate is 0, so nothing is learned"
         yield Found(ERROR, reason, "give base_lr: 0.1, as in the paper", field="base_lr")
     if case.fields.get("max_iter", 0) < 1:
-        reason = "max_iter is not set, so Caffe stops at once"
+        how = "below 1" if "max_iter" in case.fields else "not set"
+        reason = f"max_iter is {how}, so Caffe stops at once"
         yield Found(ERROR, reason, "give the number of iterations", field="max_iter")
 
 

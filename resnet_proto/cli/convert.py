@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_proto.cli.options import (
+    called,
     echo_json,
     file_to_read,
     file_to_write,
@@ -19,8 +20,9 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_option,
     read_net,
-    read_weights,
+    regular,
     state_options,
+    weights_of,
 )
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats import FORMATS, MEANS
@@ -73,20 +75,22 @@ def command(
     \b
     resnet-proto convert mean.binaryproto mean.npy
     """
-    from resnet_proto.formats import net_of, save
+    from resnet_proto.formats import held_by, net_of, save
     from resnet_proto.state import DEFAULT
 
-    if not {Path(source).suffix.lower(), Path(target).suffix.lower()}.isdisjoint(MEANS):
+    path, name = regular(source)
+    if Path(source).suffix.lower() in MEANS or held_by(path) == "mean":
         if to is not None or net is not None:
             raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
-        convert_mean(source, target, as_json=as_json)
+        with called(path, name):
+            convert_mean(path, target, as_json=as_json)
         return
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    weights = read_weights(source)
+    weights = weights_of(path, name)
     if the_net is None and state != DEFAULT:
         carried = net_of(weights, lenient=lenient)
         if carried is None:
@@ -94,11 +98,11 @@ def command(
                 "--phase, --level and --net-stage are those of a net; add --net NET"
             )
         the_net = replace(carried, state=state)
-    path = sys.stdout.buffer if target == "-" else target
+    out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:
         save(
-            path, weights, the_net,
+            out, weights, the_net,
             to=to, verify=not no_verify, progress=done, warnings=warnings,
         )  # fmt: skip
     for warning in warnings:
@@ -120,10 +124,12 @@ def command(
     )
 
 
-def convert_mean(source: str, target: str, *, as_json: bool) -> None:
+def convert_mean(source: Path, target: str, *, as_json: bool) -> None:
     """Write the mean of images in the other of its two formats, and compare."""
     from resnet_proto.formats.binaryproto import read, write
 
+    if target == "-":
+        raise click.UsageError("OUT is -: a mean is written to a file, .binaryproto or .npy")
     mean = read(source)
     write(target, mean)
     if (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():

@@ -67,11 +67,16 @@ def weights_for(
 
 
 def warn_ignored(weights: Weights, net: Net) -> None:
-    """Say on stderr that weights have layers which the net lacks: they may be another net's."""
+    """Say on stderr that weights have layers which the net lacks: they may be another net's.
+
+    What only Caffe ignores, layers in HDF5 with a slash in their names, is read here.
+    """
     from resnet_proto.weights import match
 
     with suppress(NetError):  # the run says it, if it needs that layer
+        own = {layer.name for layer in net.upgraded().filtered().layers}
         ignored = [row.layer for row in match(weights, net) if row.verdict == "ignored"]
+        ignored = [name for name in ignored if name not in own]
         if ignored:
             more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
             click.echo(

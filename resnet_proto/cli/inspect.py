@@ -18,9 +18,9 @@ from resnet_proto.cli.options import (
     net_option,
     read_net,
     read_trained,
-    read_weights,
     regular,
     state_options,
+    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def command(
     only. With --net each layer has what Caffe would do with it: copied, ignored (the net
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
     status is 1 if the weights do not fit: one is refused or left at its filler, or none is
-    copied. `forward`, `convert` and `verify` refuse the same.
+    copied. `forward`, `convert` and `verify` refuse the same, but read what only Caffe does not
+    find in HDF5.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel
@@ -81,9 +82,7 @@ def command(
         show_state(path, name, net, state, stats=stats, lenient=lenient, as_json=as_json)
         return
     the_net = None if net is None else read_net(net, lenient=lenient, state=state)
-    with called(path, name):
-        weights = read_weights(str(path))
-    weights.source = name
+    weights = weights_of(path, name)
     inspection = inspect(weights, the_net, stats=stats)
     if as_json:
         echo_json(to_json(inspection, problems=problems))

@@ -189,7 +189,10 @@ def read_trained(
     if state is not None:
         if type:  # what the solver says of its net, and more
             stages = (*net.state.stages, *state.stages)
-            state = replace(net.state, level=state.level or net.state.level, stages=stages)
+            level = state.level
+            if state.phase == "TEST":  # of the net that it trains `caffe train` sets the level
+                level = level or net.state.level
+            state = replace(net.state, level=level, stages=stages)
         net = replace(net, state=state)
     return (net.with_input_shapes(shapes) if shapes else net), type
 
@@ -236,9 +239,13 @@ def carried_net(path: str, **options: Any) -> Net:
 
 def read_weights(path: str) -> Weights:
     """The weights of a file; ``-`` is stdin. The file stays open until the command ends."""
+    return weights_of(*regular(path))
+
+
+def weights_of(file: Path, name: str) -> Weights:
+    """``read_weights`` of what ``regular`` gives."""
     from resnet_proto.formats import load
 
-    file, name = regular(path)
     with called(file, name):
         weights = load(file)
     weights.source = name

@@ -238,7 +238,9 @@ def check_inputs(
             arrays[name] = np.full(shape, fills[name], dtype)
             continue
         if name not in inputs:
-            raise NetError(f"input '{name}' is missing; the net needs {dims(shape)}")
+            raise NetError(
+                f"input '{name}' is missing; the net needs {dims(shape)} (--input {name}=FILE)"
+            )
         arrays[name] = numbers(name, inputs[name], dtype)
         if arrays[name].shape != shape:
             raise ShapeError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from resnet_proto.errors import NetError
 from resnet_proto.layers import Layer, Shape, make_layer
 from resnet_proto.net import Net
 from resnet_proto.recipe import Training
@@ -113,13 +114,24 @@ def detection(net: Net, layers: list[Layer], training: Training) -> Sequence[Lay
     """Images with boxes, the losses of the proposals, and those of the regions.
 
     The layers are those of github rbgirshick/py-faster-rcnn, models/pascal_voc, end to end.
+
+    Raises:
+        NetError: the net's ends have other names than there.
     """
     named = by_name(layers)
-    scores = named["cls_prob"].bottoms[0]
-    boxes = named["bbox_pred_reshape"].bottoms[0] if "bbox_pred_reshape" in named else "bbox_pred"
     shapes: dict[str, Shape] = {}
     for step in net.walk():
         shapes.update(zip(step.layer.tops, step.tops, strict=True))
+    scores = next(iter(named["cls_prob"].bottoms), "") if "cls_prob" in named else ""
+    boxes = "bbox_pred"
+    if "bbox_pred_reshape" in named:
+        boxes = next(iter(named["bbox_pred_reshape"].bottoms), "")
+    if any(len(shapes.get(name, ())) < 2 for name in (scores, boxes)):
+        raise NetError(
+            "a detector is made ready to train by the names of py-faster-rcnn: layer 'cls_prob' "
+            "reads the scores, and blob 'bbox_pred' (or what layer 'bbox_pred_reshape' reads) has "
+            "the boxes; rename its layers and blobs"
+        )
     result = [python("input-data", (), ("data", "im_info", "gt_boxes"),
                      "roi_data_layer.layer", "RoIDataLayer",
                      f"'num_classes': {shapes[scores][1]}")]  # fmt: skip
@@ -134,7 +146,7 @@ def detection(net: Net, layers: list[Layer], training: Training) -> Sequence[Lay
 def proposals(layer: Layer, classes: int) -> list[Layer]:
     """What stands for a Proposal in training: anchors and regions are given their targets."""
     probabilities, moves, image = layer.bottoms
-    stride = f"'feat_stride': {layer.param['feat_stride']}"
+    stride = f"'feat_stride': {layer.param.get('feat_stride', 16)}"
     targets = tuple(f"rpn_{role}" for role in ("labels", "bbox_targets", *WEIGHTS))
     label, target, *weights = targets
     scores, pairs = "rpn_cls_score", "rpn_cls_score_reshape"

@@ -497,6 +497,8 @@ def images_of(net: Net) -> tuple[str, Shape | None]:
 
 def probabilities(loss: Layer, layers: Sequence[Layer]) -> list[Layer]:
     """What a loss computes inside, as a layer; nothing if that layer is there."""
+    if not loss.bottoms:
+        raise NetError(f"layer '{loss.name}' ({loss.type}) has no bottom; give it the scores")
     type, scores = LOSSES[loss.type], loss.bottoms[0]
     if any(layer.type == type and layer.bottoms == (scores,) for layer in layers):
         return []

@@ -148,6 +148,11 @@ CASES = {
         edited(CIFAR_DEPLOY, "fc10", bottoms=("poool4",)), CIFAR_DEPLOY,
         ("does-not-fit", "error", "fc10"),
     ),
+    "does-not-fit: beside weights that begin as 0": (
+        edited(CIFAR, "fc10", {"weight_filler": {}}, bottoms=("poool4",)),
+        edited(CIFAR, "fc10", {"weight_filler": {}}),
+        ("does-not-fit", "error", "fc10"),
+    ),
     "bias-before-batch-norm": (
         edited(CIFAR_DEPLOY, "conv1", {"bias_term": True}), CIFAR_DEPLOY,
         ("bias-before-batch-norm", "note", "conv1"),
@@ -331,3 +336,11 @@ def test_broken_layers_do_not_break_the_check(layer):
     )
 
     assert check_text(text, "x").checked
+
+
+def test_a_sum_without_a_top():
+    """Nothing can be said of it; with one it is found."""
+    net = without(CIFAR_DEPLOY, "res3a_relu")
+
+    assert "missing-relu" in {row[0] for row in found(net)}
+    assert "missing-relu" not in {row[0] for row in found(edited(net, "res3a", tops=()))}

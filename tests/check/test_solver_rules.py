@@ -52,6 +52,9 @@ CASES = {
     "nets: not there": (GOOD.replace("train_val", "tain_val"), GOOD, ("error", "net")),
     "required": (GOOD.replace("base_lr: 0.1", ""), GOOD, ("error", "base_lr")),
     "required: no length": (GOOD.replace("max_iter: 450000", ""), GOOD, ("error", "max_iter")),
+    "required: a length of 0": (
+        GOOD.replace("max_iter: 450000", "max_iter: 0"), GOOD, ("error", "max_iter"),
+    ),
     "policy": (GOOD.replace('"multistep"', '"multi_step"'), GOOD, ("error", "lr_policy")),
     "policy: none": (GOOD.replace('lr_policy: "multistep"', ""), GOOD, ("error", "lr_policy")),
     "policy: no gamma": (GOOD.replace("gamma: 0.1", ""), GOOD, ("error", "gamma")),

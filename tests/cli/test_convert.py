@@ -232,7 +232,7 @@ def test_a_signal_leaves_nothing_behind(tmp_path, model, number, source):
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary)},
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=usual_signals,
     ) as child:
         assert child.stderr.readline().startswith("writing ")
         assert len(list(folder.iterdir())) == 2
@@ -265,11 +265,18 @@ def at_the_first_part():
 """
 
 
-def child(code, *arguments, **options):
+def usual_signals():
+    """Signals end a process, also where they are ignored here, as with nohup or ``&``."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def child(code, *arguments, preexec_fn=usual_signals):
     command = [sys.executable, "-c", AT_THE_FIRST_PART + code + "main()", "convert"]
     return subprocess.run(
         [*command, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False, **options,
+        capture_output=True, text=True, timeout=60, check=False, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 

@@ -262,6 +262,32 @@ def test_weights_with_a_layer_more(files):
     assert "more.caffemodel has weights for layer 'more', which the net lacks" in result.stderr
 
 
+def test_weights_that_only_caffe_ignores(files):
+    """In HDF5 it finds no layer with a slash in its name; it is read here, and no other net's."""
+    (files / "net.prototxt").write_text(TEXT.replace('name: "fc"', 'name: "a/fc"'))
+    net = read_prototxt(files / "net.prototxt")
+    for name in ("w.caffemodel", "w.h5"):
+        save(files / name, random_weights(net, 3), net)
+
+    given = [call(files, "--input", "x.npy", weights=name) for name in ("w.caffemodel", "w.h5")]
+
+    assert [result.stderr for result in given] == ["", ""]
+    assert given[0].stdout == given[1].stdout != ""
+
+
+def test_what_a_data_layer_would_read_is_missing(files):
+    data = 'dummy_data_param { data_filler { type: "gaussian" }'
+    text = TEXT.replace('"Input"', '"DummyData"').replace("input_param {", data)
+    (files / "net.prototxt").write_text(text)
+
+    result = call(files)
+
+    assert result.exit_code == 1
+    assert "input 'data' is missing; the net needs" in result.stderr
+    assert "(--input data=FILE)" in result.stderr
+    assert call(files, "--input", f"data={files}/x.npy").exit_code == 0
+
+
 SIDE = """
 layer { name: "other" type: "Input" top: "other" input_param { shape { dim: 3 dim: 4 } } }
 layer { name: "side" type: "Mystery" bottom: "other" top: "side" }

@@ -293,6 +293,19 @@ WRONG = """layer {
 """
 
 
+def test_the_level_of_a_solver(tmp_path, file):
+    """``caffe train`` sets that of the net it trains, whatever the solver says; no test net's."""
+    up = 'layer { name: "up" type: "AbsVal" bottom: "prob" top: "up" include { min_level: 1 } }'
+    file.write_text(NET + up)
+    solver = tmp_path / "solver.prototxt"
+    states = "train_state { level: 1 } test_state { level: 1 }"
+    solver.write_text(f'net: "{file}" test_iter: 1 base_lr: 0.1 {states}')
+
+    assert "up" in rows("summary", solver)
+    assert "up" not in rows("summary", solver, "--phase", "TRAIN")
+    assert "up" in rows("summary", solver, "--phase", "TRAIN", "--level", "1")
+
+
 def test_check(tmp_path, file):
     """A net in a state, and a solver's nets in theirs."""
     file.write_text(NET + WRONG)

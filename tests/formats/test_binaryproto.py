@@ -10,6 +10,7 @@ from oracles.training import load as load_net
 from oracles.training import make_lmdb
 from wire import field, legacy, packed, shape, unpacked
 
+from resnet_proto import random_weights, read_prototxt, save
 from resnet_proto.cli import main
 from resnet_proto.errors import FormatError
 from resnet_proto.formats.binaryproto import read, write
@@ -37,8 +38,15 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" }
 """
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [*map(str, arguments)])
+NET = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+        inner_product_param { num_output: 4 } }
+"""
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(main, [*map(str, arguments)], input=stdin)
 
 
 @pytest.fixture
@@ -136,6 +144,27 @@ def test_to_a_weight_file(path, tmp_path):
     other = run("convert", path, tmp_path / "mean.npy", "--to", "npz")
     assert other.exit_code == 2
     assert "a mean has no --to and no --net" in other.stderr
+    stdout = run("convert", path, "-")
+    assert stdout.exit_code == 2
+    assert "OUT is -: a mean is written to a file, .binaryproto or .npy" in stdout.stderr
+
+
+def test_weights_are_no_mean(tmp_path):
+    """A wrong suffix is said to be that; a mean is known by its content too."""
+    net = read_prototxt(NET)
+    save(tmp_path / "w.caffemodel", random_weights(net), net)
+    write(tmp_path / "mean.binaryproto", np.repeat(MEAN, 9, 2))
+    mean = (tmp_path / "mean.binaryproto").rename(tmp_path / "mean")
+
+    refused = run("convert", tmp_path / "w.caffemodel", tmp_path / "x.npy")
+
+    assert refused.exit_code == 1
+    assert "x.npy: no format is called 'npy'; known: caffemodel, npz" in refused.stderr
+    assert run("convert", mean, tmp_path / "x.npy").exit_code == 0
+    piped = run("convert", "-", tmp_path / "y.npy", stdin=mean.read_bytes())
+    assert piped.exit_code == 0, piped.output
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+    assert np.load(tmp_path / "x.npy").tobytes() == np.repeat(MEAN, 9, 2).tobytes()
 
 
 def test_inspect(path):

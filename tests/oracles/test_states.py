@@ -1,10 +1,12 @@
 """Which layers a state admits: random rules, in the real Caffe and here."""
 
 import random
+import subprocess
 
 import pytest
 from oracles.nets_in_caffe import ask
 
+from resnet_proto.check import check_file
 from resnet_proto.errors import NetError
 from resnet_proto.prototxt import parse_net
 
@@ -95,3 +97,36 @@ def test_a_rule_by_itself(caffe_python, tmp_path, rules, kept):
 
     ours = [layer.name for layer in parse_net(text).filtered().layers]
     assert theirs["layers"] == ours == ["in", "r"][: 1 + kept]
+
+
+NORM = """
+layer { name: "data" type: "DummyData" top: "data" top: "label"
+        dummy_data_param { shape { dim: 20 dim: 3 } shape { dim: 20 } } }
+layer { name: "bn" type: "BatchNorm" bottom: "data" top: "bn"
+        param { lr_mult: RATE } param { lr_mult: RATE } param { lr_mult: RATE } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "bn" bottom: "label" top: "loss" }
+"""
+SOLVER = """base_lr: 0.1 lr_policy: "fixed" max_iter: 1 snapshot_prefix: "x" solver_mode: CPU
+"""
+
+
+@pytest.mark.parametrize("rate", [0, 1])
+@pytest.mark.parametrize("within", [False, True])
+def test_rates_of_a_batch_norm_in_a_solver(caffe_python, tmp_path, within, rate):
+    """Caffe sets them to 0 in a net of a file, and ends at them in a net within a solver."""
+    net = NORM.replace("RATE", str(rate))
+    (tmp_path / "net.prototxt").write_text(net)
+    named = f"net_param {{ {net} }}" if within else f'net: "{tmp_path}/net.prototxt"'
+    (tmp_path / "solver.prototxt").write_text(SOLVER + named)
+    code = "import sys, caffe; caffe.SGDSolver(sys.argv[1])"
+
+    theirs = subprocess.run(
+        [caffe_python, "-c", code, tmp_path / "solver.prototxt"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    refused = bool(within and rate)
+    assert (theirs.returncode != 0) == refused, theirs.stderr[-2000:]
+    report = check_file(str(tmp_path / "solver.prototxt"))
+    errors = [x.rule for x in report.findings if x.level == "error"]
+    assert errors == ["statistics-rates"] * refused

@@ -260,3 +260,14 @@ def test_finetuning_raises_the_rate_of_every_head():
     }
 
     assert fast == {"fc7", "bbox_pred"}
+
+
+def test_a_detector_with_names_of_its_own():
+    """What is put behind its ends goes by name; the twin has the names."""
+    spec = for_task(SMALL, "faster-r-cnn")
+    text = to_prototxt(deploy_net(spec))
+    other = read_prototxt(text.replace('"cls_prob"', '"scores of classes"'))
+
+    with pytest.raises(NetError, match="by the names of py-faster-rcnn: layer 'cls_prob'"):
+        to_train_val(other, spec.training, TASKS["faster-r-cnn"])
+    assert to_train_val(read_prototxt(text), spec.training, TASKS["faster-r-cnn"])

@@ -351,3 +351,11 @@ layer { name: "s" type: "Eltwise" bottom: "data" bottom: "more" top: "s" }
 """
     with pytest.raises(NetError, match="reads blob 'more', which no layer before it writes"):
         to_deploy(read_prototxt(text))
+
+
+def test_deploy_net_of_a_loss_without_bottoms():
+    loss = 'layer { name: "l" type: "SoftmaxWithLoss" %s top: "l" }'
+
+    with pytest.raises(NetError, match=r"layer 'l' \(SoftmaxWithLoss\) has no bottom; give it the"):
+        to_deploy(read_prototxt(TRAINED + loss % ""))
+    assert to_deploy(read_prototxt(TRAINED + loss % 'bottom: "c" bottom: "label"'))
