@@ -425,7 +425,7 @@ def check_runs(step: Step) -> None:
     """Refuse what can be part of a net, but not of a run.
 
     Raises:
-        ShapeError: a blob without values: blob.cpp, cpu_data.
+        ShapeError: a blob without values: blob.cpp, cpu_data; or pads beyond what a blob may hold.
         NetError: a layer that overwrites what it still has to read, or draws at random.
     """
     layer = step.layer
@@ -436,6 +436,12 @@ def check_runs(step: Step) -> None:
                 f"layer '{step.label}' ({layer.type}): blob '{name}' is {dims(shape)}; "
                 "nothing can be computed with an empty blob"
             )
+    padded = layer.padded(step.bottoms[0]) if step.bottoms else ()
+    if count(padded) > MAX_COUNT:
+        raise ShapeError(
+            f"layer '{step.label}' ({layer.type}): with its pad blob '{layer.bottoms[0]}' would be "
+            f"{dims(padded)}; {MAX_COUNT} values are the most; make pad and kernel smaller"
+        )
     if layer.in_place and not layer.may_work_in_place():
         raise NetError(
             f"layer '{step.label}' ({layer.type}) cannot work in place: Caffe loses "

@@ -188,6 +188,10 @@ class Layer:
         """Whether a top that is its bottom changes: all do, but for a Dropout at phase TEST."""
         return True
 
+    def padded(self, bottom: Shape) -> Shape:
+        """The first bottom with what ``forward`` puts around it."""
+        return bottom
+
     def refuse_in_place(self) -> None:
         """Refuse what Caffe refuses itself.
 

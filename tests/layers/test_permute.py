@@ -39,3 +39,10 @@ def test_refused(order):
 
     with pytest.raises(ShapeError, match=r"order .* names an axis twice, or one that"):
         Permute.of("p", "x", "y", order=order).top_shapes([(2, 3, 7, 5)])
+
+
+def test_a_scalar_has_no_axis():
+    assert Permute.of("p", "x", "y").top_shapes([()]) == [()]
+
+    with pytest.raises(ShapeError, match=r"order 0 names .* scalar does not have"):
+        Permute.of("p", "x", "y", order=0).top_shapes([()])

@@ -59,6 +59,33 @@ layer { name: "b" type: "AbsVal" bottom: "y" top: "z" phase: TEST }
         {},
         True,
     ),
+    "columns that an int can count": (
+        INPUT
+        + """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 1 kernel_size: 100 pad: 70 } }
+""",
+        {},
+        True,
+    ),
+    "columns that none can": (
+        INPUT
+        + """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 1 kernel_size: 100 pad: 250 } }
+""",
+        {},
+        False,
+    ),
+    "the same of a Deconvolution": (
+        INPUT
+        + """
+layer { name: "c" type: "Deconvolution" bottom: "x" top: "y"
+  convolution_param { num_output: 700000 kernel_size: 10 pad: 7 } }
+""",
+        {},
+        False,
+    ),
     "a shift beyond the exponents": (
         INPUT
         + """
