@@ -421,6 +421,31 @@ def check_same_weights(before: Net, after: Net, shapes: Mapping[str, Shape]) -> 
                 )
 
 
+def met(step: Step, bottoms: tuple[Shape, ...]) -> list[Shape]:
+    """Shapes of the tops for bottoms that show only when the net runs: layer.hpp, Forward.
+
+    Raises:
+        ShapeError: the layer cannot take them, would need other weights, or has nothing to
+            compute a top from.
+    """
+    layer = step.layer
+    try:
+        tops = layer.top_shapes(bottoms)
+        for name, shape in layer.blob_shapes(bottoms).items():
+            if shape != step.blobs[name]:
+                raise ShapeError(f"{name} is {dims(step.blobs[name])}, and would be {dims(shape)}")
+        for name, shape in zip(layer.tops, tops, strict=True):
+            check_size(name, shape)
+            if 0 not in shape and any(0 in bottom for bottom in bottoms):
+                raise ShapeError(f"there is nothing to compute '{name}' from")
+    except ShapeError as error:
+        shapes = ", ".join(map(dims, bottoms))
+        raise ShapeError(
+            f"layer '{step.label}' ({layer.type}), whose bottoms are {shapes} in this run: {error}"
+        ) from None
+    return tops
+
+
 def check_runs(step: Step) -> None:
     """Refuse what can be part of a net, but not of a run.
 

@@ -6,7 +6,7 @@ A reference, not a race: every step is the layer's own definition, written once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import Net, check_runs, nearest, overwritten
+from resnet_proto.net import Net, check_runs, met, nearest, overwritten
 from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
@@ -66,11 +66,25 @@ def forward(
         for i, step in enumerate(schedule.steps):
             if not step.layer.from_outside:
                 bottoms = [blobs[name] for name in step.layer.bottoms]
-                tops = step.layer.forward(bottoms, step_blobs(step, weights, dtype))
+                tops = tops_of(step, bottoms, step_blobs(step, weights, dtype))
                 blobs.update(zip(step.layer.tops, tops, strict=True))
             for name in schedule.freed[i]:
                 blobs.pop(name, None)  # a label that nobody needs has not been handed in
     return {name: blobs[name] for name in schedule.wanted}
+
+
+def tops_of(step: Step, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+    """What a layer computes from these bottoms.
+
+    Raises:
+        ShapeError: behind a layer whose ``shape_varies``, it cannot take what reaches it.
+    """
+    shapes = tuple(x.shape for x in bottoms)
+    if shapes != step.bottoms:
+        tops = met(step, shapes)
+        if any(0 in shape for shape in shapes):  # as Caffe: loops over nothing
+            return [np.empty(shape, bottoms[0].dtype) for shape in tops]
+    return step.layer.forward(bottoms, blobs)
 
 
 @dataclass(frozen=True)

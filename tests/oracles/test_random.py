@@ -21,6 +21,26 @@ N_TEXTS = 300
 INPUT = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }
 """
+FILTER = (
+    INPUT
+    + """
+layer { name: "chosen" type: "Input" top: "s" input_param { shape { dim: 2 } } }
+layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "y" }
+"""
+)
+NONE, ONE = {"s": np.array([0, 0])}, {"s": np.array([0, 1])}
+BEHIND = """
+layer { name: "r" type: "AbsVal" bottom: "y" top: "r" }
+layer { name: "c" type: "Convolution" bottom: "r" top: "c"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 } }
+layer { name: "i" type: "InnerProduct" bottom: "p" top: "i" inner_product_param { num_output: 3 } }
+"""
+SUM = 'layer { name: "e" type: "Eltwise" bottom: "y" bottom: "x" top: "z" }'
+PRODUCT = """
+layer { name: "i" type: "InnerProduct" bottom: "y" top: "z"
+  inner_product_param { num_output: 3 axis: 0 } }
+"""
 # Name -> the net, the inputs that are not any, and whether both take it.
 KEPT = {
     "layer names repeat": (
@@ -86,6 +106,10 @@ layer { name: "c" type: "Deconvolution" bottom: "x" top: "y"
         {},
         False,
     ),
+    "one image is left": (FILTER + BEHIND, ONE, True),
+    "no image is left": (FILTER + BEHIND, NONE, True),
+    "two images and the one that is left": (FILTER + SUM, ONE, False),
+    "weights for two images": (FILTER + PRODUCT, ONE, False),
     "a shift beyond the exponents": (
         INPUT
         + """
