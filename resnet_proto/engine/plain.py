@@ -82,7 +82,7 @@ def tops_of(step: Step, bottoms: Sequence[Array], blobs: Sequence[Array]) -> lis
     shapes = tuple(x.shape for x in bottoms)
     if shapes != step.bottoms:
         tops = met(step, shapes)
-        if any(0 in shape for shape in shapes):  # as Caffe: loops over nothing
+        if any(0 in shape for shape in shapes):  # Caffe loops over nothing, or ends in a few types
             return [np.empty(shape, bottoms[0].dtype) for shape in tops]
     return step.layer.forward(bottoms, blobs)
 

@@ -30,7 +30,7 @@ layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "y" }
 )
 NONE, ONE = {"s": np.array([0, 0])}, {"s": np.array([0, 1])}
 BEHIND = """
-layer { name: "r" type: "AbsVal" bottom: "y" top: "r" }
+layer { name: "r" type: "ReLU" bottom: "y" top: "r" }
 layer { name: "c" type: "Convolution" bottom: "r" top: "c"
   convolution_param { num_output: 4 kernel_size: 3 } }
 layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 } }
@@ -48,6 +48,16 @@ KEPT = {
         + """
 layer { name: "in" type: "AbsVal" bottom: "x" top: "y" }
 layer { name: "in" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }
+""",
+        {},
+        True,
+    ),
+    "a layer without weights repeats the name of one with weights": (
+        INPUT
+        + """
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 } }
+layer { name: "a" type: "AbsVal" bottom: "y" top: "z" }
 """,
         {},
         True,
