@@ -365,7 +365,8 @@ def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:
     for layer in reversed(layers):
         kept.append(not live.isdisjoint(layer.tops))
         if kept[-1]:
-            live = (live - set(layer.tops)) | set(layer.bottoms)
+            live.difference_update(layer.tops)
+            live.update(layer.bottoms)
     return kept[::-1]
 
 
@@ -505,8 +506,9 @@ def overwritten(layers: Sequence[Layer]) -> dict[str, Layer]:
                 )
         for i, name in enumerate(layer.tops):
             if name in layer.bottoms[i : i + 1]:
-                others = memory[name] - {name} if layer.rewrites else ()
-                lost.update(dict.fromkeys(others, layer))
+                if layer.rewrites:
+                    lost.update(dict.fromkeys(memory[name] - {name}, layer))
+                    memory[name] = {name}  # nobody reads the others any more
             elif layer.shares_memory:
                 memory[name] = memory[layer.bottoms[0]]
                 memory[name].add(name)

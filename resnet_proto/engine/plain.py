@@ -131,7 +131,8 @@ class Schedule:
         for step in reversed(steps):
             names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
             freed.append(tuple(name for name in names if name not in live))
-            live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
+            live.difference_update(step.layer.tops)
+            live.update(step.layer.bottoms)
         return cls(tuple(steps), wanted, tuple(reversed(freed)), shapes)
 
     @property
