@@ -21,6 +21,10 @@ class Permute(Layer):
 
     order: Field[tuple[int, ...]] = Field(())
 
+    @property
+    def shares_memory(self) -> bool:
+        return self.order == tuple(range(len(self.order)))  # nothing to move
+
     def axes(self, bottom: Shape) -> tuple[int, ...]:
         """The whole order.
 

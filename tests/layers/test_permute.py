@@ -24,6 +24,7 @@ def test_by_loops(order, whole):
     (y,) = layer.forward([x], [])
 
     assert layer.axes(x.shape) == whole
+    assert layer.shares_memory == (whole == (0, 1, 2, 3))  # ShareData in permute_layer.cpp
     assert [y.shape] == layer.top_shapes([x.shape])
     assert not np.shares_memory(x, y)
     for place in np.ndindex(y.shape):
