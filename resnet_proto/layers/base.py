@@ -159,6 +159,12 @@ class Layer:
         return value
 
     @property
+    def code(self) -> str:
+        """The class that a Python layer needs, for messages: `` (module.layer)``."""
+        param = self.fields.get("python_param", {})
+        return f" ({param['module']}.{param['layer']})" if {"module", "layer"} <= {*param} else ""
+
+    @property
     def in_place(self) -> bool:
         """Whether the first top overwrites the first bottom."""
         return self.tops[:1] == self.bottoms[:1] != ()
@@ -249,7 +255,7 @@ class Layer:
             ShapeError: these bottoms cannot be taken.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}', whose shapes are not known; "
+            f"layer '{self.name}' has type '{self.type}'{self.code}, whose shapes are not known; "
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 
@@ -279,7 +285,7 @@ class Layer:
             blobs: the weight blobs in the order of ``blob_shapes``.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}', which cannot be computed; "
+            f"layer '{self.name}' has type '{self.type}'{self.code}, which cannot be computed; "
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 

@@ -301,6 +301,16 @@ def test_unknown_layers_are_named_and_can_be_left_out():
         forward(with_crop, WEIGHTS, X)
 
 
+def test_a_python_layer_is_named_with_its_class():
+    param = {"module": "rpn.proposal_layer", "layer": "ProposalLayer"}
+    layer = make_layer("p", "Python", ("data",), ("y",), {"python_param": param})
+
+    with pytest.raises(
+        UnknownLayerError, match=r"'p' has type 'Python' \(rpn\.proposal_layer\.ProposalLayer\), "
+    ):
+        forward(net(layer), {}, X)
+
+
 def test_empty_blobs_cannot_be_computed():
     empty = net(ReLU.of("relu", "data", "relu"), shape=(0, 3))
 
