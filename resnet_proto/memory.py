@@ -44,8 +44,6 @@ BATCHED = {
 }
 """Data layers, and the message that has their ``batch_size``."""
 PREFETCH = ("Data", "ImageData", "WindowData")
-SHARING = ("Flatten", "Reshape", "Split")
-"""Types whose tops are their bottoms' memory."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ class Blobs:
                 current[name] = Version(shape, backward=backward)
                 versions.append(current[name])
                 self.logged += count(shape)
-                if layer.bottoms[i : i + 1] == (name,) or shares(layer):
+                if layer.bottoms[i : i + 1] == (name,) or layer.shares_memory:
                     # a Split's tops share values, and have a gradient each: split_layer.cpp
                     self.diff += count(shape) * backward * (layer.type == "Split")
                     continue
@@ -237,13 +235,6 @@ def learns(step: Step) -> bool:
         rate and name not in step.layer.statistics
         for name, rate in zip(step.blobs, rates, strict=True)
     )
-
-
-def shares(layer: Layer) -> bool:
-    """Whether the tops are the bottom's memory: ShareData in reshape_layer.cpp and others."""
-    lone = layer.type in ("Concat", "Slice") and len(layer.bottoms) == len(layer.tops) == 1
-    order = layer.param.get("order", ()) if layer.type == "Permute" else (1,)
-    return layer.type in SHARING or lone or order == tuple(range(len(order)))
 
 
 def values_of(steps: Sequence[Step], blobs: Blobs, *, training: bool) -> dict[str, int]:

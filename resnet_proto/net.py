@@ -365,7 +365,8 @@ def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:
     for layer in reversed(layers):
         kept.append(not live.isdisjoint(layer.tops))
         if kept[-1]:
-            live = (live - set(layer.tops)) | set(layer.bottoms)
+            live.difference_update(layer.tops)
+            live.update(layer.bottoms)
     return kept[::-1]
 
 
@@ -421,11 +422,36 @@ def check_same_weights(before: Net, after: Net, shapes: Mapping[str, Shape]) -> 
                 )
 
 
+def met(step: Step, bottoms: tuple[Shape, ...]) -> list[Shape]:
+    """Shapes of the tops for bottoms that show only when the net runs: layer.hpp, Forward.
+
+    Raises:
+        ShapeError: the layer cannot take them, would need other weights, or has nothing to
+            compute a top from.
+    """
+    layer = step.layer
+    try:
+        tops = layer.top_shapes(bottoms)
+        for name, shape in layer.blob_shapes(bottoms).items():
+            if shape != step.blobs[name]:
+                raise ShapeError(f"{name} is {dims(step.blobs[name])}, and would be {dims(shape)}")
+        for name, shape in zip(layer.tops, tops, strict=True):
+            check_size(name, shape)
+            if 0 not in shape and any(0 in bottom for bottom in bottoms):
+                raise ShapeError(f"there is nothing to compute '{name}' from")
+    except ShapeError as error:
+        shapes = ", ".join(map(dims, bottoms))
+        raise ShapeError(
+            f"layer '{step.label}' ({layer.type}), whose bottoms are {shapes} in this run: {error}"
+        ) from None
+    return tops
+
+
 def check_runs(step: Step) -> None:
     """Refuse what can be part of a net, but not of a run.
 
     Raises:
-        ShapeError: a blob without values: blob.cpp, cpu_data.
+        ShapeError: a blob without values: blob.cpp, cpu_data; or pads beyond what a blob may hold.
         NetError: a layer that overwrites what it still has to read, or draws at random.
     """
     layer = step.layer
@@ -436,6 +462,12 @@ def check_runs(step: Step) -> None:
                 f"layer '{step.label}' ({layer.type}): blob '{name}' is {dims(shape)}; "
                 "nothing can be computed with an empty blob"
             )
+    padded = layer.padded(step.bottoms[0]) if step.bottoms else ()
+    if count(padded) > MAX_COUNT:
+        raise ShapeError(
+            f"layer '{step.label}' ({layer.type}): with its pad blob '{layer.bottoms[0]}' would be "
+            f"{dims(padded)}; {MAX_COUNT} values are the most; make pad and kernel smaller"
+        )
     if layer.in_place and not layer.may_work_in_place():
         raise NetError(
             f"layer '{step.label}' ({layer.type}) cannot work in place: Caffe loses "
@@ -474,8 +506,9 @@ def overwritten(layers: Sequence[Layer]) -> dict[str, Layer]:
                 )
         for i, name in enumerate(layer.tops):
             if name in layer.bottoms[i : i + 1]:
-                others = memory[name] - {name} if layer.rewrites else ()
-                lost.update(dict.fromkeys(others, layer))
+                if layer.rewrites:
+                    lost.update(dict.fromkeys(memory[name] - {name}, layer))
+                    memory[name] = {name}  # nobody reads the others any more
             elif layer.shares_memory:
                 memory[name] = memory[layer.bottoms[0]]
                 memory[name].add(name)

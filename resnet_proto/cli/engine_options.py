@@ -12,7 +12,7 @@ import click
 
 from resnet_proto.cli.options import carries_net, file_to_read, read_weights
 from resnet_proto.engine import ENGINES
-from resnet_proto.errors import NetError, UnknownLayerError
+from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ def weights_for(
     shapes = given_shapes(net, inputs)
     try:
         return random_weights(net, seed, shapes)
-    except UnknownLayerError:
+    except (UnknownLayerError, ShapeError):  # maybe behind what is wanted
         shown, wanted = cut(net, outputs, until)
         return random_weights(shown, seed, shapes, wanted)
 

@@ -6,7 +6,7 @@ A reference, not a race: every step is the layer's own definition, written once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.layers import dims
-from resnet_proto.net import Net, check_runs, nearest, overwritten
+from resnet_proto.net import Net, check_runs, met, nearest, overwritten
 from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
@@ -66,11 +66,25 @@ def forward(
         for i, step in enumerate(schedule.steps):
             if not step.layer.from_outside:
                 bottoms = [blobs[name] for name in step.layer.bottoms]
-                tops = step.layer.forward(bottoms, step_blobs(step, weights, dtype))
+                tops = tops_of(step, bottoms, step_blobs(step, weights, dtype))
                 blobs.update(zip(step.layer.tops, tops, strict=True))
             for name in schedule.freed[i]:
                 blobs.pop(name, None)  # a label that nobody needs has not been handed in
     return {name: blobs[name] for name in schedule.wanted}
+
+
+def tops_of(step: Step, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
+    """What a layer computes from these bottoms.
+
+    Raises:
+        ShapeError: behind a layer whose ``shape_varies``, it cannot take what reaches it.
+    """
+    shapes = tuple(x.shape for x in bottoms)
+    if shapes != step.bottoms:
+        tops = met(step, shapes)
+        if any(0 in shape for shape in shapes):  # Caffe loops over nothing, or ends in a few types
+            return [np.empty(shape, bottoms[0].dtype) for shape in tops]
+    return step.layer.forward(bottoms, blobs)
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,8 @@ class Schedule:
         for step in reversed(steps):
             names = dict.fromkeys((*step.layer.bottoms, *step.layer.tops))
             freed.append(tuple(name for name in names if name not in live))
-            live = (live - set(step.layer.tops)) | set(step.layer.bottoms)
+            live.difference_update(step.layer.tops)
+            live.update(step.layer.bottoms)
         return cls(tuple(steps), wanted, tuple(reversed(freed)), shapes)
 
     @property

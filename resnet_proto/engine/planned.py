@@ -32,13 +32,13 @@ from resnet_proto.engine.plain import (
     float_type,
     given_shapes,
     name_list,
+    tops_of,
 )
 from resnet_proto.layers import (
     BN,
     BatchNorm,
     Convolution,
     Eltwise,
-    Layer,
     Pooling,
     ReLU,
     Scale,
@@ -179,7 +179,7 @@ class Program:
                         [as_pixels(x) for x in bottoms], as_pixels(arrays[top]), memory[-1 - i]
                     )
                 else:
-                    tops = task.layer.forward(bottoms, task.blobs)
+                    tops = tops_of(task.step, bottoms, task.blobs)
                     arrays.update(zip(task.tops, tops, strict=True))
                 for v in {*task.bottoms, *task.tops} - values.seen:
                     if self.last_read.get(v, i) == i:
@@ -375,14 +375,14 @@ class Task:
     """A chain, ready to run.
 
     Args:
-        layer: the first layer; it computes the tops where there is no ``compute``.
+        step: the first layer; it computes the tops where there is no ``compute``.
         blobs: what the layer's ``forward`` needs.
         bottoms: values read. ``tops`` likewise, made.
         compute: the fast way.
         scratch: how many values ``compute`` works in.
     """
 
-    layer: Layer
+    step: Step
     blobs: Sequence[Array]
     bottoms: tuple[int, ...]
     tops: tuple[int, ...]
@@ -393,7 +393,7 @@ class Task:
 def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Task:
     """Fold the chain's weights and choose how it is computed."""
     first = chain.steps[0]
-    task = Task(first.layer, (), tuple(chain.bottoms), chain.tops)
+    task = Task(first, (), tuple(chain.bottoms), chain.tops)
     if not chain.fast:
         task.blobs = step_blobs(first, weights, dtype)
     elif is_convolution(first):

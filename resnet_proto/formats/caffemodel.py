@@ -510,6 +510,8 @@ def write(
     """Write weights as Caffe does: each layer of the net with its parameters and blobs.
 
     Layers that only the weights have come last, with name, type and blobs. Caffe ignores them.
+    A layer without blobs that repeats the name of one with blobs is left out: net.cpp,
+    CopyTrainedLayersFrom, refuses a file that has it.
 
     Raises:
         WeightsError: the weights do not fit the net, are no floats, or would lose their names.
@@ -523,7 +525,10 @@ def write(
         )
     rows = fitted(weights, net)
     file.write(encode("NetParameter", {"name": net.name}))
-    for layer, _, blobs in rows:
+    last = {layer.name: i for i, (layer, _, blobs) in enumerate(rows) if blobs}
+    for i, (layer, _, blobs) in enumerate(rows):
+        if i > last.get(layer.name, i):
+            continue  # Caffe would look for no blobs in the first layer of this name
         tree = {
             "name": layer.name,
             "type": layer.type,

@@ -159,6 +159,12 @@ class Layer:
         return value
 
     @property
+    def code(self) -> str:
+        """The class that a Python layer needs, for messages: `` (module.layer)``."""
+        param = self.fields.get("python_param", {})
+        return f" ({param['module']}.{param['layer']})" if {"module", "layer"} <= {*param} else ""
+
+    @property
     def in_place(self) -> bool:
         """Whether the first top overwrites the first bottom."""
         return self.tops[:1] == self.bottoms[:1] != ()
@@ -187,6 +193,10 @@ class Layer:
     def rewrites(self) -> bool:
         """Whether a top that is its bottom changes: all do, but for a Dropout at phase TEST."""
         return True
+
+    def padded(self, bottom: Shape) -> Shape:
+        """The first bottom with what ``forward`` puts around it."""
+        return bottom
 
     def refuse_in_place(self) -> None:
         """Refuse what Caffe refuses itself.
@@ -245,7 +255,7 @@ class Layer:
             ShapeError: these bottoms cannot be taken.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}', whose shapes are not known; "
+            f"layer '{self.name}' has type '{self.type}'{self.code}, whose shapes are not known; "
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 
@@ -275,7 +285,7 @@ class Layer:
             blobs: the weight blobs in the order of ``blob_shapes``.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}', which cannot be computed; "
+            f"layer '{self.name}' has type '{self.type}'{self.code}, which cannot be computed; "
             f"known: {', '.join(sorted(REGISTRY))}"
         )
 

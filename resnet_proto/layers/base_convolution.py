@@ -11,6 +11,7 @@ from resnet_proto.layers.base import (
     Layer,
     Shape,
     axis_index,
+    count,
     dims,
 )
 from resnet_proto.words import Word, counted
@@ -140,7 +141,22 @@ class BaseConvolution(Layer):
         )
         if min(out, default=1) < 1:
             raise ShapeError(self.empty(shape[channel + 1 :]))
+        columns = self.column_shape(shape[channel:], (self.num_output, *out))
+        if count(columns) > MAX_COUNT:
+            raise ShapeError(
+                f"the columns of an image would be {dims(columns)}; Caffe's limit is {MAX_COUNT} "
+                "values; make the kernel or the maps smaller"
+            )
         return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
+
+    def column_shape(self, bottom: Shape, top: Shape) -> Shape:
+        """What Caffe keeps of one image, (C kernel ..., out ...): base_conv_layer.cpp, Reshape.
+
+        Args:
+            bottom: (C, size ...).
+            top: likewise.
+        """
+        return (bottom[0] * count(self.windows(len(bottom) - 1)[0]), *top[1:])
 
     def empty(self, bottom: Shape) -> str:
         """Why the output would be empty; ``bottom`` are the sizes of its spatial axes."""
@@ -156,6 +172,12 @@ class BaseConvolution(Layer):
             max(p, (conv_size(size, k, s, p, d) - 1) * s + d * (k - 1) + 1 - size - p)
             for size, k, s, p, d in zip(spatial, *windows, strict=True)
         )
+
+    def padded(self, bottom: Shape) -> Shape:
+        channel = axis_index(self.axis, bottom)
+        spatial = bottom[channel + 1 :]
+        sides = zip(spatial, self.windows(len(spatial))[2], self.end_pad(spatial), strict=True)
+        return (*bottom[: channel + 1], *map(sum, sides))
 
     def columns(self, x: Array) -> Array:
         """What each output position sees. im2col.cpp

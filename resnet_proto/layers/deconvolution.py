@@ -87,6 +87,16 @@ class Deconvolution(BaseConvolution):
             tops.append(y.reshape(shape))
         return tops
 
+    def column_shape(self, bottom: Shape, top: Shape) -> Shape:
+        return super().column_shape(top, bottom)
+
+    def padded(self, bottom: Shape) -> Shape:
+        """The top, before ``pad`` is cut off it."""
+        (top,) = {*self.top_shapes([bottom])}
+        first = axis_index(self.axis, bottom) + 1
+        pad = self.windows(len(bottom) - first)[2]
+        return (*top[:first], *(n + 2 * p for n, p in zip(top[first:], pad, strict=True)))
+
     def joined(self, columns: Array) -> Array:
         """What lies in one place, added up: the transpose of ``columns``. im2col.cpp, col2im
 

@@ -38,6 +38,13 @@ class LRN(Layer):
             raise ShapeError(f"takes (N, C, H, W), has {dims(bottoms[0])}")
         return [bottoms[0]]
 
+    def padded(self, bottom: Shape) -> Shape:
+        n, channels, rows, columns = bottom
+        more = self.local_size - 1
+        if self.norm_region == "WITHIN_CHANNEL":
+            return (n, channels, rows + more, columns + more)
+        return (n, channels + more, rows, columns)
+
     def forward(self, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:
         import numpy as np
 

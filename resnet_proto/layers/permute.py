@@ -21,6 +21,10 @@ class Permute(Layer):
 
     order: Field[tuple[int, ...]] = Field(())
 
+    @property
+    def shares_memory(self) -> bool:
+        return self.order == tuple(range(len(self.order)))  # nothing to move
+
     def axes(self, bottom: Shape) -> tuple[int, ...]:
         """The whole order.
 
@@ -28,7 +32,7 @@ class Permute(Layer):
             ShapeError: there is no such axis, or it is named twice.
         """
         order, n_axes = self.order, len(bottom)
-        if len(set(order)) < len(order) or max(order, default=0) >= max(n_axes, 1):
+        if len(set(order)) < len(order) or max(order, default=-1) >= n_axes:
             raise ShapeError(
                 f"order {', '.join(map(str, order))} names an axis twice, or one that a bottom of "
                 f"shape {dims(bottom)} does not have"

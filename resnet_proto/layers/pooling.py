@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError, UnknownLayerError
@@ -203,6 +203,10 @@ class Pooling(Layer):
         )
         return reach_h, reach_w
 
+    def padded(self, bottom: Shape) -> Shape:
+        sides = zip(bottom[2:], self.windows(bottom)[2], self.end_pad(bottom), strict=True)
+        return (*bottom[:2], *map(sum, sides))
+
     def divisors(self, bottom: Shape) -> NDArray[np.intp]:
         """(out_h, out_w): what the sum of each window is divided by for its average.
 
@@ -227,8 +231,10 @@ class Pooling(Layer):
 
 def joined(join: np.ufunc, seen: Array) -> Array:
     """(N, C, out_h, out_w) from windows: value by value, as Caffe, but whole maps at a time."""
+    import numpy as np
+
     y: Array = seen[..., 0, 0].copy()
-    for i, j in list(product(*map(range, seen.shape[4:])))[1:]:
+    for i, j in islice(np.ndindex(seen.shape[4:]), 1, None):
         join(y, seen[..., i, j], out=y)
     return y
 

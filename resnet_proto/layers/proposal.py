@@ -42,6 +42,8 @@ class Proposal(Layer):
         n_anchors = len(self.ratio) * len(self.scale)
         if not n_anchors:
             raise ShapeError("has no anchors; give ratio and scale, each once or more")
+        if not all(ratio > 0 for ratio in self.ratio):
+            raise ShapeError("takes a ratio above 0: height by width")
         wanted = [(*scores[:1], k * n_anchors, *scores[2:]) for k in (2, 4)]
         if [scores, moves] != wanted or len(scores) != 4:
             raise ShapeError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import Field, Layer, Shape, dims, register
-from resnet_proto.layers.roi_pooling import away_from_zero, check_regions, regions_of
+from resnet_proto.layers.roi_pooling import away_from_zero, check_regions, place, regions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,4 +79,4 @@ class PSROIPooling(Layer):
         for i in range(self.group_size):
             low = np.floor(np.float32(i) * step + start)
             high = np.ceil(np.float32(i + 1) * step + start)
-            yield int(min(max(low, 0), size)), int(min(max(high, 0), size))
+            yield place(low, size), place(high, size)

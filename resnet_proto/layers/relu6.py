@@ -27,4 +27,4 @@ class ReLU6(Neuron):
         import numpy as np
 
         y: Array = np.maximum(x, 0) + self.negative_slope * np.minimum(x, 0)
-        return np.minimum(y, self.threshold, out=y)
+        return np.minimum(y, self.threshold)

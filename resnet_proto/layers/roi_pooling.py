@@ -68,7 +68,12 @@ def bins(first: float, last: float, n: int, size: int) -> Iterator[tuple[int, in
     for i in range(n):
         start = np.floor(np.float32(i) * step) + first
         end = np.ceil(np.float32(i + 1) * step) + first
-        yield int(min(max(start, 0), size)), int(min(max(end, 0), size))
+        yield place(start, size), place(end, size)
+
+
+def place(at: float, size: int) -> int:
+    """A place on a map of this size; 0 for a nan, which C++ makes the lowest integer of."""
+    return int(min(max(at, 0), size)) if at == at else 0
 
 
 def away_from_zero(x: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -106,6 +111,6 @@ def regions_of(bottoms: Sequence[Array]) -> Array:
     maps, regions = bottoms
     rows = regions.reshape(-1, 5).astype(np.float32)
     for r, image in enumerate(rows[:, 0]):
-        if not 0 <= int(image) < len(maps):
+        if not -1 < image < len(maps):  # C++ cuts the rest off
             raise ShapeError(f"region {r} is of image {image:g}; there are {len(maps)}")
     return rows

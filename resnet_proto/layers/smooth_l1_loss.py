@@ -39,6 +39,6 @@ class SmoothL1Loss(Loss):
         predicted, *others = bottoms
         target, *weights = (other.reshape(predicted.shape) for other in others)
         x = np.abs((predicted - target) * (weights[0] if weights else 1))
-        s = self.sigma**2
+        s = x.dtype.type(self.sigma) ** 2  # of 0 it is 0, and each loss too
         loss = np.where(x < 1 / s, s * x * x / 2, x - 0.5 / s)
         return ((loss * (weights[1] if len(weights) > 1 else 1)).sum() / len(predicted),)

@@ -10,7 +10,7 @@ from resnet_proto.layers.pooling import Pooling
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from resnet_proto.layers.base import Array
 
@@ -29,8 +29,8 @@ class SPP(Layer):
     def is_random(self) -> bool:
         return self.pool == "STOCHASTIC"  # its poolings are of phase TRAIN in any net
 
-    def levels(self, bottom: Shape) -> list[Pooling]:
-        """The pooling of each level.
+    def levels(self, bottom: Shape) -> Iterator[Pooling]:
+        """The pooling of each level, one after the other: there may be more than fit.
 
         Raises:
             ShapeError: not four axes, or no level.
@@ -39,15 +39,13 @@ class SPP(Layer):
             raise ShapeError(f"takes (N, C, H, W), has {dims(bottom)}")
         if self.pyramid_height < 1:
             raise ShapeError(f"pyramid_height is {self.pyramid_height}; at least 1 is needed")
-        levels = []
         for level in range(self.pyramid_height):
             sizes = {}
             for side, size in zip("hw", bottom[2:], strict=True):
                 kernel = -(-size >> level)
                 sizes[f"kernel_{side}"] = sizes[f"stride_{side}"] = kernel
                 sizes[f"pad_{side}"] = ((kernel << level) - size + 1) // 2
-            levels.append(Pooling.of(self.name, "", "", pool=self.pool, **sizes))
-        return levels
+            yield Pooling.of(self.name, "", "", pool=self.pool, **sizes)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shapes = [level.top_shapes(bottoms)[0] for level in self.levels(bottoms[0])]

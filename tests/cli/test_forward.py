@@ -475,3 +475,27 @@ def test_weights_that_carry_their_net(files, engine):
     result = CliRunner().invoke(main, ["summary", str(files / "bare.npz")])
     assert result.exit_code == 1
     assert "bare.npz carries no prototxt; give the net's own file" in result.stderr
+
+
+def test_a_size_that_only_layers_behind_the_blob_refuse(tmp_path):
+    text = (
+        TEXT.partition('layer { name: "relu"')[0]
+        + """
+layer {
+  name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { kernel_size: 3 }
+}
+"""
+    )
+    (tmp_path / "net.prototxt").write_text(text)
+    np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 3)))
+    arguments = [
+        "forward", str(tmp_path / "net.prototxt"), "--weights", "random",
+        "--input", str(tmp_path / "x.npy"), "--input-shape", "2,3,4,3",
+    ]  # fmt: skip
+
+    conv = CliRunner().invoke(main, [*arguments, "--blob", "conv"])
+    pool = CliRunner().invoke(main, [*arguments, "--blob", "pool"])
+
+    assert conv.stdout.startswith("conv  2x4x2x1")
+    assert pool.exit_code == 1
+    assert "layer 'pool' (Pooling): kernel 3x3 is too large" in pool.stderr

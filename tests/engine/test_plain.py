@@ -21,10 +21,12 @@ from resnet_proto.errors import (
     WeightsError,
 )
 from resnet_proto.layers import (
+    LRN,
     AbsVal,
     BatchNorm,
     Concat,
     Convolution,
+    Deconvolution,
     Dropout,
     Eltwise,
     Flatten,
@@ -299,11 +301,40 @@ def test_unknown_layers_are_named_and_can_be_left_out():
         forward(with_crop, WEIGHTS, X)
 
 
+def test_a_python_layer_is_named_with_its_class():
+    param = {"module": "rpn.proposal_layer", "layer": "ProposalLayer"}
+    layer = make_layer("p", "Python", ("data",), ("y",), {"python_param": param})
+
+    with pytest.raises(
+        UnknownLayerError, match=r"'p' has type 'Python' \(rpn\.proposal_layer\.ProposalLayer\), "
+    ):
+        forward(net(layer), {}, X)
+
+
 def test_empty_blobs_cannot_be_computed():
     empty = net(ReLU.of("relu", "data", "relu"), shape=(0, 3))
 
     with pytest.raises(ShapeError, match="blob 'data' is 0x3"):
         forward(empty, {}, np.zeros((0, 3)))
+
+
+WIDE = {
+    Convolution: {"kernel_size": 3, "pad": 4_000_000, "dilation": 4_000_000, "num_output": 1},
+    Deconvolution: {"kernel_size": 1, "stride": 50_000, "pad": 40_000, "num_output": 1},
+    Pooling: {"kernel_size": 50_000, "pad": 49_999, "stride": 99_999},
+    LRN: {"local_size": 49_999, "norm_region": "WITHIN_CHANNEL"},
+}
+
+
+@pytest.mark.parametrize("type", WIDE)
+@pytest.mark.parametrize("way", [forward, lambda net, *args: Plan(net, {}).run(*args[1:])])
+def test_pads_that_no_memory_holds(way, type):
+    """Their tops are small, so the net itself is taken."""
+    padded = net(type.of("l", "data", "y", **WIDE[type]), shape=(1, 1, 3, 3))
+    assert all(step.tops[0][2:] < (50_000, 50_000) for step in padded.walk())
+
+    with pytest.raises(ShapeError, match=r"layer 'l' .*: with its pad blob 'data' would be 1x1x"):
+        way(padded, {}, np.zeros((1, 1, 3, 3)))
 
 
 IN_PLACE = {

@@ -349,7 +349,7 @@ def test_one_task_for_a_unit():
     """Convolution, BatchNorm, Scale, sum and ReLU run together when only the end is wanted."""
     program = Plan(residual(), random_weights(residual())).prepare(["prob"])
 
-    assert " ".join(task.layer.name for task in program.tasks) == (
+    assert " ".join(task.step.layer.name for task in program.tasks) == (
         "conv1 pool1 a2a a2b a2c a1 b2a b2b b2c pool5 fc prob"
     )
 
@@ -449,5 +449,5 @@ def test_only_layers_behind_them_go_their_own_way():
     assert blobs["h"].shape == expected["h"].shape == (3, 2, 3, 1)
     assert all(row.within(TOLERANCE["float32"]) for row in compare(blobs, expected))
     tasks = plan.prepare().tasks
-    assert [task.layer.name for task in tasks if task.compute] == ["c", "d"]
-    assert [task.layer.name for task in tasks if not task.compute] == list("fgehq")
+    assert [task.step.layer.name for task in tasks if task.compute] == ["c", "d"]
+    assert [task.step.layer.name for task in tasks if not task.compute] == list("fgehq")

@@ -29,7 +29,7 @@ from resnet_proto.layers import (
     make_layer,
 )
 from resnet_proto.net import Net
-from resnet_proto.prototxt import to_prototxt
+from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.weights import Weights, random_weights
 from resnet_proto.words import Word
 
@@ -205,6 +205,24 @@ def test_repeated_names(made):
         "a.weight": 1, "a#2.weight": 2, "a#3.weight": 3,
     }  # fmt: skip
     assert [row.name for row in weights.layers] == ["a", "a", "a"]
+
+
+def test_a_layer_without_weights_and_a_name_that_has_some(tmp_path):
+    """Behind the one with weights it is left out; before it, Caffe cannot load either."""
+    text = """
+        layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+        layer { name: "b" type: "ReLU" bottom: "x" top: "x1" }
+        layer { name: "a" type: "Scale" bottom: "x1" top: "y" }
+        layer { name: "a" type: "ReLU" bottom: "y" top: "z" }
+        layer { name: "b" type: "Scale" bottom: "z" top: "w" }
+    """
+    weights = {"a.weight": np.ones(3, "f4"), "b#2.weight": np.zeros(3, "f4")}
+
+    save(tmp_path / "w.caffemodel", weights, read_prototxt(text))
+
+    stored = load(tmp_path / "w.caffemodel")
+    assert [row.name for row in stored.layers] == ["in", "b", "a", "b"]
+    assert list(stored) == list(weights)
 
 
 def test_names_that_are_no_utf_8(made, path, tmp_path):

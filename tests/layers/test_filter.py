@@ -6,7 +6,7 @@ import pytest
 from resnet_proto.engine import forward
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers import Convolution, Filter, Input, ReLU
+from resnet_proto.layers import Convolution, Filter, Input, Reduction, ReLU
 from resnet_proto.net import Net
 from resnet_proto.weights import random_weights
 
@@ -55,3 +55,14 @@ def test_refused(shapes, message):
 def test_a_top_for_each_bottom():
     with pytest.raises(ShapeError, match="has 1 top for 2 bottom and a selector"):
         Filter.of("f", ("a", "b", "s"), "y").top_shapes([(4, 3), (4, 2), (4,)])
+
+
+@pytest.mark.parametrize("way", [forward, lambda net, *args: Plan(net, args[0]).run(args[1])])
+def test_layers_behind_it_look_at_what_is_left(way):
+    """More cases, with Caffe: tests/oracles/test_random.py."""
+    data = Input.of("in", (), ("a", "s"), shape=({"dim": A.shape}, {"dim": S.shape}))
+    total = Net("n", (data, Filter.of("f", ("a", "s"), "y"), Reduction.of("r", "y", "z")))
+    assert way(total, {}, {"a": A, "s": S})["z"].shape == ()
+
+    with pytest.raises(ShapeError, match=r"'r' .* are 0x3x7x5 in this run: .* compute 'z' from"):
+        way(total, {}, {"a": A, "s": 0 * S})

@@ -24,6 +24,7 @@ def test_by_loops(order, whole):
     (y,) = layer.forward([x], [])
 
     assert layer.axes(x.shape) == whole
+    assert layer.shares_memory == (whole == (0, 1, 2, 3))  # ShareData in permute_layer.cpp
     assert [y.shape] == layer.top_shapes([x.shape])
     assert not np.shares_memory(x, y)
     for place in np.ndindex(y.shape):
@@ -39,3 +40,10 @@ def test_refused(order):
 
     with pytest.raises(ShapeError, match=r"order .* names an axis twice, or one that"):
         Permute.of("p", "x", "y", order=order).top_shapes([(2, 3, 7, 5)])
+
+
+def test_a_scalar_has_no_axis():
+    assert Permute.of("p", "x", "y").top_shapes([()]) == [()]
+
+    with pytest.raises(ShapeError, match=r"order 0 names .* scalar does not have"):
+        Permute.of("p", "x", "y", order=0).top_shapes([()])

@@ -68,5 +68,10 @@ def test_the_most_that_there_can_be():
     ):
         with pytest.raises(ShapeError, match=message):
             layer.top_shapes(shapes)
+    for ratio in (0, -1, np.nan):
+        with pytest.raises(ShapeError, match="takes a ratio above 0"):
+            Proposal.of("p", "abc", "r", ratio=(1, ratio), scale=1).top_shapes(
+                [(2, 4, 5, 6), (2, 8, 5, 6), (1, 3)]
+            )
     with pytest.raises(ShapeError, match="has no anchors"):
         Proposal.of("p", "abc", "r").top_shapes([(2, 18, 5, 6), (2, 36, 5, 6), (1, 3)])

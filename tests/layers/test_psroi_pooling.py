@@ -28,6 +28,7 @@ def test_each_bin_reads_a_map_of_its_own():
         ((0, 1, 0, 4, 1), 2.0),  # [0.5, 2.5) of the columns touches 1, 2, 3
         ((0, 2.5, 0, 3.4, 1), 2.0),  # pixel 3 alone, as half goes away from 0: [1.5, 2)
         ((0, 90, 0, 95, 1), 0.0),  # outside
+        ((0, np.nan, 0, 3, 1), 0.0),
     ],
 )
 def test_means(region, expected):

@@ -30,6 +30,7 @@ def test_values(fields, expected, dtype):
 
 def test_keeps_any_shape():
     assert ReLU6.of("r", "x", "y").top_shapes([(2, 3, 7)]) == [(2, 3, 7)]
+    assert ReLU6.of("r", "x", "y").forward([np.array(7.0)], []) == [6]
 
 
 def test_nan_stays():

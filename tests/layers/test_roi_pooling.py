@@ -52,5 +52,19 @@ def test_refused(values, shapes, message):
 
 
 def test_a_region_of_an_image_that_is_not_there():
-    with pytest.raises(ShapeError, match="region 0 is of image 2; there are 2"):
-        pooled((2, 0, 0, 1, 1), pooled_h=1, pooled_w=1)
+    for image in (2, -1, np.nan, np.inf):
+        with pytest.raises(ShapeError, match=f"region 0 is of image {image:g}; there are 2"):
+            pooled((image, 0, 0, 1, 1), pooled_h=1, pooled_w=1)
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 4])
+@pytest.mark.parametrize(("value", "outside"), [(np.nan, True), (np.inf, False), (1e30, False)])
+def test_regions_that_are_not_on_any_map(place, value, outside):
+    """A nan leaves every bin empty, as what C++ makes of it does; a far end is cut off."""
+    region = [0, 0, 0, 5, 3]
+    region[place] = value
+
+    with np.errstate(invalid="ignore"):
+        top = pooled(region, pooled_h=1, pooled_w=1)
+
+    assert (top == [[0]]) == (outside or place < 3)

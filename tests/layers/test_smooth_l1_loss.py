@@ -44,3 +44,13 @@ def test_refused():
 
     with pytest.raises(ShapeError, match="bottoms differ: 5x8, 5x4"):
         layer.top_shapes([(5, 8), (5, 4)])
+
+
+def test_sigma_0_makes_every_loss_0():
+    """Below 1 / 0 is what Caffe compares with, and multiplies with 0."""
+    x, target = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+
+    with np.errstate(divide="ignore"):
+        (loss,) = SmoothL1Loss.of("l", ("x", "t"), "y", sigma=0).forward([x, target], [])
+
+    assert loss == 0

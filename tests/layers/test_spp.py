@@ -61,3 +61,12 @@ def test_stochastic_is_random_always():
         NetError, match=r"layer 's' \(SPP\) draws at random in Caffe, .* MAX or AVE"
     ):
         forward(Net("n", (data, SPP.of("s", "x", "y", pyramid_height=1, pool="STOCHASTIC"))), {}, x)
+
+
+def test_no_more_levels_are_made_than_fit():
+    """Of four thousand millions the fourth does not."""
+    shape = (1, 2, 16, 12)
+    assert SPP.of("s", "x", "y", pyramid_height=3).top_shapes([shape]) == [(1, 2 * (1 + 4 + 16))]
+
+    with pytest.raises(ShapeError, match=r"pad .* must be smaller than kernel"):
+        SPP.of("s", "x", "y", pyramid_height=4_000_000_000).top_shapes([shape])

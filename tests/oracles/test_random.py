@@ -21,6 +21,26 @@ N_TEXTS = 300
 INPUT = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 7 dim: 5 } } }
 """
+FILTER = (
+    INPUT
+    + """
+layer { name: "chosen" type: "Input" top: "s" input_param { shape { dim: 2 } } }
+layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "y" }
+"""
+)
+NONE, ONE = {"s": np.array([0, 0])}, {"s": np.array([0, 1])}
+BEHIND = """
+layer { name: "r" type: "ReLU" bottom: "y" top: "r" }
+layer { name: "c" type: "Convolution" bottom: "r" top: "c"
+  convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 } }
+layer { name: "i" type: "InnerProduct" bottom: "p" top: "i" inner_product_param { num_output: 3 } }
+"""
+SUM = 'layer { name: "e" type: "Eltwise" bottom: "y" bottom: "x" top: "z" }'
+PRODUCT = """
+layer { name: "i" type: "InnerProduct" bottom: "y" top: "z"
+  inner_product_param { num_output: 3 axis: 0 } }
+"""
 # Name -> the net, the inputs that are not any, and whether both take it.
 KEPT = {
     "layer names repeat": (
@@ -28,6 +48,16 @@ KEPT = {
         + """
 layer { name: "in" type: "AbsVal" bottom: "x" top: "y" }
 layer { name: "in" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }
+""",
+        {},
+        True,
+    ),
+    "a layer without weights repeats the name of one with weights": (
+        INPUT
+        + """
+layer { name: "a" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 } }
+layer { name: "a" type: "AbsVal" bottom: "y" top: "z" }
 """,
         {},
         True,
@@ -59,6 +89,37 @@ layer { name: "b" type: "AbsVal" bottom: "y" top: "z" phase: TEST }
         {},
         True,
     ),
+    "columns that an int can count": (
+        INPUT
+        + """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 1 kernel_size: 100 pad: 70 } }
+""",
+        {},
+        True,
+    ),
+    "columns that none can": (
+        INPUT
+        + """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 1 kernel_size: 100 pad: 250 } }
+""",
+        {},
+        False,
+    ),
+    "the same of a Deconvolution": (
+        INPUT
+        + """
+layer { name: "c" type: "Deconvolution" bottom: "x" top: "y"
+  convolution_param { num_output: 700000 kernel_size: 10 pad: 7 } }
+""",
+        {},
+        False,
+    ),
+    "one image is left": (FILTER + BEHIND, ONE, True),
+    "no image is left": (FILTER + BEHIND, NONE, True),
+    "two images and the one that is left": (FILTER + SUM, ONE, False),
+    "weights for two images": (FILTER + PRODUCT, ONE, False),
     "a shift beyond the exponents": (
         INPUT
         + """
