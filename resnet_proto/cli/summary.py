@@ -31,8 +31,8 @@ def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_
     """Show each layer of a net with shape, parameters and MACs.
 
     NET is a prototxt, a solver (its net of the phase), or - for stdin. MACs are the
-    multiply-adds of one forward pass with the weights of Convolution and InnerProduct;
-    activation bytes are those that Caffe allocates, so an in-place layer adds none.
+    multiply-adds of one forward pass with the weights of convolutions, inner products and
+    recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer adds none.
 
     \b
     resnet-proto summary deploy.prototxt

@@ -59,5 +59,5 @@ class BaseData(Layer):
         """Why the shape of a top is not known, and what to do."""
         return UnknownShapeError(
             f"the shape of '{top}' is in its data only; {advice}hand it in, as in "
-            f"walk(shapes={{'{top}': (8, 1, 28, 28)}})"
+            f"--input-shape {top}=8,1,28,28 or walk(shapes={{'{top}': (8, 1, 28, 28)}})"
         )
