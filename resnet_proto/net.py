@@ -267,6 +267,7 @@ class Net:
                 )
                 for name, shape in zip(layer.tops, tops, strict=True):
                     check_size(name, shape)
+                layer.check_limits(bottoms, tops)
                 blobs = layer.blob_shapes(bottoms)
                 for name, shape in blobs.items():
                     check_size(name, shape)

@@ -32,7 +32,8 @@ def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_
 
     NET is a prototxt, a solver (its net of the phase), or - for stdin. MACs are the
     multiply-adds of one forward pass with the weights of convolutions, inner products and
-    recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer adds none.
+    recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer
+    adds none.
 
     \b
     resnet-proto summary deploy.prototxt

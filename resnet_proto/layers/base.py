@@ -267,6 +267,13 @@ class Layer:
         """The value that a top from outside is full of, where nothing is handed in; if any."""
         return None
 
+    def check_limits(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> None:
+        """Refuse what is too large for Caffe besides tops and blobs.
+
+        Raises:
+            ShapeError: it is.
+        """
+
     def fan_in(self, weight: Shape) -> int:
         """How many products with a weight of this shape a value of the top adds up, about."""
         return count(weight[1:])

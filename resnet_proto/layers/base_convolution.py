@@ -141,13 +141,16 @@ class BaseConvolution(Layer):
         )
         if min(out, default=1) < 1:
             raise ShapeError(self.empty(shape[channel + 1 :]))
-        columns = self.column_shape(shape[channel:], (self.num_output, *out))
+        return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
+
+    def check_limits(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> None:
+        channel = axis_index(self.axis, bottoms[0])
+        columns = self.column_shape(bottoms[0][channel:], tops[0][channel:])
         if count(columns) > MAX_COUNT:
             raise ShapeError(
                 f"the columns of an image would be {dims(columns)}; Caffe's limit is {MAX_COUNT} "
                 "values; make the kernel or the maps smaller"
             )
-        return [(*shape[:channel], self.num_output, *out)] * len(bottoms)
 
     def column_shape(self, bottom: Shape, top: Shape) -> Shape:
         """What Caffe keeps of one image, (C kernel ..., out ...): base_conv_layer.cpp, Reshape.
