@@ -92,7 +92,7 @@ class Deconvolution(BaseConvolution):
 
     def padded(self, bottom: Shape) -> Shape:
         """The top, before ``pad`` is cut off it."""
-        (top,) = {*self.top_shapes([bottom])}
+        top = self.top_shapes([bottom] * len(self.tops))[0]
         first = axis_index(self.axis, bottom) + 1
         pad = self.windows(len(bottom) - first)[2]
         return (*top[:first], *(n + 2 * p for n, p in zip(top[first:], pad, strict=True)))
