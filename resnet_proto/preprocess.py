@@ -228,7 +228,8 @@ def described(options: ImageOptions, pixels: Pixels, *, inside: bool) -> dict[st
 
     def numbers(values: Array) -> str:
         flat = values.reshape(-1)
-        return ",".join(f"{value:.9g}" for value in (flat[:1] if (flat == flat[0]).all() else flat))
+        shown = flat[:1] if (flat == flat[0]).all() else flat
+        return ",".join(str(value) for value in shown)  # as short as float32 needs
 
     crop = options.crop
     map_ = isinstance(options.mean, Path) and pixels.mean[0].size > 1

@@ -134,7 +134,8 @@ def convert_onnx(
         click.echo(
             printable(
                 f"onnxruntime against float64, random input: {counted(len(proof.rows), 'blob')} "
-                f"within {TOLERANCE:g}; the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}"
+                f"within {TOLERANCE:g}; the worst is '{proof.worst.blob}' with "
+                f"{proof.worst.distance:.2e}"
             ),
             err=True,
         )

@@ -609,14 +609,21 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
     inputs = [site.constant("weight", weight.reshape(*weight.shape[:2], *(kernel or (1,))))]
     inputs += [site.constant("bias", value) for value in bias]
     same = flat_top == top_shape
+    pads = (*pad, *(layer.end_pad(spatial) if op == "Conv" else pad)) or (0, 0)
+    # OpenCV 5.0 takes a 1x1 Conv for one without pads, and gives wrong values.
+    apart = op == "Conv" and count(kernel) == 1 and any(pads)
     for bottom, top in zip(site.bottoms, site.tops, strict=True):
+        x = site.reshape(bottom, shape, flat)
+        if apart:
+            half = len(pads) // 2
+            x = site.op("Pad", [x, site.sizes("pads", (0, 0, *pads[:half], 0, 0, *pads[half:]))])
         y = site.op(
             op,
-            [site.reshape(bottom, shape, flat), *inputs],
+            [x, *inputs],
             top if same else "",
             kernel_shape=kernel or (1,),
             strides=stride or (1,),
-            pads=(*pad, *(layer.end_pad(spatial) if op == "Conv" else pad)) or (0, 0),
+            pads=(0,) * len(pads) if apart else pads,
             dilations=dilation or (1,),
             group=layer.group,
         )
