@@ -497,6 +497,7 @@ class Site:
     Args:
         bottoms: the values that the layer reads. ``tops`` likewise, that it makes.
         blobs: its weights, float32.
+        inner: whether it is a part of the layer, whose tops others of its nodes read.
     """
 
     graph: Graph
@@ -504,13 +505,14 @@ class Site:
     bottoms: Sequence[str]
     tops: Sequence[str]
     blobs: Mapping[str, Array]
+    inner: bool = False
 
     def op(self, type: str, inputs: Sequence[str], top: str = "", **attributes: Any) -> str:
         """Add a node that makes ``top``, or a value between; return the value's name."""
         from onnx import helper
 
         value = top or self.graph.free(f"{self.step.label}/{type}")
-        name = self.step.label if value == self.tops[0] else value
+        name = self.step.label if value == self.tops[0] and not self.inner else value
         self.graph.nodes.append(helper.make_node(type, inputs, [value], name, **attributes))
         self.graph.labels.append(self.step.label)
         return value
@@ -917,7 +919,7 @@ def lrn(site: Site, layer: LRN) -> None:
         pad = (layer.local_size - 1) // 2
         sizes = {"kernel_size": layer.local_size, "pad": pad}
         pool = Pooling.of(layer.name, "", "", pool="AVE", **sizes)
-        pooling(replace(site, bottoms=(square,), tops=(mean,)), pool)
+        pooling(replace(site, bottoms=(square,), tops=(mean,), inner=True), pool)
         y = site.op("Mul", [mean, site.number("alpha", layer.alpha)])
         y = site.op("Add", [y, site.number("one", 1)])
         y = site.op("Pow", [y, site.number("beta", -layer.beta)])
@@ -1031,7 +1033,7 @@ def scales(old: Sequence[int], new: Sequence[int]) -> Array:
 
     factors = np.array([1, 1, *(b / a for a, b in zip(old, new, strict=True))], np.float32)
     for i, (a, b) in enumerate(zip(old, new, strict=True)):
-        while np.float32(a) * factors[2 + i] < b:
+        while a * float(factors[2 + i]) < b:
             factors[2 + i] = np.nextafter(factors[2 + i], np.float32(np.inf))
     return factors
 
@@ -1129,7 +1131,7 @@ def spp(site: Site, layer: SPP) -> None:
     flat = []
     for level in levels:
         value = site.tops[0] if len(levels) == 1 else site.graph.free(f"{site.step.label}/Pool")
-        pooling(replace(site, tops=(value,)), level)
+        pooling(replace(site, tops=(value,), inner=len(levels) > 1), level)
         if len(levels) > 1:
             flat.append(site.op("Flatten", [value], axis=1))
     if flat:

@@ -55,7 +55,7 @@ def test_a_batch_that_cannot_vary_is_said(tmp_path):
 
     assert proof.worst.within(TOLERANCE)
     (warning,) = warnings
-    assert warning.startswith("the batch is 2 and cannot vary: layer 'fc' (InnerProduct)")
+    assert warning.startswith("the batch is 2 and cannot vary: layer 'p' (Reshape)")
     (value,) = onnx.load(tmp_path / "m.onnx").graph.input
     assert value.type.tensor_type.shape.dim[0].dim_value == 2
 
