@@ -101,9 +101,7 @@ def test_what_is_shown_is_so(shown, folder, request, monkeypatch):
     check(shown, folder, request, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    "shown", [case for case in RUN if case.values[0].page.stem == "opencv5"]
-)
+@pytest.mark.parametrize("shown", [case for case in RUN if case.values[0].page.stem == "opencv5"])
 def test_the_page_about_opencv_5_is_so_there(shown, folder, request, monkeypatch, opencv5_python):
     """Its programs in OpenCV 5, but for the one that needs a Caffe importer."""
     check(shown, folder, request, monkeypatch, opencv5_python)

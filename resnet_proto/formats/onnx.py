@@ -824,12 +824,12 @@ def copies(site: Site, layer: Layer) -> None:
 
 
 def power(site: Site, layer: Power) -> None:
-    """Mul, Add and Pow."""
+    """Mul, Add and Pow; a constant is a Clip, whose shape is its bottom's at any size."""
     import numpy as np
 
     if layer.constant:
         value = site.number("constant", float(layer.activation(np.zeros(1, np.float32))[0]))
-        site.op("Expand", [value, site.sizes("shape", site.step.tops[0])], site.tops[0])
+        site.op("Clip", [*site.bottoms, value, value], site.tops[0])
         return
     chain(site, ("Mul", layer.scale), ("Add", layer.shift), ("Pow", layer.power))
 
