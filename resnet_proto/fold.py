@@ -7,8 +7,8 @@ What ``engine/planned.py`` runs fast and ``formats/onnx.py`` writes for engines 
 
 from __future__ import annotations
 
-from collections import ChainMap, Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +179,29 @@ def folded(
         with np.errstate(over="ignore"):
             changed |= {f"{step.label}.{name}": v.astype(np.float32) for name, v in new.items()}
     kept = tuple(layer for i, layer in layers.items() if i not in gone)
-    return replace(net, layers=kept), ChainMap(changed, weights)  # type: ignore[arg-type]
+    dropped = {f"{steps[i].label}.{name}" for i in gone for name in steps[i].blobs}
+    return replace(net, layers=kept), Kept(changed, weights, dropped)
+
+
+class Kept(Mapping[str, "Array"]):
+    """Weights of which some have changed, and some are no more; others are read when asked for."""
+
+    def __init__(
+        self, changed: Mapping[str, Array], weights: Mapping[str, Array], dropped: set[str]
+    ) -> None:
+        self.changed, self.weights = changed, weights
+        self.keys_left = dict.fromkeys(key for key in (*weights, *changed) if key not in dropped)
+
+    def __getitem__(self, key: str) -> Array:
+        if key not in self.keys_left:
+            raise KeyError(key)
+        return self.changed[key] if key in self.changed else self.weights[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_left)
+
+    def __len__(self) -> int:
+        return len(self.keys_left)
 
 
 def scaled(layer: Layer, weight: Array, gain: Array) -> Array:

@@ -14,6 +14,8 @@ import click
 from resnet_proto.cli.onnx_options import (
     OnnxOptions,
     convert_onnx,
+    fold_bn,
+    given,
     onnx_options,
     refuse_onnx_options,
 )
@@ -87,6 +89,11 @@ def command(
     \b
     resnet-proto convert ResNet-50.caffemodel r50.onnx --net deploy.prototxt
 
+    --fold-bn makes a smaller net for other formats too, with its prototxt beside the caffemodel.
+
+    \b
+    resnet-proto convert ResNet-50.caffemodel small.caffemodel --net deploy.prototxt --fold-bn
+
     A mean of images goes from .binaryproto to .npy, and back.
 
     \b
@@ -112,7 +119,8 @@ def command(
     shapes = onnx.shapes
     the_net = None if net is None else read_net(net, lenient=lenient, state=state, shapes=shapes)
     weights = weights_of(path, name)
-    if the_net is None and (is_onnx or state != DEFAULT):
+    folds = not is_onnx and onnx.fold_bn and bool(given("fold_bn"))
+    if the_net is None and (is_onnx or folds or state != DEFAULT):
         carried = net_of(weights, lenient=lenient)
         if carried is None and state != DEFAULT:
             raise click.UsageError(
@@ -122,6 +130,8 @@ def command(
     if is_onnx:
         convert_onnx(weights, the_net, target, onnx, verify=not no_verify, as_json=as_json)
         return
+    if folds:
+        the_net, weights = fold_bn(weights, the_net, target, onnx, verify=not no_verify)
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:

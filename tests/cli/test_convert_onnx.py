@@ -222,6 +222,47 @@ def test_without_onnxruntime(tmp_path, model, net, monkeypatch):
     assert "Warning: not verified: onnxruntime is not installed" in result.stderr
 
 
+def test_a_smaller_net_for_caffe(tmp_path, model, net, caffe_python):
+    """--fold-bn to a caffemodel: a new prototxt lies beside it, and the real Caffe runs both."""
+    from resnet_proto.engine import run as run_engine
+
+    out = tmp_path / "small.caffemodel"
+
+    result = run(model, out, "--net", net, "--fold-bn")
+
+    assert result.exit_code == 0, result.output
+    assert "folded against not folded, random input: 4 blobs within 1e-05" in result.stderr
+    small = read_prototxt(tmp_path / "small.prototxt")
+    assert [layer.type for layer in small.layers] == [
+        "Input", "Convolution", "ReLU", "InnerProduct", "Softmax"
+    ]  # fmt: skip
+    assert list(load(out)) == ["conv.weight", "conv.bias", "fc.weight", "fc.bias"]
+    files = {"net_file": tmp_path / "small.prototxt", "weights_file": out}
+    caffes = run_engine(
+        "caffe", small, load(out), {"data": X[:1]}, caffe_python=caffe_python, **files
+    )
+    assert relative_l2(caffes["prob"], expected(X[:1])) <= TOLERANCE
+
+
+def test_a_smaller_net_elsewhere(tmp_path, model, net):
+    """Without --fold-bn nothing is folded; npz carries the net; a prototxt is not overwritten."""
+    as_it_is, small = tmp_path / "a.npz", tmp_path / "b.npz"
+
+    assert run(model, as_it_is, "--net", net).exit_code == 0
+    assert run(model, small, "--net", net, "--fold-bn").exit_code == 0
+    (tmp_path / "c.prototxt").write_text("mine")
+    refused = run(model, tmp_path / "c.caffemodel", "--net", net, "--fold-bn")
+    missing = run(model, tmp_path / "d.npz", "--fold-bn")
+
+    assert "bn.mean" in load(as_it_is)
+    assert "bn.mean" not in load(small)
+    assert "BatchNorm" not in load(small).net_text
+    assert refused.exit_code == 1
+    assert "c.prototxt exists with other content" in refused.output
+    assert not (tmp_path / "c.caffemodel").exists()
+    assert (missing.exit_code, "add --net NET" in missing.output) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
