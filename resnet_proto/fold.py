@@ -166,7 +166,7 @@ def folded(
             chain.append(following)
         if end == i:
             continue
-        weight, gain, bias = fold(chain[1:] if merges else chain, weights, np.dtype(np.float64))
+        weight, gain, bias = fold(chain[1:] if merges else chain, weights, np.dtype(np.float32))
         if merges:
             n = step.blobs["mean"]
             values = {"weight": gain, "bias": np.zeros(()) if bias is None else bias}
@@ -177,7 +177,9 @@ def folded(
             new = {"weight": scaled(step.layer, weight, gain), "bias": np.asarray(bias)}
             layers[i] = with_field(step.layer, "bias_term", True, chain[-1].layer.tops)
         with np.errstate(over="ignore"):
-            changed |= {f"{step.label}.{name}": v.astype(np.float32) for name, v in new.items()}
+            changed |= {
+                f"{step.label}.{name}": v.astype(np.float32, copy=False) for name, v in new.items()
+            }
     kept = tuple(layer for i, layer in layers.items() if i not in gone)
     dropped = {f"{steps[i].label}.{name}" for i in gone for name in steps[i].blobs}
     return replace(net, layers=kept), Kept(changed, weights, dropped)

@@ -92,7 +92,7 @@ def command(
     --fold-bn makes a smaller net for other formats too, with its prototxt beside the caffemodel.
 
     \b
-    resnet-proto convert ResNet-50.caffemodel small.caffemodel --net deploy.prototxt --fold-bn
+    resnet-proto convert r50.npz small.caffemodel --fold-bn
 
     A mean of images goes from .binaryproto to .npy, and back.
 
