@@ -46,7 +46,8 @@ def mnn(model, inputs, output):
     nchw = MNN.expr.NCHW
     feeds = [MNN.expr.const(value, list(value.shape), nchw) for value in inputs.values()]
     (answer,) = net.forward(feeds)
-    return np.array(MNN.expr.convert(answer, nchw).read())
+    kept = MNN.expr.convert(answer, nchw)  # whose memory goes with it
+    return np.array(kept.read())
 
 
 if __name__ == "__main__":
