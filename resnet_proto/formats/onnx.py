@@ -318,7 +318,8 @@ def free(
     """The drawing with a batch that varies, or rows and columns too.
 
     The net is drawn at other sizes as well, without its weights. Where the graphs are the same but
-    for one size of a Reshape, which becomes -1, the graph is right at any of these sizes.
+    for sizes that a Reshape keeps, which become 0, and one more, which becomes -1, the graph is
+    right at any of these sizes.
 
     ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing.
 
@@ -384,14 +385,18 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
         different = value != there
         if not different.any():
             continue
-        if name not in a.reshapes or different.sum() > 1:
+        if name not in a.reshapes:
             raise fixed(a.owners[name])
-        known = result.graph.initializers[name]
-        if (known == -1).any() and (known != -1)[different].any():
+        known = result.graph.initializers[name] = result.graph.initializers[name].copy()
+        old, new = a.reshapes[name], b.reshapes[name]
+        for i in map(int, different.nonzero()[0]):
+            kept = i < len(old) and (old[i], new[i]) == (value[i], there[i])
+            if known[i] > 0:
+                known[i] = 0 if kept else -1  # 0 copies; MNN hangs with -1 for a batch
+            elif not known[i] and not kept:
+                raise fixed(a.owners[name])
+        if (known == -1).sum() > 1:
             raise fixed(a.owners[name])
-        known = known.copy()
-        known[different] = -1
-        result.graph.initializers[name] = known
     for kind in ("inputs", "outputs"):
         values: dict[str, tuple[Any, ...]] = getattr(result, kind)
         for name, shape in values.items():
@@ -465,8 +470,8 @@ class Graph:
         opset: that it is written in.
         any_size: whether rows and columns may vary.
         nodes: in order of running. ``labels`` are those of their layers.
-        initializers: name -> value. ``owners`` are the labels of their layers, ``reshapes`` those
-            that a Reshape takes for its shape.
+        initializers: name -> value. ``owners`` are the labels of their layers, ``reshapes`` are
+            those that a Reshape takes for its shape, with the shape of what it reads.
         shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
@@ -477,7 +482,7 @@ class Graph:
     labels: list[str] = field(default_factory=list)
     initializers: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    reshapes: set[str] = field(default_factory=set)
+    reshapes: dict[str, Shape] = field(default_factory=dict)
     shared: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
 
     def free(self, name: str) -> str:
@@ -564,7 +569,7 @@ class Site:
         if old == new and not top:
             return value
         shape = self.sizes("shape", new)
-        self.graph.reshapes.add(shape)
+        self.graph.reshapes[shape] = old
         return self.op("Reshape", [value, shape], top)
 
 
@@ -1127,7 +1132,7 @@ def prior_box(site: Site, layer: PriorBox) -> None:
 def spp(site: Site, layer: SPP) -> None:
     """The pooling of each level, flattened, and Concat."""
     (shape,) = site.step.bottoms
-    levels = layer.levels(shape)
+    levels = list(layer.levels(shape))
     flat = []
     for level in levels:
         value = site.tops[0] if len(levels) == 1 else site.graph.free(f"{site.step.label}/Pool")
