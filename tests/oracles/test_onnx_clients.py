@@ -7,6 +7,7 @@ equal our forward pass in float64; in onnxruntime every blob does.
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -73,7 +74,14 @@ class Case:
         for old in ("answer.npy", "error.txt"):
             (self.folder / old).unlink(missing_ok=True)
         command = [python, CHILD, runtime, self.folder]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        for timeout in (100, 100, 300):  # MNN hangs now and then, on no net in particular
+            with suppress(subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=timeout, check=False
+                )
+                break
+        else:
+            pytest.fail(f"{runtime} did not end, three times")
         error = self.folder / "error.txt"
         assert not error.exists(), error.read_text()
         assert not done.returncode, done.stderr
