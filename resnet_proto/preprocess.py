@@ -19,8 +19,11 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape, dims
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from PIL import Image
 
+    from resnet_proto.formats.onnx import Pixels
     from resnet_proto.layers.base import Array
 
 CHANNELS = ("BGR", "RGB", "GRAY")
@@ -183,6 +186,61 @@ def centre(outer: Size, inner: Size) -> tuple[slice, slice]:
     """Rows and columns of the middle; an odd rest goes below and right, as in Caffe."""
     top, left = ((a - b) // 2 for a, b in zip(outer, inner, strict=True))
     return slice(top, top + inner[0]), slice(left, left + inner[1])
+
+
+def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str, Shape]:
+    """Name and shape of the one input of a net that takes such images.
+
+    Raises:
+        ResNetProtoError: there is none, or several.
+    """
+    channels = 1 if options.channels == "GRAY" else 3
+    fit = {name: s for name, s in inputs.items() if len(s) == 4 and s[1] == channels}
+    if len(fit) != 1:
+        shown = ", ".join(f"{name} {dims(shape)}" for name, shape in inputs.items()) or "none"
+        raise ResNetProtoError(
+            f"image options are for a net with one input of {channels} channels; "
+            f"its inputs: {shown}"
+        )
+    return next(iter(fit.items()))
+
+
+def pixels_of(options: ImageOptions, inputs: Mapping[str, Shape]) -> Pixels:
+    """What becomes of an image's pixels, in the order RGB, on their way to the net's input.
+
+    Raises:
+        ResNetProtoError: no input takes such images, or a mean that does not fit it.
+    """
+    from resnet_proto.formats.onnx import Pixels
+
+    name, shape = image_input(options, inputs)
+    order = (2, 1, 0) if options.channels == "BGR" else tuple(range(shape[1]))
+    mean = read_mean(options, (shape[1], shape[2], shape[3]), (shape[2], shape[3]))
+    scale = per_channel(options.scale, options, "scale")
+    return Pixels(name, order, mean, scale)
+
+
+def described(options: ImageOptions, pixels: Pixels, *, inside: bool) -> dict[str, str]:
+    """The preprocessing as names and texts, for a model's metadata.
+
+    Numbers are in the order of the net's channels; a mean map is named and not written out.
+    """
+
+    def numbers(values: Array) -> str:
+        flat = values.reshape(-1)
+        shown = flat[:1] if (flat == flat[0]).all() else flat
+        return ",".join(str(value) for value in shown)  # as short as float32 needs
+
+    crop = options.crop
+    map_ = isinstance(options.mean, Path) and pixels.mean[0].size > 1
+    return {
+        "input": pixels.blob,
+        "channels": options.channels,
+        "mean": f"the map {Path(str(options.mean)).name}" if map_ else numbers(pixels.mean),
+        "scale": numbers(pixels.scale),
+        "crop": "warped" if crop is None else dims(crop) if isinstance(crop, tuple) else str(crop),
+        "preprocessing": "in the model, which takes RGB 0..255" if inside else "before the model",
+    }
 
 
 def per_channel(values: tuple[float, ...], options: ImageOptions, what: str) -> Array:

@@ -70,6 +70,26 @@ def caffe_python():
     return python
 
 
+def environment(name):
+    """The Python of a virtual environment in ``.oracles``."""
+    python = ORACLES / name / "bin" / "python"
+    if not python.exists():
+        missing(f"{name} is not here: make oracles")
+    return str(python)
+
+
+@pytest.fixture(scope="session")
+def opencv5_python():
+    """A Python with OpenCV 5, which has no Caffe importer any more."""
+    return environment("opencv5")
+
+
+@pytest.fixture(scope="session")
+def mnn_python():
+    """A Python with MNN."""
+    return environment("mnn")
+
+
 @pytest.fixture(scope="session")
 def caffe_binary():
     """The ``caffe`` that trains, an absolute path; ``oracles.training`` runs it."""

@@ -43,6 +43,7 @@ ORDER = [
     "memory",
     "check",
     "weights",
+    "fold",
     "formats",
     "preprocess",
     "engine",
@@ -51,7 +52,7 @@ ORDER = [
     "__main__",
 ]
 # Nothing behind the net knows what a stage is.
-NO_SPEC = {"memory", "weights", "formats", "preprocess", "engine", "report"}
+NO_SPEC = {"memory", "weights", "fold", "formats", "preprocess", "engine", "report"}
 
 
 def imported(path: Path) -> set[str]:

@@ -34,18 +34,16 @@ from resnet_proto.engine.plain import (
     name_list,
     tops_of,
 )
+from resnet_proto.fold import batch_norm_blobs, fold, is_affine, normalises
 from resnet_proto.layers import (
-    BN,
-    BatchNorm,
     Convolution,
     Eltwise,
     Pooling,
     ReLU,
-    Scale,
     Shape,
     count,
 )
-from resnet_proto.layers.batch_norm import affine, statistics
+from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.pooling import LOWEST
 from resnet_proto.weights import named, step_blobs
 
@@ -278,7 +276,7 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
         chain = Chain([step], list(values.bottoms[i]), values.tops[i], fast=i not in varying)
         end = i
         if chain.fast and (
-            is_convolution(step) or is_affine(step) or is_sum(step) or is_relu(step)
+            is_convolution(step) or is_pointwise(step) or is_sum(step) or is_relu(step)
         ):
             chain.relu = is_relu(step)
             summed, convolves = is_sum(step), is_convolution(step)
@@ -287,7 +285,7 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
                 if following is None or following in taken or following in varying:
                     break
                 after = steps[following]
-                if is_affine(after) and not summed and (convolves or not normalises(after)):
+                if is_pointwise(after) and not summed and (convolves or not normalises(after)):
                     chain.steps.append(after)
                 elif is_sum(after):
                     chain.bottoms += [v for v in values.bottoms[following] if v != chain.tops[0]]
@@ -322,35 +320,9 @@ def is_depthwise(step: Step) -> bool:
     )
 
 
-def is_affine(step: Step) -> bool:
-    """Whether a layer is a factor and an offset for each channel, known beforehand."""
-    layer = step.layer
-    if len(step.bottoms) != 1 or len(step.bottoms[0]) != 4:
-        return False
-    if isinstance(layer, BN):
-        layer = layer.as_batch_norm()
-    if isinstance(layer, BatchNorm):
-        return layer.is_global
-    return isinstance(layer, Scale) and layer.axis in (1, -3) and layer.num_axes == 1
-
-
-def normalises(step: Step) -> bool:
-    """Whether a layer subtracts a mean, which is lost in a factor and an offset if it is large.
-
-    A convolution rounds its top by as much.
-    """
-    return isinstance(step.layer, BatchNorm | BN)
-
-
-def batch_norm_blobs(
-    step: Step, weights: Mapping[str, Array], dtype: DTypeLike
-) -> tuple[Sequence[Array], float]:
-    """Blobs and eps of a BatchNorm, or of the one that a BN is."""
-    layer, blobs = step.layer, step_blobs(step, weights, dtype)
-    if isinstance(layer, BN):
-        return layer.batch_norm_blobs(blobs), layer.as_batch_norm().eps
-    assert isinstance(layer, BatchNorm)
-    return blobs, layer.eps
+def is_pointwise(step: Step) -> bool:
+    """Whether a layer is a factor and an offset for each channel of an image."""
+    return is_affine(step) and len(step.bottoms[0]) == 4
 
 
 def is_sum(step: Step) -> bool:
@@ -402,7 +374,7 @@ def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) 
         kind = Depthwise if is_depthwise(first) else Convolve
         convolve = kind.of(first, scaled(weight, gain), Finish(bias, chain.relu))
         task.compute, task.scratch = convolve, convolve.scratch
-    elif is_affine(first):
+    elif is_pointwise(first):
         mean = None
         if normalises(first):
             mean = statistics(batch_norm_blobs(first, weights, dtype)[0])[0]
@@ -420,37 +392,6 @@ def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) 
     else:
         task.blobs = step_blobs(first, weights, dtype)
     return task
-
-
-@np.errstate(all="ignore")
-def fold(
-    steps: Sequence[Step], weights: Mapping[str, Array], dtype: np.dtype[Any]
-) -> tuple[Array | None, Array, Array | None]:
-    """Several layers as one factor and one offset for each channel.
-
-    The mean of a BatchNorm that begins the chain is left out: it is subtracted before.
-
-    Returns:
-        The weight of the convolution that begins the chain, as it is stored; the factors
-        (C,), a scalar where there are none; and the offsets (C,), or None.
-    """
-    weight: Array | None = None
-    gain: Array = np.ones((), np.float64)
-    bias: Array = np.zeros((), np.float64)
-    mean: Array | float
-    factor: Array | float
-    offset: list[Array]
-    for i, step in enumerate(steps):
-        mean, factor = 0.0, 1.0
-        if isinstance(step.layer, Convolution):
-            weight, *offset = step_blobs(step, weights, dtype)
-        elif normalises(step):
-            mean, factor, offset = affine(*batch_norm_blobs(step, weights, np.float64))
-            mean = mean if i else 0.0
-        else:
-            factor, *offset = step_blobs(step, weights, np.float64)
-        gain, bias = gain * factor, (bias - mean) * factor + (offset[0] if offset else 0)
-    return weight, gain.astype(dtype), bias.astype(dtype) if bias.ndim else None
 
 
 def scaled(weight: Array, gain: Array) -> Array:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resnet_proto.errors import ResNetProtoError, UnknownLayerError
+from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError
+from resnet_proto.formats.caffemodel import encoded
 from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.loss import legacy
+from resnet_proto.layers.pooling import Pooling
 from resnet_proto.net import check_runs, labels, overwritten
 from resnet_proto.weights import step_blobs
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
         BN,
         LRN,
         MVN,
+        SPP,
+        ArgMax,
         Axpy,
         BatchNorm,
         Bias,
@@ -48,12 +52,13 @@ if TYPE_CHECKING:
         Log,
         Normalize,
         Permute,
-        Pooling,
         Power,
         PReLU,
+        PriorBox,
         Reduction,
         ReLU,
         ReLU6,
+        ROIPooling,
         Scale,
         ShuffleChannel,
         Slice,
@@ -66,8 +71,49 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net, Step
 
 OPSET = 13
+"""With ``IR_VERSION`` it came with ONNX 1.8, in 2020: any runtime in use reads them."""
+OPSETS = range(13, 22)
+"""What can be written: before 13 Softmax is another, after 21 nobody has looked."""
 IR_VERSION = 7
-"""Both came with ONNX 1.8, in 2020: any runtime in use reads them."""
+NEWER = {15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
+"""Opset -> the IR version that it came with, where that is a newer one."""
+DYNAMIC = ("none", "batch", "size")
+"""What may vary in a model: nothing, the batch, or rows and columns too."""
+AXES = {0: "N", 2: "H", 3: "W"}
+"""Names of the sizes that vary."""
+GRAPH, INITIALIZER = 7, 5
+"""Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer."""
+STEPS = (1, 2, 3, 5, 16)
+"""By how much rows vary where a model is tried at several sizes; columns by twice as much."""
+LIMIT = (1 << 31) - (1 << 20)
+"""Bytes of a model in one file; protobuf reads no more than 2 GB."""
+SMALL = 1024
+"""Bytes of an initializer that stays in the model, whatever its size: shapes are among them."""
+ALIGNED = 4096
+"""Where an initializer begins in a file of its own, so that it can be mapped."""
+FLOAT, INT64 = 1, 7
+"""Numbers of ``TensorProto.DataType``."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What is done to an image on its way to an input: ``(x[:, order] - mean) * scale``.
+
+    Args:
+        blob: the input.
+        order: for each channel of the net, that of the image.
+        mean: (C, 1, 1), or a map (C, H, W). ``scale`` likewise.
+    """
+
+    blob: str
+    order: tuple[int, ...]
+    mean: Array
+    scale: Array
+
+    def apply(self, image: Array) -> Array:
+        """The input that an image, (N, C, H, W), becomes; in its own dtype."""
+        x: Array = (image[:, list(self.order)] - self.mean) * self.scale
+        return x
 
 
 def to_onnx(
@@ -76,8 +122,12 @@ def to_onnx(
     *,
     outputs: Iterable[str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
+    opset: int = OPSET,
+    dynamic: str = "none",
+    pixels: Pixels | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The net at phase TEST as an ONNX model, with the input shapes of the net.
+    """The net at phase TEST as an ONNX model.
 
     Args:
         net: any net whose layer types are known.
@@ -85,23 +135,115 @@ def to_onnx(
         outputs: names of the blobs that the model gives, all by default. Only what they need
             is written.
         shapes: blob name -> shape, of what data layers give, as for ``Net.walk``.
+        opset: one of ``OPSETS``.
+        dynamic: one of ``DYNAMIC``; without any the inputs have the shapes of the net.
+        pixels: nodes for it go first, and the model takes ``image`` in the place of the input.
+        metadata: goes into the model's ``metadata_props``.
 
     Returns:
         A model whose inputs and outputs are in the order of the net.
 
     Raises:
-        NetError: no blob of the net has a name asked for.
-        ResNetProtoError: the package ``onnx`` is not installed.
+        NetError: no blob of the net has a name asked for; or the net cannot vary so.
+        ResNetProtoError: the package ``onnx`` is not installed, or the opset is not known.
         UnknownLayerError: a layer that has no way into ONNX.
         WeightsError: weights are missing, or do not fit the net.
     """
+    wanted = None if outputs is None else tuple(outputs)
+    drawing = draw(net, weights, wanted, shapes, opset, pixels, dynamic=dynamic)
+    if dynamic != "none":
+        drawing = free(drawing, net, dynamic, wanted, shapes, pixels)
+    return drawing.model(metadata)
+
+
+def check_installed(opset: int = OPSET) -> None:
+    """Refuse what cannot be written here.
+
+    Raises:
+        ResNetProtoError: the package ``onnx`` is not installed, or the opset is not known.
+    """
+    if opset not in OPSETS:
+        raise ResNetProtoError(f"opset is {opset}; {OPSETS[0]} to {OPSETS[-1]} can be written")
     try:
-        from onnx import TensorProto, helper
+        import onnx  # noqa: F401
     except ImportError:
         raise ResNetProtoError(
             "ONNX needs the package onnx: pip install 'resnet-proto[onnx]'"
         ) from None
 
+
+@dataclass
+class Drawing:
+    """A net that has been drawn as a graph.
+
+    Args:
+        name: the net's.
+        graph: its nodes and initializers.
+        inputs: value -> shape; a size that varies is a name, or None where it has none.
+        outputs: likewise.
+    """
+
+    name: str
+    graph: Graph
+    inputs: dict[str, tuple[Any, ...]]
+    outputs: dict[str, tuple[Any, ...]]
+
+    @property
+    def values(self) -> list[str]:
+        """Every value that a node makes, in order."""
+        return [name for node in self.graph.nodes for name in node.output]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all values."""
+        return sum(value.nbytes for value in self.graph.initializers.values())
+
+    def model(
+        self, metadata: Mapping[str, str] | None = None, *, whole: bool = True
+    ) -> onnx.ModelProto:
+        """The model; ``whole`` is with initializers."""
+        from onnx import helper, numpy_helper
+
+        def infos(values: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+            return [helper.make_tensor_value_info(*item) for item in with_type(values)]
+
+        def with_type(values: Mapping[str, tuple[Any, ...]]) -> list[Any]:
+            return [(name, FLOAT, shape) for name, shape in values.items()]
+
+        tensors = self.graph.initializers.items() if whole else ()
+        model = helper.make_model(
+            helper.make_graph(
+                self.graph.nodes,
+                self.name or "net",
+                infos(self.inputs),
+                infos(self.outputs),
+                [numpy_helper.from_array(value, name) for name, value in tensors],
+            ),
+            producer_name="resnet-proto",
+            ir_version=NEWER.get(self.graph.opset, IR_VERSION),
+            opset_imports=[helper.make_opsetid("", self.graph.opset)],
+        )
+        helper.set_model_props(model, dict(metadata or {}))
+        return model
+
+
+def draw(
+    net: Net,
+    weights: Mapping[str, Array] | None,
+    outputs: Iterable[str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    opset: int = OPSET,
+    pixels: Pixels | None = None,
+    *,
+    dynamic: str = "none",
+) -> Drawing:
+    """The graph of a net; arguments and errors as in ``to_onnx``.
+
+    Without weights they are 0. Whatever is ``dynamic`` has the sizes of the net still: ``free``.
+    """
+    import numpy as np
+
+    check_installed(opset)
     net = net.at(phase="TEST").upgraded().filtered()
     names = labels(layer.name for layer in net.layers)
     last = {top: name for layer, name in zip(net.layers, names, strict=True) for top in layer.tops}
@@ -111,12 +253,9 @@ def to_onnx(
     read = (name for step in steps for name in step.layer.bottoms)
     used = {*read, *(last if wanted is None else wanted)}
 
-    def info(value: str, shape: Shape) -> Any:
-        return helper.make_tensor_value_info(value, TensorProto.FLOAT, shape)
-
     overwritten(cut.layers)
-    graph = Graph(taken=set(last))
-    inputs: list[Any] = []
+    graph = Graph(taken=set(last), opset=opset, any_size=dynamic == "size")
+    inputs: dict[str, tuple[Any, ...]] = {}
     values: dict[str, str] = {}  # blob -> its newest version
     made: dict[str, Shape] = {}
     for step in steps:
@@ -127,20 +266,199 @@ def to_onnx(
             for name in step.layer.tops
         ]
         if step.layer.from_outside:
-            names_and_shapes = zip(step.layer.tops, tops, step.tops, strict=True)
-            inputs += [info(top, size) for name, top, size in names_and_shapes if name in used]
+            for name, top, size in zip(step.layer.tops, tops, step.tops, strict=True):
+                if pixels is not None and name == pixels.blob:
+                    inputs[graph.free("image")] = size
+                    preprocess(Site(graph, step, list(inputs)[-1:], [top], {}), pixels)
+                elif name in used:
+                    inputs[top] = size
         else:
-            blobs = dict(zip(step.blobs, step_blobs(step, weights, "float32"), strict=True))
+            if weights is None:
+                arrays = [np.zeros(shape, np.float32) for shape in step.blobs.values()]
+            else:
+                arrays = step_blobs(step, weights, "float32")
+            blobs = dict(zip(step.blobs, arrays, strict=True))
             write(Site(graph, step, bottoms, tops, blobs))
         values.update(zip(step.layer.tops, tops, strict=True))
         made.update(zip(step.layer.tops, step.tops, strict=True))
-    results = [info(values[n], made[n]) for n in values if wanted is None or n in wanted]
-    return helper.make_model(
-        helper.make_graph(graph.nodes, net.name or "net", inputs, results, graph.initializers),
-        producer_name="resnet-proto",
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+    results = {values[n]: made[n] for n in values if wanted is None or n in wanted}
+    return Drawing(net.name, graph, inputs, {name: tuple(s) for name, s in results.items()})
+
+
+def preprocess(site: Site, pixels: Pixels) -> None:
+    """Gather, Sub and Mul, as far as they do something, of an image in front of the net.
+
+    They go before the first layer's padding, which is 0 behind them, as in Caffe.
+    """
+    import numpy as np
+
+    (x,), (top,) = site.bottoms, site.tops
+    ops: list[tuple[str, str, dict[str, int]]] = []
+    if pixels.order != tuple(sorted(pixels.order)):
+        ops.append(("Gather", site.sizes("order", pixels.order), {"axis": 1}))
+    for op, name, value, idle in (
+        ("Sub", "mean", pixels.mean, 0), ("Mul", "scale", pixels.scale, 1)
+    ):  # fmt: skip
+        if (value != idle).any():
+            ops.append((op, site.constant(name, value[None].astype(np.float32)), {}))
+    for i, (op, constant, attributes) in enumerate(ops):
+        x = site.op(op, [x, constant], top if i == len(ops) - 1 else "", **attributes)
+    if not ops:
+        site.op("Identity", [x], top)
+
+
+def free(
+    drawing: Drawing,
+    net: Net,
+    dynamic: str,
+    outputs: Iterable[str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    pixels: Pixels | None = None,
+) -> Drawing:
+    """The drawing with a batch that varies, or rows and columns too.
+
+    The net is drawn at other sizes as well, without its weights. Where the graphs are the same but
+    for sizes that a Reshape keeps, which become 0, and one more, which becomes -1, the graph is
+    right at any of these sizes.
+
+    ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing.
+
+    Raises:
+        NetError: the graph is another one at another size; the message names the layer.
+    """
+    if dynamic not in DYNAMIC:
+        raise ResNetProtoError(f"dynamic is '{dynamic}'; known: {', '.join(DYNAMIC)}")
+    net = net.at(phase="TEST").upgraded().filtered()
+    wanted = None if outputs is None else tuple(outputs)
+    own = {**net.given, **(shapes or {}), **net.inputs()}
+    batch = next((shape[0] for shape in own.values() if shape), 1)
+
+    def drawn(rows: int, images: int) -> Drawing:
+        sizes = {name: varied(shape, batch, images, rows) for name, shape in own.items()}
+        other = net.with_input_shapes({n: s for n, s in sizes.items() if n in net.inputs()})
+        data = {name: size for name, size in sizes.items() if name not in net.inputs()}
+        return draw(other, None, wanted, data, drawing.graph.opset, pixels, dynamic=dynamic)
+
+    result = replace(
+        drawing,
+        graph=replace(drawing.graph, initializers=dict(drawing.graph.initializers)),
+        inputs=dict(drawing.inputs),
+        outputs=dict(drawing.outputs),
     )
+    at_own_size = drawn(0, batch)
+    for rows in STEPS if dynamic == "size" else (0,):
+        let_vary(at_own_size, drawn(rows, 2 * batch + 1), result)
+    return result
+
+
+def varied(shape: Shape, batch: int, images: int, rows: int) -> Shape:
+    """The shape of an input with another batch; of images with more rows and columns."""
+    n = images if shape[:1] == (batch,) else (shape or (0,))[0]
+    if len(shape) == 4:
+        return (n, shape[1], shape[2] + rows, shape[3] + 2 * rows)
+    return (n, *shape[1:]) if shape else shape
+
+
+def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
+    """Let vary in ``result`` what differs in two drawings of it.
+
+    Raises:
+        NetError: more than a shape differs.
+    """
+
+    def fixed(label: str) -> NetError:
+        return NetError(
+            f"layer '{label}': at another size of the inputs it is another ONNX graph, "
+            "so their size cannot vary"
+        )
+
+    a, b = ours.graph, other.graph
+    for one, two, label in zip(a.nodes, b.nodes, a.labels, strict=False):
+        if one != two:
+            raise fixed(label)
+    for name, value in a.initializers.items():
+        there = b.initializers[name]
+        if value.shape != there.shape:
+            raise fixed(a.owners[name])
+        if value.dtype.kind == "f" and value.nbytes > ALIGNED and not value.any():
+            continue  # weights, which are 0 here; not a page of them is touched
+        different = value != there
+        if not different.any():
+            continue
+        if name not in a.reshapes:
+            raise fixed(a.owners[name])
+        known = result.graph.initializers[name] = result.graph.initializers[name].copy()
+        old, new = a.reshapes[name], b.reshapes[name]
+        for i in map(int, different.nonzero()[0]):
+            kept = i < len(old) and (old[i], new[i]) == (value[i], there[i])
+            if known[i] > 0:
+                known[i] = 0 if kept else -1  # 0 copies; MNN hangs with -1 for a batch
+            elif not known[i] and not kept:
+                raise fixed(a.owners[name])
+        if (known == -1).sum() > 1:
+            raise fixed(a.owners[name])
+    for kind in ("inputs", "outputs"):
+        values: dict[str, tuple[Any, ...]] = getattr(result, kind)
+        for name, shape in values.items():
+            sizes = zip(getattr(ours, kind)[name], getattr(other, kind)[name], strict=True)
+            values[name] = tuple(
+                old if one == two else AXES.get(i) if kind == "inputs" or not i else None
+                for i, (old, (one, two)) in enumerate(zip(shape, sizes, strict=True))
+            )
+
+
+def write_model(
+    file: BinaryIO,
+    drawing: Drawing,
+    metadata: Mapping[str, str] | None = None,
+    beside: tuple[str, BinaryIO] | None = None,
+) -> None:
+    """Write a model, one initializer after the other, so that it is never twice in memory.
+
+    The file gets what ``drawing.model(metadata)`` is. ``beside`` is the name of another file and
+    that file, which gets the values of all initializers that are not ``SMALL``.
+    """
+    import numpy as np
+    from onnx import TensorProto
+
+    model = drawing.model(metadata, whole=False)
+    graph = model.graph.SerializeToString(deterministic=True)
+    model.ClearField("graph")
+    pieces: list[tuple[bytes, memoryview]] = []
+    for name, value in drawing.graph.initializers.items():
+        number = FLOAT if value.dtype.kind == "f" else INT64
+        tensor = TensorProto(name=name, data_type=number, dims=value.shape)
+        data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        if beside is not None and len(data) >= SMALL:
+            location, values = beside
+            values.write(bytes(-values.tell() % ALIGNED))
+            where = {"location": location, "offset": values.tell(), "length": len(data)}
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, text in where.items():
+                tensor.external_data.add(key=key, value=str(text))
+            values.write(data)
+            data = memoryview(b"")
+            head = tensor.SerializeToString(deterministic=True)
+        else:
+            head = tensor.SerializeToString(deterministic=True)
+            head += field_head(TensorProto.RAW_DATA_FIELD_NUMBER, len(data))
+        pieces.append((head, data))
+    size = len(graph)
+    for head, data in pieces:
+        length = len(head) + len(data)
+        size += len(field_head(INITIALIZER, length)) + length
+    file.write(model.SerializeToString(deterministic=True))
+    file.write(field_head(GRAPH, size))
+    file.write(graph)
+    for head, data in pieces:
+        file.write(field_head(INITIALIZER, len(head) + len(data)))
+        file.write(head)
+        file.write(data)
+
+
+def field_head(number: int, length: int) -> bytes:
+    """Tag and length of a protobuf field of bytes."""
+    return encoded(number << 3 | 2) + encoded(length)
 
 
 @dataclass
@@ -149,13 +467,22 @@ class Graph:
 
     Args:
         taken: names of values; the blobs' own from the start.
-        nodes: in order of running. ``initializers`` likewise.
+        opset: that it is written in.
+        any_size: whether rows and columns may vary.
+        nodes: in order of running. ``labels`` are those of their layers.
+        initializers: name -> value. ``owners`` are the labels of their layers, ``reshapes`` are
+            those that a Reshape takes for its shape, with the shape of what it reads.
         shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
     taken: set[str]
+    opset: int = OPSET
+    any_size: bool = False
     nodes: list[Any] = field(default_factory=list)
-    initializers: list[Any] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    initializers: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    reshapes: dict[str, Shape] = field(default_factory=dict)
     shared: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
 
     def free(self, name: str) -> str:
@@ -175,6 +502,7 @@ class Site:
     Args:
         bottoms: the values that the layer reads. ``tops`` likewise, that it makes.
         blobs: its weights, float32.
+        inner: whether it is a part of the layer, whose tops others of its nodes read.
     """
 
     graph: Graph
@@ -182,14 +510,16 @@ class Site:
     bottoms: Sequence[str]
     tops: Sequence[str]
     blobs: Mapping[str, Array]
+    inner: bool = False
 
     def op(self, type: str, inputs: Sequence[str], top: str = "", **attributes: Any) -> str:
         """Add a node that makes ``top``, or a value between; return the value's name."""
         from onnx import helper
 
         value = top or self.graph.free(f"{self.step.label}/{type}")
-        name = self.step.label if value == self.tops[0] else value
+        name = self.step.label if value == self.tops[0] and not self.inner else value
         self.graph.nodes.append(helper.make_node(type, inputs, [value], name, **attributes))
+        self.graph.labels.append(self.step.label)
         return value
 
     def writer(self, value: str) -> str:
@@ -202,14 +532,13 @@ class Site:
 
         What layers share is added once, unless they need it in different forms.
         """
-        from onnx import numpy_helper
-
         copies = self.graph.shared.setdefault(self.step.shared.get(name, ("",))[0], [])
         for full, other in copies:
             if value.shape == other.shape and (value == other).all():
                 return full
         full = self.graph.free(f"{self.step.label}.{name}")
-        self.graph.initializers.append(numpy_helper.from_array(value, full))
+        self.graph.initializers[full] = value
+        self.graph.owners[full] = self.step.label
         if name in self.step.shared:
             copies.append((full, value))
         return full
@@ -226,11 +555,22 @@ class Site:
 
         return self.constant(name, np.array(list(sizes), np.int64))
 
+    def reduce(
+        self, type: str, value: str, axes: Sequence[int], top: str = "", *, keepdims: int = 1
+    ) -> str:
+        """A reduction; its axes were an attribute once, ReduceSum's until opset 13."""
+        if type == "ReduceSum" or self.graph.opset >= 18:
+            inputs = [value, self.sizes("axes", axes)]
+            return self.op(type, inputs, top, keepdims=keepdims)
+        return self.op(type, [value], top, axes=tuple(axes), keepdims=keepdims)
+
     def reshape(self, value: str, old: Shape, new: Shape, top: str = "") -> str:
         """The value in a new shape; without a node where none is needed."""
         if old == new and not top:
             return value
-        return self.op("Reshape", [value, self.sizes("shape", new)], top)
+        shape = self.sizes("shape", new)
+        self.graph.reshapes[shape] = old
+        return self.op("Reshape", [value, shape], top)
 
 
 def write(site: Site) -> None:
@@ -276,14 +616,21 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
     inputs = [site.constant("weight", weight.reshape(*weight.shape[:2], *(kernel or (1,))))]
     inputs += [site.constant("bias", value) for value in bias]
     same = flat_top == top_shape
+    pads = (*pad, *(layer.end_pad(spatial) if op == "Conv" else pad)) or (0, 0)
+    # OpenCV 5.0 takes a 1x1 Conv for one without pads, and gives wrong values.
+    apart = op == "Conv" and count(kernel) == 1 and any(pads)
     for bottom, top in zip(site.bottoms, site.tops, strict=True):
+        x = site.reshape(bottom, shape, flat)
+        if apart:
+            half = len(pads) // 2
+            x = site.op("Pad", [x, site.sizes("pads", (0, 0, *pads[:half], 0, 0, *pads[half:]))])
         y = site.op(
             op,
-            [site.reshape(bottom, shape, flat), *inputs],
+            [x, *inputs],
             top if same else "",
             kernel_shape=kernel or (1,),
             strides=stride or (1,),
-            pads=(*pad, *(layer.end_pad(spatial) if op == "Conv" else pad)) or (0, 0),
+            pads=(0,) * len(pads) if apart else pads,
             dilations=dilation or (1,),
             group=layer.group,
         )
@@ -303,8 +650,8 @@ def batch_norm(site: Site, layer: BatchNorm) -> None:
     spread = (-1, *(1 for _ in site.step.bottoms[0][2:]))
     if not layer.is_global:
         axes = (0, *range(2, len(site.step.bottoms[0])))
-        centred = site.op("Sub", [x, site.op("ReduceMean", [x], axes=axes)])
-        square = site.op("ReduceMean", [site.op("Mul", [centred, centred])], axes=axes)
+        centred = site.op("Sub", [x, site.reduce("ReduceMean", x, axes)])
+        square = site.reduce("ReduceMean", site.op("Mul", [centred, centred]), axes)
         eps = site.constant("eps", np.array(layer.eps, np.float32))
         deviation = site.op("Sqrt", [site.op("Add", [square, eps])])
         y = site.op("Div", [centred, deviation], "" if layer.scales else top)
@@ -369,9 +716,14 @@ def pooling(site: Site, layer: Pooling) -> None:
         )
     shape = site.step.bottoms[0]
     kernel, stride, pad = layer.windows(shape)
-    pads = (*pad, *layer.end_pad(shape))
     (x,), (top,) = site.bottoms, site.tops
+    if layer.global_pooling:
+        site.op("GlobalMaxPool" if layer.pool == "MAX" else "GlobalAveragePool", [x], top)
+        return
+    pads: Shape = (*pad, *layer.end_pad(shape))
     if layer.pool == "MAX":
+        if site.graph.any_size:
+            pads = (*pad, *end_pads(layer, shape))
         site.op("MaxPool", [x], top, kernel_shape=kernel, strides=stride, pads=pads)
         return
     if any(pads):
@@ -382,6 +734,15 @@ def pooling(site: Site, layer: Pooling) -> None:
     y = site.op("AveragePool", [x], top if whole else "", kernel_shape=kernel, strides=stride)
     if not whole:
         site.op("Mul", [y, site.constant("factors", factors)], top)
+
+
+def end_pads(layer: Pooling, shape: Shape) -> Shape:
+    """Pads behind the bottom that are right at any size of it: windows round up, and none wins.
+
+    Where no window can begin behind the image; else as far as windows reach at this size.
+    """
+    sides = zip(*layer.windows(shape), layer.end_pad(shape), strict=True)
+    return tuple((p if layer.floor else p + s - 1) if k >= p + s else end for k, s, p, end in sides)
 
 
 def eltwise(site: Site, layer: Eltwise) -> None:
@@ -438,12 +799,18 @@ def slice_(site: Site, layer: Slice) -> None:
 
 
 def crop(site: Site, layer: Crop) -> None:
-    """Slice along every axis."""
-    part(site, dict(enumerate(layer.spans(site.step.bottoms))), site.tops[0])
+    """Slice along the axes that become smaller."""
+    shape = site.step.bottoms[0]
+    spans = dict(enumerate(layer.spans(site.step.bottoms)))
+    cropped = {i: span for i, span in spans.items() if span != (0, shape[i])}
+    part(site, cropped, site.tops[0])
 
 
 def part(site: Site, spans: Mapping[int, tuple[int, int]], top: str) -> None:
     """Slice the first bottom: axis -> start and end."""
+    if not spans:
+        site.op("Identity", site.bottoms[:1], top)
+        return
     starts, ends = zip(*spans.values(), strict=True)
     bounds = {"starts": starts, "ends": ends, "axes": tuple(spans)}
     constants = [site.sizes(name, values) for name, values in bounds.items()]
@@ -462,12 +829,12 @@ def copies(site: Site, layer: Layer) -> None:
 
 
 def power(site: Site, layer: Power) -> None:
-    """Mul, Add and Pow."""
+    """Mul, Add and Pow; a constant is a Clip, whose shape is its bottom's at any size."""
     import numpy as np
 
     if layer.constant:
         value = site.number("constant", float(layer.activation(np.zeros(1, np.float32))[0]))
-        site.op("Expand", [value, site.sizes("shape", site.step.tops[0])], site.tops[0])
+        site.op("Clip", [*site.bottoms, value, value], site.tops[0])
         return
     chain(site, ("Mul", layer.scale), ("Add", layer.shift), ("Pow", layer.power))
 
@@ -537,10 +904,7 @@ def reduction(site: Site, layer: Reduction) -> None:
     op = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean", "SUM": "ReduceSum"}
     kind = op[layer.operation]
     x = site.op("Flatten", [site.bottoms[0]], axis=axis_index(layer.axis, shape))
-    if kind == "ReduceSum":  # since opset 13 its axes are an input, the others' are not
-        y = site.op(kind, [x, site.sizes("axes", (1,))], keepdims=0)
-    else:
-        y = site.op(kind, [x], axes=(1,), keepdims=0)
+    y = site.reduce(kind, x, (1,), keepdims=0)
     y = site.op("Mul", [y, site.number("coeff", layer.coeff)])
     site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
 
@@ -552,15 +916,20 @@ def threshold(site: Site, layer: Threshold) -> None:
 
 
 def lrn(site: Site, layer: LRN) -> None:
-    """LRN, which has the same fields.
-
-    Raises:
-        UnknownLayerError: within a channel, which ONNX does not have.
-    """
-    if layer.norm_region != "ACROSS_CHANNELS":
-        raise UnknownLayerError(
-            f"layer '{layer.name}' (LRN): {layer.norm_region} cannot be written as ONNX"
-        )
+    """LRN, which has the same fields; within a channel an average of squares."""
+    if layer.norm_region == "WITHIN_CHANNEL":
+        (x,), (top,) = site.bottoms, site.tops
+        mean = site.graph.free(f"{site.step.label}/mean")
+        square = site.op("Mul", [x, x])
+        pad = (layer.local_size - 1) // 2
+        sizes = {"kernel_size": layer.local_size, "pad": pad}
+        pool = Pooling.of(layer.name, "", "", pool="AVE", **sizes)
+        pooling(replace(site, bottoms=(square,), tops=(mean,), inner=True), pool)
+        y = site.op("Mul", [mean, site.number("alpha", layer.alpha)])
+        y = site.op("Add", [y, site.number("one", 1)])
+        y = site.op("Pow", [y, site.number("beta", -layer.beta)])
+        site.op("Mul", [x, y], top)
+        return
     fields = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k, "size": layer.local_size}
     site.op("LRN", site.bottoms, site.tops[0], **fields)
 
@@ -571,12 +940,12 @@ def mvn(site: Site, layer: MVN) -> None:
     axes = (1, 2, 3) if layer.across_channels else (2, 3)
     (x,), (top,) = site.bottoms, site.tops
     x = site.reshape(x, shape, top_shape)
-    mean = site.op("ReduceMean", [x], axes=axes)
+    mean = site.reduce("ReduceMean", x, axes)
     if not layer.normalize_variance:
         site.op("Sub", [x, mean], top)
         return
     centred = site.op("Sub", [x, mean])
-    square = site.op("ReduceMean", [site.op("Mul", [centred, centred])], axes=axes)
+    square = site.reduce("ReduceMean", site.op("Mul", [centred, centred]), axes)
     deviation = site.op("Add", [site.op("Sqrt", [square]), site.number("eps", layer.eps)])
     site.op("Div", [centred, deviation], top)
 
@@ -646,24 +1015,39 @@ def interp(site: Site, layer: Interp) -> None:
     """Resize between the corners, of what the pads leave."""
     shape, top_shape = site.step.bottoms[0], site.step.tops[0]
     x = site.reshape(site.bottoms[0], shape, legacy(shape))
+    seen = layer.seen(shape)
     if layer.pad_beg or layer.pad_end:
-        ends = [-layer.pad_beg + size for size in layer.seen(shape)]
+        ends = [-layer.pad_beg + size for size in seen]
         bounds = {"starts": (-layer.pad_beg,) * 2, "ends": ends, "axes": (2, 3)}
         x = site.op("Slice", [x, *(site.sizes(name, values) for name, values in bounds.items())])
     site.op(
         "Resize",
-        [x, "", "", site.sizes("size", top_shape)],
+        [x, "", site.constant("scales", scales(seen, top_shape[2:]))],
         site.tops[0],
         mode="linear",
         coordinate_transformation_mode="align_corners",
     )
 
 
+def scales(old: Sequence[int], new: Sequence[int]) -> Array:
+    """Resize's factors, float32, of the batch, the channels and each side.
+
+    They are as large as they have to be that a runtime which rounds down gets the new size.
+    """
+    import numpy as np
+
+    factors = np.array([1, 1, *(b / a for a, b in zip(old, new, strict=True))], np.float32)
+    for i, (a, b) in enumerate(zip(old, new, strict=True)):
+        while a * float(factors[2 + i]) < b:
+            factors[2 + i] = np.nextafter(factors[2 + i], np.float32(np.inf))
+    return factors
+
+
 def normalize(site: Site, layer: Normalize) -> None:
     """Div by a length, Mul by a scale, in single steps on four axes."""
     shape = site.step.bottoms[0]
     x = site.reshape(site.bottoms[0], shape, legacy(shape))
-    square = site.op("ReduceSumSquare", [x], axes=layer.axes)
+    square = site.reduce("ReduceSumSquare", x, layer.axes)
     length = site.op("Sqrt", [site.op("Add", [square, site.number("eps", layer.eps)])])
     scale = site.constant("weight", site.blobs["weight"].reshape(-1, 1, 1))
     same = len(shape) == 4
@@ -695,8 +1079,73 @@ def shuffle_channel(site: Site, layer: ShuffleChannel) -> None:
     site.reshape(y, (n, groups[2], groups[1], size), shape, site.tops[0])
 
 
+def argmax(site: Site, layer: ArgMax) -> None:
+    """ArgMax, of equal values the last; or ReduceMax.
+
+    Raises:
+        UnknownLayerError: more than the largest, or place and value at once.
+    """
+    shape, top_shape = site.step.bottoms[0], site.step.tops[0]
+    if layer.top_k > 1 or (layer.axis is None and layer.out_max_val):
+        what = f"top_k {layer.top_k}" if layer.top_k > 1 else "out_max_val without axis"
+        raise UnknownLayerError(
+            f"layer '{layer.name}' (ArgMax): {what} cannot be written as ONNX; give it "
+            "top_k 1 and an axis, or end the net before it"
+        )
+    (x,), (top,) = site.bottoms, site.tops
+    axis = 1
+    if layer.axis is None:
+        x = site.op("Flatten", [x], axis=1)
+    else:
+        axis = axis_index(layer.axis, shape)
+    if layer.out_max_val:
+        site.reduce("ReduceMax", x, (axis,), top)
+        return
+    places = site.op("ArgMax", [x], axis=axis, keepdims=1, select_last_index=1)
+    same = layer.axis is not None
+    y = site.op("Cast", [places], top if same else "", to=FLOAT)
+    if not same:
+        site.reshape(y, (shape[0], 1), top_shape, top)
+
+
+def roi_pooling(site: Site, layer: ROIPooling) -> None:
+    """MaxRoiPool, which is Fast R-CNN's."""
+    maps, regions = site.bottoms
+    shape = site.step.bottoms[1]
+    site.op(
+        "MaxRoiPool",
+        [maps, site.reshape(regions, shape, (shape[0], 5))],
+        site.tops[0],
+        pooled_shape=(layer.pooled_h, layer.pooled_w),
+        spatial_scale=layer.spatial_scale,
+    )
+
+
+def prior_box(site: Site, layer: PriorBox) -> None:
+    """An initializer: the boxes of these sizes."""
+    import numpy as np
+
+    zeros = [np.zeros(shape, np.float32) for shape in site.step.bottoms]
+    site.op("Identity", [site.constant("boxes", layer.forward(zeros, [])[0])], site.tops[0])
+
+
+def spp(site: Site, layer: SPP) -> None:
+    """The pooling of each level, flattened, and Concat."""
+    (shape,) = site.step.bottoms
+    levels = list(layer.levels(shape))
+    flat = []
+    for level in levels:
+        value = site.tops[0] if len(levels) == 1 else site.graph.free(f"{site.step.label}/Pool")
+        pooling(replace(site, tops=(value,), inner=len(levels) > 1), level)
+        if len(levels) > 1:
+            flat.append(site.op("Flatten", [value], axis=1))
+    if flat:
+        site.op("Concat", flat, site.tops[0], axis=1)
+
+
 WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "AbsVal": one("Abs"),
+    "ArgMax": argmax,
     "Axpy": axpy,
     "BN": bn,
     "BNLL": one("Softplus"),
@@ -727,10 +1176,13 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Permute": permute,
     "Pooling": pooling,
     "Power": power,
+    "PriorBox": prior_box,
+    "ROIPooling": roi_pooling,
     "ReLU": relu,
     "ReLU6": relu6,
     "Reduction": reduction,
     "Reshape": reshape,
+    "SPP": spp,
     "Scale": scale,
     "ShuffleChannel": shuffle_channel,
     "Sigmoid": one("Sigmoid"),

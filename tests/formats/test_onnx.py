@@ -13,17 +13,31 @@ from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, WeightsError
-from resnet_proto.formats.onnx import WRITERS, to_onnx
+from resnet_proto.formats.onnx import OPSETS, WRITERS, draw, to_onnx, write_model
 from resnet_proto.layers import (
     LRN,
+    MVN,
     REGISTRY,
+    SPP,
+    ArgMax,
     BatchNorm,
     Convolution,
+    Flatten,
     InnerProduct,
     Input,
+    Interp,
+    Normalize,
     Pooling,
+    Power,
+    PriorBox,
+    Reduction,
     ReLU,
+    Reshape,
+    ROIPooling,
     Scale,
+    ShuffleChannel,
+    Slice,
+    Softmax,
     make_layer,
 )
 from resnet_proto.net import Net
@@ -213,7 +227,6 @@ def test_pool1_of_the_released_nets():
     ("fields", "ops"),
     [
         ({"kernel_size": 3}, ["AveragePool"]),
-        ({"global_pooling": True}, ["AveragePool"]),
         ({"kernel_size": 3, "pad": 1}, ["Pad", "AveragePool"]),  # padding counts
         ({"kernel_size": 2, "stride": 2}, ["Pad", "AveragePool", "Mul"]),  # what is behind does not
         ({"kernel_size": 2, "stride": 2, "round_mode": "FLOOR"}, ["AveragePool"]),
@@ -280,8 +293,8 @@ def test_whole_net_runs_optimised():
 
 
 UNKNOWN = """
-Accuracy ArgMax ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss Im2col
-InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling PriorBox Proposal RNN ROIPooling SPP
+Accuracy ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss Im2col
+InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling Proposal RNN
 SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss Upsample
 """
 
@@ -292,6 +305,189 @@ def test_types():
 
     assert inner - WRITERS.keys() == set(UNKNOWN.split())
     assert WRITERS.keys() <= inner
+
+
+def written(some_net, x=X, **options):
+    """What onnxruntime and we compute of the last blob, for an input of any shape."""
+    weights = random_weights(some_net)
+    last = some_net.layers[-1].tops[0]
+    model = to_onnx(some_net, weights, outputs=[last], **options)
+    onnx.checker.check_model(model, full_check=True)
+    theirs = run_onnx(model, x)[last]
+    resized = some_net.with_input_shapes({"data": x.shape})
+    ours = forward(resized, weights, x, dtype="float64", outputs=[last])[last]
+    assert theirs.shape == ours.shape
+    assert relative_l2(theirs, ours) <= TOLERANCE
+    return model
+
+
+MORE = np.random.default_rng(4).normal(size=(5, 3, 7, 5)).astype(np.float32)
+WIDER = np.random.default_rng(4).normal(size=(3, 3, 12, 19)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        InnerProduct.of("p", "data", "p", num_output=4, axis=2),
+        Reshape.of("p", "data", "p", shape={"dim": (0, -1, 5)}),
+        Reshape.of("p", "data", "p", shape={"dim": (-1, 15, 7)}),  # the batch is part of an axis
+        Flatten.of("p", "data", "p", axis=2),
+        Convolution.of("p", "data", "p", num_output=4, kernel_size=3, axis=2),
+        Interp.of("p", "data", "p", height=11, width=8),
+        ShuffleChannel.of("p", "data", "p", group=3),
+        ArgMax.of("p", "data", "p"),
+        ArgMax.of("p", "data", "p", axis=1),
+        ArgMax.of("p", "data", "p", axis=1, out_max_val=True),
+        LRN.of("p", "data", "p", norm_region="WITHIN_CHANNEL", local_size=3, alpha=2.0),
+        SPP.of("p", "data", "p", pyramid_height=2),
+        SPP.of("p", "data", "p", pyramid_height=1, pool="AVE"),
+        Reduction.of("p", "data", "p", operation="SUMSQ", axis=1),
+        Power.of("p", "data", "p", scale=0, shift=3),
+        Pooling.of("p", "data", "p", global_pooling=True, pool="AVE"),
+        Pooling.of("p", "data", "p", global_pooling=True),
+        Convolution.of("p", "data", "p", num_output=4, kernel_size=1, pad=1),
+        Convolution.of("p", "data", "p", num_output=4, kernel_size=9, stride=20),  # over its input
+    ],
+    ids=lambda layer: layer.type,
+)
+def test_the_batch_varies(layer):
+    """2 images in the net, 5 in the runtime."""
+    model = written(net(layer), x=MORE, dynamic="batch")
+
+    (value,) = model.graph.input
+    assert [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] == [
+        "N", 3, 7, 5
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Reshape.of("p", "data", "p", shape={"dim": (2, -1)}), "layer 'p' .Reshape.: shape 2x-1"),
+        (Slice.of("p", "data", ["p", "q"], axis=0, slice_point=1), "layer 'p': at another size"),
+    ],
+)
+def test_a_batch_that_cannot_vary(layer, message):
+    """What mixes images, or is made for so many of them."""
+    fc = InnerProduct.of("fc", "p", "fc", num_output=4)
+    some_net = net(layer, fc)
+    weights = random_weights(some_net)
+    to_onnx(some_net, weights, outputs=["fc"])
+
+    with pytest.raises(NetError, match=message):
+        to_onnx(some_net, weights, outputs=["fc"], dynamic="batch")
+
+
+@pytest.mark.parametrize("pool", [
+    {"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "stride": 2, "pad": 1},
+    {"kernel_size": 2, "stride": 2}, {"kernel_size": 3, "stride": 2, "round_mode": "FLOOR"},
+])  # fmt: skip
+def test_rows_and_columns_vary(pool):
+    """MAX pooling rounds up at any size; a global average takes what is there."""
+    some_net = net(
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=3, pad=1, stride=2),
+        Pooling.of("max", "c", "max", **pool),
+        Pooling.of("p", "max", "p", pool="AVE", global_pooling=True),
+        InnerProduct.of("fc", "p", "fc", num_output=4),
+    )
+    for x in (X, WIDER, WIDER[:, :, :11], WIDER[:, :, 3:, 2:]):
+        written(some_net, x=np.ascontiguousarray(x), dynamic="size")
+
+
+def test_rows_and_columns_that_cannot_vary():
+    """An average whose divisors are those of one size."""
+    layer = Pooling.of("p", "data", "p", pool="AVE", kernel_size=3, stride=2)
+    to_onnx(net(layer), {}, dynamic="batch")
+
+    with pytest.raises(NetError, match="layer 'p': at another size of the inputs it is another"):
+        to_onnx(net(layer), {}, dynamic="size")
+    with pytest.raises(ResNetProtoError, match="dynamic is 'rows'; known: none, batch, size"):
+        to_onnx(net(layer), {}, dynamic="rows")
+
+
+REDUCING = net(
+    BatchNorm.of("bn", "data", "bn", use_global_stats=False),
+    MVN.of("mvn", "bn", "mvn"),
+    Normalize.of("norm", "mvn", "norm"),
+    Pooling.of("ave", "norm", "ave", pool="AVE", kernel_size=2, stride=2, pad=1),
+    LRN.of("lrn", "ave", "lrn"),
+    Interp.of("up", "lrn", "up", height=9, width=7),
+    Reduction.of("sum", "up", "sum", axis=1),
+    Softmax.of("p", "up", "p", axis=2),
+    Reduction.of("r", "p", "r", axis=2, operation="MEAN"),
+)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_opsets(opset):
+    """Axes of reductions are an attribute in some, and an input in others."""
+    model = written(REDUCING, opset=opset)
+
+    assert model.opset_import[0].version == opset
+
+
+def test_an_opset_that_is_not_known():
+    with pytest.raises(ResNetProtoError, match="opset is 12; 13 to 21 can be written"):
+        to_onnx(net(ReLU.of("r", "data", "r")), {}, opset=12)
+
+
+def test_boxes_are_an_initializer():
+    sizes = {"min_size": (2.0,), "max_size": (3.0,), "aspect_ratio": (2.0,), "img_size": 30}
+    some_net = net(PriorBox.of("p", "data", "p", **sizes))
+
+    theirs = run_onnx(to_onnx(some_net, {}, outputs=["p", "data"]), X)["p"]
+
+    assert relative_l2(theirs, forward(some_net, {}, X)["p"]) <= TOLERANCE
+
+
+def test_regions():
+    regions = np.array([[0, 2, 3, 12, 20], [1, 0, 0, 8, 9], [1, 5, 2, 6, 3]], np.float32)
+    some_net = Net("t", (
+        Input.of("in", (), "data", shape=({"dim": X.shape},)),
+        Input.of("r", (), "rois", shape=({"dim": regions.shape},)),
+        ROIPooling.of("p", ["data", "rois"], "p", pooled_h=3, pooled_w=2, spatial_scale=0.25),
+    ))  # fmt: skip
+
+    theirs = run_onnx(to_onnx(some_net, {}, outputs=["p"]), X, regions)["p"]
+
+    ours = forward(some_net, {}, {"data": X, "rois": regions}, outputs=["p"])["p"]
+    assert relative_l2(theirs, ours) <= TOLERANCE
+
+
+def test_written_is_what_is_made(tmp_path):
+    """A model that is written piece by piece is the one that is made at once."""
+    some_net, metadata = small(), {"a": "b"}
+    weights = random_weights(some_net)
+    drawing = draw(some_net, weights)
+    with (tmp_path / "m.onnx").open("wb") as file:
+        write_model(file, drawing, metadata)
+
+    assert onnx.load(tmp_path / "m.onnx") == drawing.model(metadata)
+
+
+def test_values_in_a_file_beside(tmp_path):
+    """As they are where a model has more than 2 GB: each begins on a page, shapes stay inside."""
+    some_net = small()
+    weights = random_weights(some_net)
+    drawing = draw(some_net, weights)
+    with (tmp_path / "m.onnx").open("wb") as file, (tmp_path / "m.data").open("wb") as values:
+        write_model(file, drawing, beside=("m.data", values))
+
+    assert (tmp_path / "m.onnx").stat().st_size < (tmp_path / "m.data").stat().st_size
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    there = initializers(onnx.load(tmp_path / "m.onnx"))
+    assert there.keys() == drawing.graph.initializers.keys()
+    for name, value in there.items():
+        np.testing.assert_array_equal(value, drawing.graph.initializers[name])
+    bare = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    where = [
+        {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in bare.graph.initializer
+        if tensor.external_data
+    ]
+    assert len(where) > 5
+    assert {entry["location"] for entry in where} == {"m.data"}
+    assert not any(int(entry["offset"]) % 4096 for entry in where)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +506,9 @@ def test_types():
             "layer 'p': STOCHASTIC",
         ),
         (
-            LRN.of("p", "data", "y", norm_region="WITHIN_CHANNEL"),
-            LRN.of("p", "data", "y"),
-            r"layer 'p' \(LRN\): WITHIN_CHANNEL cannot be written as ONNX",
+            ArgMax.of("p", "data", "y", axis=1, top_k=2),
+            ArgMax.of("p", "data", "y", axis=1, top_k=1),
+            r"layer 'p' \(ArgMax\): top_k 2 cannot be written as ONNX",
         ),
         (
             make_layer("p", "Crop9", ("data",), ("y",)),

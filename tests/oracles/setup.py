@@ -4,6 +4,8 @@
                ONNX conversions of it; unpacked only, so that what they depend on stays away
     caffe      a virtual environment of an older Python with the real Caffe (its wheels are for
                Python 3.6 to 3.9); CAFFE_PYTHON names that Python, or one that has Caffe
+    opencv5    a virtual environment with OpenCV 5, which reads ONNX and no Caffe
+    mnn        another with MNN and its converter
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes
     training   the real Caffe with training, which examples/build-caffe.sh compiles into a cache
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +41,10 @@ CAFFE = (
     "scikit-image<0.22",
     "scipy<1.12",
 )
+CLIENTS = {
+    "opencv5": ("opencv-python-headless==5.0.0.93", "numpy"),
+    "mnn": ("MNN==3.6.1", "numpy"),
+}
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"
 REQUIRED = os.environ.get("RESNET_PROTO_REQUIRE_ORACLES") == "1"
@@ -116,6 +123,19 @@ def old_pythons() -> Iterator[Path]:
             yield Path(python)
 
 
+def client(name: str) -> None:
+    """Make a virtual environment with a runtime for ONNX."""
+    target = HERE / name
+    done = target / ".done"
+    if done.exists() and done.read_text() == "\n".join(CLIENTS[name]):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    run(sys.executable, "-m", "venv", target)
+    pip = (target / "bin" / "python", "-m", "pip", "install", "-qq", "--only-binary=:all:")
+    run(*pip, *CLIENTS[name])
+    done.write_text("\n".join(CLIENTS[name]))
+
+
 def torch() -> None:
     """Install PyTorch where this runs."""
     if find_spec("torch"):
@@ -143,7 +163,13 @@ def training() -> None:
         raise MissingError(f"{BUILD_CAFFE.relative_to(ROOT)} could not build it")
 
 
-ORACLES = {"released": released, "caffe": caffe, "torch": torch, "training": training}
+ORACLES = {
+    "released": released,
+    "caffe": caffe,
+    **{name: partial(client, name) for name in CLIENTS},
+    "torch": torch,
+    "training": training,
+}
 
 
 def main(wanted: list[str]) -> int:

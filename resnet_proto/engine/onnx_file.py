@@ -1,0 +1,216 @@
+"""Net + weights -> ONNX file, held against our own forward pass before it takes its name.
+
+net -> deploy net -> folded net -> drawing -> file -> onnxruntime against float64 -> Proof
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_proto.engine.compare import TOLERANCE, compare
+from resnet_proto.engine.plain import forward
+from resnet_proto.errors import FormatError, NetError, ResNetProtoError
+from resnet_proto.files import atomic, path_of
+from resnet_proto.fold import folded
+from resnet_proto.formats import onnx as formats_onnx
+from resnet_proto.formats.onnx import LIMIT, OPSET, Pixels, draw, free, write_model
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from resnet_proto.engine.compare import Row
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+BESIDE = ".data"
+"""What the file of the values is called, behind the model's own name."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far a file is from our forward pass in float64, on a random input.
+
+    Args:
+        rows: one for each blob that both have; empty where nothing was compared.
+        missing: why nothing was.
+    """
+
+    rows: tuple[Row, ...] = ()
+    missing: str = ""
+
+    @property
+    def worst(self) -> Row:
+        """The blob that is furthest away; a nan is further than anything."""
+        return max(self.rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
+
+
+def save_onnx(
+    path: str | os.PathLike[str],
+    net: Net,
+    weights: Mapping[str, Array],
+    *,
+    fold_bn: bool = True,
+    opset: int = OPSET,
+    dynamic: str = "batch",
+    pixels: Pixels | None = None,
+    metadata: Mapping[str, str] | None = None,
+    verify: bool = True,
+    warnings: list[str] | None = None,
+) -> Proof | None:
+    """Write a net as ONNX; the file is there when it is complete and verified, and not before.
+
+    Args:
+        path: a model of more than 2 GB gets a file of its values beside it, ``<path>.data``.
+        net: a deploy net; of a train_val net ``training.to_deploy`` makes one.
+        weights: arrays by ``<layer>.<blob>``.
+        fold_bn: write BatchNorm and Scale as part of the layers before them, and what is left of
+            them as one BatchNormalization.
+        opset: one of ``formats.onnx.OPSETS``.
+        dynamic: what may vary, one of ``formats.onnx.DYNAMIC``. A batch that cannot is the net's
+            own, with a warning.
+        pixels: goes before the net; the model then takes an image.
+        metadata: names and texts that the model carries.
+        verify: compare the file with ``forward`` in float64.
+        warnings: gets a sentence for what is not as it was meant.
+
+    Returns:
+        What was compared; None if nothing should be.
+
+    Raises:
+        FormatError: a blob is further than ``TOLERANCE`` from our own; there is no file then.
+        NetError, UnknownLayerError, WeightsError: as ``to_onnx``.
+    """
+    formats_onnx.check_installed(opset)
+    net = net.at(phase="TEST").upgraded().filtered()
+    ends = results(net)
+    shown, values = folded(net.until(ends).needed(ends), weights, merge=True) if fold_bn else (
+        net, weights
+    )  # fmt: skip
+    drawing = draw(shown, values, ends, None, opset, pixels, dynamic=dynamic)
+    if dynamic != "none":
+        try:
+            drawing = free(drawing, shown, dynamic, ends, None, pixels)
+        except NetError as error:
+            if dynamic != "batch":
+                raise
+            if warnings is not None:
+                sizes = next(iter(drawing.inputs.values()), (1,))
+                warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
+    target = Path(path)
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic(path))
+        if drawing.nbytes > LIMIT:
+            name = target.name + BESIDE
+            with atomic(target.with_name(name)) as beside:
+                write_model(file, drawing, metadata, (name, beside))
+        else:
+            write_model(file, drawing, metadata)
+        file.flush()
+        if not verify:
+            return None
+        blobs = [name for name in drawing.values if name in net_blobs(shown)]
+        proof = prove(file, target, net, weights, blobs, pixels)
+        over = [row for row in proof.rows if not row.within(TOLERANCE)]
+        if over:
+            raise FormatError(
+                f"{target}: {len(over)} of {len(proof.rows)} blobs are not what the net computes; "
+                f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
+                f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
+            )
+    return proof
+
+
+def results(net: Net) -> tuple[str, ...]:
+    """The blobs that no layer reads any more, in the order of the net.
+
+    Raises:
+        NetError: there is none: the net has no layers.
+    """
+    unread: dict[str, None] = {}
+    for layer in net.layers:
+        if layer.type != "Silence":
+            for name in layer.bottoms:
+                unread.pop(name, None)
+        if not layer.from_outside:
+            unread.update(dict.fromkeys(layer.tops))
+    if not unread:
+        raise NetError("the net computes nothing: it has no layer behind its inputs")
+    return tuple(unread)
+
+
+def net_blobs(net: Net) -> set[str]:
+    """The names of all blobs."""
+    return {name for layer in net.layers for name in layer.tops}
+
+
+def prove(
+    file: BinaryIO,
+    target: Path,
+    net: Net,
+    weights: Mapping[str, Array],
+    blobs: list[str],
+    pixels: Pixels | None,
+) -> Proof:
+    """Run a file on a random input, and compare the blobs with our own, in float64."""
+    import numpy as np
+
+    from resnet_proto.engine import random_inputs
+
+    try:
+        import onnxruntime
+    except ImportError:
+        return Proof(missing="onnxruntime is not installed: pip install 'resnet-proto[onnx]'")
+    inputs: dict[str, Array] = dict(random_inputs(net))
+    feeds = dict(inputs)
+    if pixels is not None:
+        shape = inputs[pixels.blob].shape
+        image: Array = np.array(np.random.default_rng(0).integers(0, 256, shape), np.float32)
+        inputs[pixels.blob] = pixels.apply(np.asarray(image, np.float64))
+        del feeds[pixels.blob]
+        feeds["image"] = image
+    try:
+        ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
+    except ResNetProtoError as error:
+        return Proof(missing=f"our own forward pass does not run on random inputs: {error}")
+    theirs = run_file(onnxruntime, file, target, feeds, blobs)
+    return Proof(tuple(compare(theirs, ours)))
+
+
+def run_file(
+    onnxruntime: Any, file: BinaryIO, target: Path, feeds: Mapping[str, Array], blobs: list[str]
+) -> dict[str, Array]:
+    """The blobs that onnxruntime computes of a file, each node as it is written.
+
+    Raises:
+        FormatError: onnxruntime refuses it.
+    """
+    import onnx
+
+    model = onnx.load(path_of(file), load_external_data=False)
+    given = {value.name for value in model.graph.input}
+    known = {value.name for value in model.graph.output}
+    made = {name for node in model.graph.node for name in node.output}
+    model.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in blobs if name in made - known
+    )
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(target.absolute().parent)
+    )
+    names = [name for name in blobs if name in made]
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        del model
+        values = session.run(names, {k: v for k, v in feeds.items() if k in given})
+    except Exception as error:  # its errors have no class in common
+        raise FormatError(f"{target}: onnxruntime refuses it: {error}") from None
+    return dict(zip(names, values, strict=True))

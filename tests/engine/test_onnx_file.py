@@ -1,0 +1,81 @@
+"""ONNX files that are verified before they take their names."""
+
+import numpy as np
+import onnx
+import pytest
+
+from resnet_proto.build import deploy_net
+from resnet_proto.engine import onnx_file
+from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.engine.onnx_file import results, save_onnx
+from resnet_proto.errors import NetError
+from resnet_proto.layers import Embed, InnerProduct, Input, ReLU, Reshape, Silence
+from resnet_proto.net import Net
+from resnet_proto.spec import ResNetSpec
+from resnet_proto.weights import random_weights
+
+SMALL = deploy_net(ResNetSpec("small", (1, 2), "bottleneck", width=8, stem_width=6, classes=10))
+
+
+def net(*layers, shape=(2, 3, 7, 5)):
+    return Net("t", (Input.of("in", (), "data", shape=({"dim": shape},)), *layers))
+
+
+def test_results_are_what_nobody_reads():
+    some_net = net(
+        ReLU.of("a", "data", "a"), ReLU.of("b", "a", "b"), ReLU.of("c", "a", "c"),
+        ReLU.of("d", "c", "c"), Silence.of("s", "b", ()),
+    )  # fmt: skip
+
+    assert results(some_net) == ("b", "c")
+    with pytest.raises(NetError, match="the net computes nothing"):
+        results(net())
+
+
+def test_a_model_that_one_file_cannot_hold(tmp_path, monkeypatch):
+    """With a limit of 1 kB in the place of 2 GB: two files, and still verified."""
+    monkeypatch.setattr(onnx_file, "LIMIT", 1000)
+    weights = random_weights(SMALL)
+
+    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights)
+
+    assert proof.worst.within(TOLERANCE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+
+
+def test_a_batch_that_cannot_vary_is_said(tmp_path):
+    some_net = net(
+        Reshape.of("p", "data", "p", shape={"dim": (2, -1)}),
+        InnerProduct.of("fc", "p", "fc", num_output=4),
+    )
+    warnings = []
+
+    proof = save_onnx(tmp_path / "m.onnx", some_net, random_weights(some_net), warnings=warnings)
+
+    assert proof.worst.within(TOLERANCE)
+    (warning,) = warnings
+    assert warning.startswith("the batch is 2 and cannot vary: layer 'p' (Reshape)")
+    (value,) = onnx.load(tmp_path / "m.onnx").graph.input
+    assert value.type.tensor_type.shape.dim[0].dim_value == 2
+
+
+def test_what_random_inputs_do_not_fit(tmp_path):
+    """An Embed takes whole numbers: the file is written, and it is said that nothing was run."""
+    some_net = net(Embed.of("e", "data", "e", input_dim=4, num_output=3), shape=(2, 5))
+
+    proof = save_onnx(tmp_path / "m.onnx", some_net, random_weights(some_net))
+
+    assert not proof.rows
+    assert "our own forward pass does not run on random inputs: layer 'e'" in proof.missing
+    assert (tmp_path / "m.onnx").exists()
+
+
+def test_every_blob_is_compared(tmp_path):
+    """Also those between, and a nan is the worst."""
+    proof = save_onnx(tmp_path / "m.onnx", SMALL, random_weights(SMALL), fold_bn=False)
+
+    assert {row.blob for row in proof.rows} == {
+        top for layer in SMALL.upgraded().layers for top in layer.tops
+    } - {"data"}
+    assert np.isfinite([row.distance for row in proof.rows]).all()

@@ -1,0 +1,62 @@
+"""Runs ONNX models in a Python of its own: ``onnx_child.py opencv|mnn FOLDER ...``.
+
+A folder has ``model.onnx``, ``output.txt`` with the name of the output that is wanted, and
+``inputs.npz``, whose arrays are named after the inputs. It gets ``answer.npy``, or ``error.txt``.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+WINOGRAD_MEMORY_LEVEL = 3
+"""Of MNN's HintMode. Winograd's rounding is a hundred times that of a plain convolution."""
+
+
+def opencv(model, inputs, output):
+    """What OpenCV's DNN makes of a model."""
+    import cv2
+
+    net = cv2.dnn.readNetFromONNX(str(model))
+    net.enableWinograd(False)
+    for name, value in inputs.items():
+        net.setInput(value, name)
+    return net.forward(output)
+
+
+def mnn(model, inputs, output):
+    """What MNN makes of a model, after its own converter."""
+    import MNN
+
+    converted = model.with_suffix(".mnn")
+    command = [
+        sys.executable.replace("python3", "python").replace("bin/python", "bin/mnnconvert"),
+        "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(converted),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not converted.exists():
+        raise RuntimeError((done.stdout + done.stderr)[-300:])
+    config = {"backend": "CPU", "precision": "high", "numThread": 1}
+    runtime = MNN.nn.create_runtime_manager((config,))
+    runtime.set_hint(WINOGRAD_MEMORY_LEVEL, 0)
+    net = MNN.nn.load_module_from_file(
+        str(converted), list(inputs), [output], runtime_manager=runtime
+    )
+    nchw = MNN.expr.NCHW
+    feeds = [MNN.expr.const(value, list(value.shape), nchw) for value in inputs.values()]
+    (answer,) = net.forward(feeds)
+    kept = MNN.expr.convert(answer, nchw)  # whose memory goes with it
+    return np.array(kept.read())
+
+
+if __name__ == "__main__":
+    run = {"opencv": opencv, "mnn": mnn}[sys.argv[1]]
+    for folder in map(Path, sys.argv[2:]):
+        with np.load(folder / "inputs.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        try:
+            output = (folder / "output.txt").read_text()
+            np.save(folder / "answer.npy", run(folder / "model.onnx", arrays, output))
+        except Exception as error:
+            (folder / "error.txt").write_text(str(error))
