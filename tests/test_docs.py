@@ -98,6 +98,8 @@ def run(command):
 
 @pytest.mark.parametrize("shown", RUN)
 def test_what_is_shown_is_so(shown, folder, request, monkeypatch):
+    if "to_torch" in shown.text:
+        request.getfixturevalue("torch")
     if HALF_WIDTH.search(shown.text):
         for file, name in zip(
             request.getfixturevalue("half_width"), ("deploy.prototxt", "half.caffemodel"),

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
-FORMATS = ("caffemodel", "npz", "safetensors", "hdf5")
+FORMATS = ("caffemodel", "npz", "safetensors", "hdf5", "pt")
 """Names of the formats: their suffixes without the dot, and their modules."""
-SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5"}
+SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5", "pth": "pt"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
 
 MEANS = (".binaryproto", ".npy")
