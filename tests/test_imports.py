@@ -44,6 +44,7 @@ ORDER = [
     "check",
     "weights",
     "formats",
+    "foreign",
     "preprocess",
     "engine",
     "report",

@@ -24,6 +24,7 @@ from resnet_proto.cli.options import (
     state_options,
     weights_of,
 )
+from resnet_proto.cli.torch_options import convert_names, torch_options, torch_proof
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats import FORMATS, MEANS
 from resnet_proto.layers import dims
@@ -48,6 +49,7 @@ LONG = 1 << 26
 @state_options
 @click.option("--to", type=click.Choice(FORMATS), help="Format of OUT, if its suffix is another.")
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare.")
+@torch_options
 @lenient_option
 @json_option
 def command(
@@ -57,18 +59,27 @@ def command(
     state: State,
     to: str | None,
     no_verify: bool,
+    names: str | None,
+    force: bool,
     lenient: bool,
     as_json: bool,
 ) -> None:
     """Convert weights between formats, chosen by the file suffix.
 
-    .caffemodel, .npz, .safetensors and .h5, each to each, bit for bit; - is stdin or stdout. A
+    .caffemodel, .npz, .safetensors, .h5 and .pt, each to each, bit for bit; - is stdin or stdout. A
     caffemodel is written with the structure of --net. The others carry the text of --net
     with them, so that the way back needs none.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
     resnet-proto convert r50.npz r50.caffemodel
+
+    .pt is PyTorch's state dict. The net's module loads it, runs on random input, and every blob
+    is compared with a float64 run. --names takes the keys of another package's model of a
+    residual net, and writes model.py beside it, which builds the model.
+
+    \b
+    resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt --names timm --force
 
     A mean of images goes from .binaryproto to .npy, and back.
 
@@ -98,6 +109,14 @@ def command(
                 "--phase, --level and --net-stage are those of a net; add --net NET"
             )
         the_net = replace(carried, state=state)
+    if force and names is None:
+        raise click.UsageError("--force goes with --names")
+    if names is not None:
+        convert_names(
+            weights, the_net or net_of(weights, lenient=lenient), target, names,
+            to=to, force=force, verify=not no_verify, as_json=as_json,
+        )  # fmt: skip
+        return
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:
@@ -107,6 +126,7 @@ def command(
         )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+    proof, ran = ({}, "") if no_verify else torch_proof(target, to, the_net, weights)
     if as_json:
         echo_json(
             {
@@ -114,12 +134,13 @@ def command(
                 "blobs": len(weights),
                 "bytes": weights.nbytes,
                 "verified": not no_verify,
+                **proof,
             }
         )
         return
     click.echo(
         f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
-        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
+        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}{ran}",
         err=True,
     )
 

@@ -6,23 +6,26 @@ One submodule for each layer, under its Caffe name; what it computes is its func
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own short name
 
-from resnet_proto.engine import torch_layers
+from resnet_proto.engine import plain, torch_layers
+from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, given_shapes
 from resnet_proto.engine.torch_layers import batch_statistics, normalised
-from resnet_proto.errors import NetError, UnknownLayerError
+from resnet_proto.errors import FormatError, NetError, UnknownLayerError
 from resnet_proto.formats.pt import module_name
 from resnet_proto.layers import Shape, dims
 from resnet_proto.shared import rates
 from resnet_proto.weights import named, random_weights, step_blobs
 
 if TYPE_CHECKING:
+    from resnet_proto.engine.compare import Row
     from resnet_proto.engine.others import Job
     from resnet_proto.layers import BatchNorm, Layer
     from resnet_proto.layers.base import Array
@@ -88,6 +91,31 @@ def forward(job: Job) -> dict[str, Array]:
     with torch.inference_mode():
         blobs = module(*map(torch.tensor, inputs.values()))
     return {name: value.numpy() for name, value in blobs.items()}
+
+
+def prove(path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array]) -> Row:
+    """Run the module that has loaded a ``.pt`` on a random input, against float64.
+
+    Returns:
+        The blob that is furthest from our own forward pass.
+
+    Raises:
+        FormatError: torch cannot load the file into the module.
+        NetError: the net cannot be run; UnknownLayerError, UnknownShapeError likewise.
+    """
+    from resnet_proto.engine import random_inputs
+
+    inputs = random_inputs(net)
+    module = CaffeNet(Schedule.of(net, None, None), named(weights, net)).eval()
+    try:
+        module.load_state_dict(torch.load(path, weights_only=True, mmap=True))
+    except Exception as error:  # its errors have no class in common
+        raise FormatError(f"{path}: the net's module cannot load it: {error}") from None
+    with torch.inference_mode():
+        blobs = module(**{name: torch.tensor(value) for name, value in inputs.items()})
+    exact = plain.forward(net, weights, inputs, dtype="float64")
+    rows = compare({name: value.numpy() for name, value in blobs.items()}, exact)
+    return max(rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
 
 
 class CaffeLayer(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
@@ -175,7 +203,8 @@ class CaffeDropout(CaffeLayer):
         """The top; in ``train()`` mode values at random."""
         if not self.training:
             return super().forward(*bottoms)
-        return [F.dropout(bottoms[0], self._layer.dropout_ratio)]
+        layer: Any = self._layer
+        return [F.dropout(bottoms[0], layer.dropout_ratio)]
 
 
 MODULES: dict[str, type[CaffeLayer]] = {"BatchNorm": CaffeBatchNorm, "Dropout": CaffeDropout}

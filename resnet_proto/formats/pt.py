@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 FOLDER = "archive"
 METADATA = "metadata.json"
+FOREIGN = '"names": '
+"""In the options of a file whose keys are those of another package's model."""
 ALIGNMENT = 64
 """Of the values, as torch has them: caffe2/serialize/inline_container.cc, getPadding."""
 STORAGES = {
@@ -91,8 +93,10 @@ def label_of(name: str) -> str:
     return "" if name == "%" else unquote(name, errors="surrogateescape")
 
 
-def state_key(blob: Blob) -> str:
-    """The key of a blob in the state dict of the net's module."""
+def state_key(blob: Blob, *, foreign: bool = False) -> str:
+    """The key of a blob in the state dict of the net's module; a ``foreign`` one is as it is."""
+    if foreign:
+        return blob.key
     layer = module_name(blob.layer)
     return f"{layer}.{blob.name}" if blob.name else layer
 
@@ -146,7 +150,8 @@ def read(path: str | os.PathLike[str]) -> Weights:
     if not isinstance(found, dict):
         raise FormatError(f"{source} holds {type(found).__name__}, expected a state dict")
     size = Path(path).stat().st_size
-    blobs = [blob_of(key, value, source, size) for key, value in found.items()]
+    foreign = FOREIGN in metadata.get("options", "")
+    blobs = [blob_of(key, value, source, size, foreign) for key, value in found.items()]
     if len({blob.key for blob in blobs}) < len(blobs):
         raise FormatError(f"{source}: two tensors have one name; write it again")
     return unpack(blobs, metadata, source)
@@ -229,7 +234,7 @@ def check_pickle(code: bytes, source: str) -> None:
         raise FormatError(f"{source}: its pickle is damaged: {str(error)[:200]}") from None
 
 
-def blob_of(key: object, value: Any, source: str, size: int) -> Blob:
+def blob_of(key: object, value: Any, source: str, size: int, foreign: bool) -> Blob:
     """One tensor of a state dict, without its values.
 
     Raises:
@@ -258,7 +263,7 @@ def blob_of(key: object, value: Any, source: str, size: int) -> Blob:
             "save it as contiguous()"
         )
     layer, name = split(key)
-    layer = label_of(layer)
+    layer = layer if foreign else label_of(layer)
     return Blob(layer, layer, "", name, shape, dtype, nbytes, Stored(value.detach()))
 
 
@@ -284,7 +289,8 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
         def put(name: str, content: bytes) -> None:
             archive.writestr(stored(f"{FOLDER}/{name}"), content)
 
-        put("data.pkl", state_dict_pickle(weights.blobs))
+        foreign = FOREIGN in weights.provenance.get("options", "")
+        put("data.pkl", state_dict_pickle(weights.blobs, foreign=foreign))
         put("byteorder", b"little")
         for i, blob in enumerate(weights.blobs.values()):
             entry = stored(f"{FOLDER}/data/{i}")
@@ -300,7 +306,7 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
         archive.writestr(stored(f"{FOLDER}/{METADATA}"), text, zipfile.ZIP_DEFLATED)
 
 
-def state_dict_pickle(blobs: Mapping[str, Blob]) -> bytes:
+def state_dict_pickle(blobs: Mapping[str, Blob], *, foreign: bool = False) -> bytes:
     """The pickle of a dict of tensors, as ``torch.save`` writes it: protocol 2.
 
     A tensor is ``_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())``, and a
@@ -312,7 +318,7 @@ def state_dict_pickle(blobs: Mapping[str, Blob]) -> bytes:
         shape = blob.shape
         strides = tuple(count(shape[axis + 1 :]) for axis in range(len(shape)))
         code += [
-            text(state_key(blob)),
+            text(state_key(blob, foreign=foreign)),
             named("torch._utils", "_rebuild_tensor_v2"),
             pickle.MARK,
             pickle.MARK,
