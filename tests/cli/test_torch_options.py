@@ -50,6 +50,18 @@ def test_the_proof(folder, tmp_path):
     assert row["worst_blob"] in {top for layer in NET.layers for top in layer.tops}
 
 
+def test_a_file_that_carries_its_net(folder, tmp_path):
+    model, *net = given(folder)
+    convert(model, tmp_path / "x.pt", *net, "--no-verify")
+
+    theirs, ours = (
+        CliRunner().invoke(main, ["summary", str(path)]) for path in (net[1], tmp_path / "x.pt")
+    )
+
+    assert ours.exit_code == 0, ours.output
+    assert ours.stdout == theirs.stdout
+
+
 def test_a_module_that_is_wrong(folder, tmp_path, monkeypatch):
     """Nothing is left; without the proof the file is written."""
     model, *net = given(folder)
