@@ -4,6 +4,7 @@
     prototxt -> Net                 read_prototxt
     weight file <-> Weights         load, save, convert
     Net + Weights + inputs -> blobs forward; Plan, to run a net many times
+    Net + Weights -> torch.nn.Module to_torch
 
 Everything is imported when it is first used.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from resnet_proto.build import deploy_net
     from resnet_proto.engine import forward
     from resnet_proto.engine.planned import Plan
+    from resnet_proto.engine.torch_module import to_torch
     from resnet_proto.errors import ResNetProtoError
     from resnet_proto.formats import convert, load, save
     from resnet_proto.layers import Layer, make_layer
@@ -52,6 +54,7 @@ __all__ = [
     "save",
     "summarize",
     "to_prototxt",
+    "to_torch",
 ]
 
 HOMES = {
@@ -75,6 +78,7 @@ HOMES = {
     "save": "formats",
     "summarize": "report.summary",
     "to_prototxt": "prototxt",
+    "to_torch": "engine.torch_module",
 }
 
 

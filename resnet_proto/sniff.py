@@ -102,6 +102,8 @@ IS_PROTOTXT = re.compile(
 )
 """A net, or a solver."""
 IS_SAFETENSORS = re.compile(rb"\{\s*\"")
+IS_PT = re.compile(rb"PK\x03\x04.{26}[^/]+/(data\.pkl|byteorder|version|\.)", re.DOTALL)
+"""The first entry of a PyTorch archive, in its folder."""
 IS_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 HEAD = 512
@@ -156,5 +158,5 @@ def format_of(head: bytes) -> str:
     if head.startswith(HDF5_MARK):
         return "hdf5"
     if head.startswith(b"PK\x03\x04"):
-        return "npz"
+        return "pt" if IS_PT.match(head) else "npz"
     return "safetensors" if IS_SAFETENSORS.match(head, 8) else "caffemodel"

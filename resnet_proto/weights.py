@@ -185,9 +185,11 @@ class Weights(Mapping[str, "Array"]):
         blobs: key -> ``Blob``; nothing is read.
         blobs_of: label -> the blobs of that layer.
         hdf5: whether it is an HDF5 file, where Caffe finds fewer layers (``match``).
+        provenance: what a file that is written of them says of where they come from.
     """
 
     hdf5 = False
+    provenance: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,

@@ -124,6 +124,18 @@ def torch():
 
 
 @pytest.fixture(scope="session")
+def torch_models(torch):
+    """Torchvision and timm can be imported, also beside a torch without torchvision's own ops."""
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    for name in ("torchvision", "timm"):
+        module(name, "make oracles")
+    yield
+    del library
+
+
+@pytest.fixture(scope="session")
 def cv2():
     """OpenCV 4, the last with a Caffe importer."""
     return module("cv2", "pip install 'opencv-python-headless<5'")

@@ -109,6 +109,8 @@ def test_the_page_about_opencv_5_is_so_there(shown, folder, request, monkeypatch
 
 def check(shown, folder, request, monkeypatch, python=sys.executable):
     """Run a part of a page; programs that read no Caffe net run in another Python."""
+    if "to_torch" in shown.text:
+        request.getfixturevalue("torch")
     if HALF_WIDTH.search(shown.text):
         for file, name in zip(
             request.getfixturevalue("half_width"), ("deploy.prototxt", "half.caffemodel"),

@@ -45,6 +45,7 @@ ORDER = [
     "weights",
     "fold",
     "formats",
+    "foreign",
     "preprocess",
     "engine",
     "report",

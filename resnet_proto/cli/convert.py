@@ -32,6 +32,7 @@ from resnet_proto.cli.options import (
     state_options,
     weights_of,
 )
+from resnet_proto.cli.torch_options import convert_names, torch_options, torch_proof
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats import FORMATS, MEANS
 from resnet_proto.layers import dims
@@ -60,6 +61,7 @@ LONG = 1 << 26
 )
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare, nor run it.")
 @onnx_options
+@torch_options
 @lenient_option
 @json_option
 def command(
@@ -70,12 +72,14 @@ def command(
     to: str | None,
     no_verify: bool,
     onnx: OnnxOptions,
+    names: str | None,
+    force: bool,
     lenient: bool,
     as_json: bool,
 ) -> None:
     """Convert weights between formats, chosen by the file suffix.
 
-    .caffemodel, .npz, .safetensors and .h5, each to each, bit for bit; - is stdin or stdout. A
+    .caffemodel, .npz, .safetensors, .h5 and .pt, each to each, bit for bit; - is stdin or stdout. A
     caffemodel is written with the structure of --net. The others carry the text of --net
     with them, so that the way back needs none.
 
@@ -93,6 +97,13 @@ def command(
 
     \b
     resnet-proto convert r50.npz small.caffemodel --fold-bn
+
+    .pt is PyTorch's state dict. The net's module loads it, runs on random input, and every blob
+    is compared with a float64 run. --names takes the keys of another package's model of a
+    residual net, and writes model.py beside it, which builds the model.
+
+    \b
+    resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt --names timm --force
 
     A mean of images goes from .binaryproto to .npy, and back.
 
@@ -112,6 +123,10 @@ def command(
     is_onnx = to == ONNX or (to is None and Path(target).suffix.lower() == f".{ONNX}")
     if not is_onnx:
         refuse_onnx_options()
+    elif names is not None:
+        raise click.UsageError("--names are keys of weights; an ONNX model has none")
+    if force and names is None:
+        raise click.UsageError("--force goes with --names")
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and as_json:
@@ -132,6 +147,12 @@ def command(
         return
     if folds:
         the_net, weights = fold_bn(weights, the_net, target, onnx, verify=not no_verify)
+    if names is not None:
+        convert_names(
+            weights, the_net or net_of(weights, lenient=lenient), target, names,
+            to=to, force=force, verify=not no_verify, as_json=as_json,
+        )  # fmt: skip
+        return
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:
@@ -141,6 +162,7 @@ def command(
         )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
+    proof, ran = ({}, "") if no_verify else torch_proof(target, to, the_net, weights)
     if as_json:
         echo_json(
             {
@@ -148,12 +170,13 @@ def command(
                 "blobs": len(weights),
                 "bytes": weights.nbytes,
                 "verified": not no_verify,
+                **proof,
             }
         )
         return
     click.echo(
         f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
-        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}",
+        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}{ran}",
         err=True,
     )
 

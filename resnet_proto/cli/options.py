@@ -217,7 +217,7 @@ def shape_of_images(net: Net, shapes: Mapping[str, Shape]) -> Shape | None:
 
 def carries_net(path: str) -> bool:
     """Whether a file is a weight file that may have its net's prototxt within."""
-    return path.lower().endswith((".npz", ".safetensors", ".h5", ".hdf5"))
+    return path.lower().endswith((".npz", ".safetensors", ".h5", ".hdf5", ".pt", ".pth"))
 
 
 def carried_net(path: str, **options: Any) -> Net:

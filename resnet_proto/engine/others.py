@@ -381,6 +381,6 @@ def torch(job: Job) -> dict[str, Array]:
         raise ResNetProtoError(
             "engine 'torch' needs PyTorch: pip install 'resnet-proto[torch]'"
         ) from None
-    from resnet_proto.engine.torch_forward import forward
+    from resnet_proto.engine.torch_module import forward
 
     return forward(job)

@@ -10,12 +10,15 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from copy import copy
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import atomic, buffered, path_of
+from resnet_proto.formats.metadata import provenance
 from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
 from resnet_proto.weights import Weights, fitted, named, same_values, with_shared
 from resnet_proto.words import counted
@@ -24,10 +27,13 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
-FORMATS = ("caffemodel", "npz", "safetensors", "hdf5")
+FORMATS = ("caffemodel", "npz", "safetensors", "hdf5", "pt")
 """Names of the formats: their suffixes without the dot, and their modules."""
-SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5"}
+SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5", "pth": "pt"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
+
+WITH_PROVENANCE = ("npz", "safetensors", "pt")
+"""Formats that say where their weights come from."""
 
 MEANS = (".binaryproto", ".npy")
 """Suffixes of a mean of images: ``binaryproto.py``."""
@@ -72,6 +78,7 @@ def save(
     verify: bool = True,
     progress: Progress = lambda size: None,
     warnings: list[str] | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write weights to a file, which is there when it is complete, and not before.
 
@@ -87,6 +94,8 @@ def save(
         progress: is told of each number of bytes written.
         warnings: gets a sentence for each thing that may not be as it was meant: layers that
             could not be checked, a caffemodel that is too large for Caffe.
+        options: names and values that formats with metadata keep, beside the name and the sha256
+            of the file that the weights come from.
 
     Raises:
         WeightsError: the weights do not fit the net, or the format cannot hold them.
@@ -104,6 +113,9 @@ def save(
     if net is not None:
         given = named(given, net)
         given = with_shared(given, fitted(given, net, warnings), net, once=name != "caffemodel")
+    if name in WITH_PROVENANCE:
+        given = copy(given)
+        given.provenance = provenance(given.source, options)
     with opened as file:
         module.write(file, given, net, progress)
         file.flush()

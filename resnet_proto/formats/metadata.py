@@ -1,6 +1,7 @@
 """What a caffemodel says beside its values, as text for formats that only have named arrays.
 
     Weights + net -> {"net": prototxt, "layers": JSON} -> Weights
+    file of the weights, options -> {"source": name, "source_sha256", "tool", "options": JSON}
 
 Without it a layer's own name, its type and Caffe's old four-axis shapes would be lost. A file
 without it, or whose arrays somebody changed, is read as plain named arrays.
@@ -8,8 +9,12 @@ without it, or whose arrays somebody changed, is read as plain named arrays.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError, WeightsError
@@ -49,7 +54,7 @@ def pack(weights: Weights, net: Net | None, *, names: bool = False) -> dict[str,
                 "blobs": [blob.name for blob in layer.blobs] if names else [],
             }
             layers[layer.label] = {key: value for key, value in row.items() if value}
-    metadata = {"layers": json.dumps(layers, ensure_ascii=False)}
+    metadata = {**weights.provenance, "layers": json.dumps(layers, ensure_ascii=False)}
     if net is not None:
         from resnet_proto.prototxt import to_prototxt
 
@@ -69,6 +74,25 @@ def pack(weights: Weights, net: Net | None, *, names: bool = False) -> dict[str,
             f"a caffemodel hold at most {MAX_METADATA:,}: leave the net out, or write a caffemodel"
         )
     return metadata
+
+
+def provenance(source: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Where weights come from, the same whenever and wherever they are converted.
+
+    Args:
+        source: the file, of which only the name is said. Weights that were in memory or came
+            through a pipe have none.
+        options: what was asked for besides, by name.
+    """
+    found = {"tool": f"resnet-proto {version('resnet-proto')}"}
+    with suppress(OSError, ValueError):
+        if Path(source).is_file():
+            with Path(source).open("rb") as file:
+                found["source_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            found["source"] = Path(source).name
+    if options:
+        found["options"] = json.dumps(dict(options), sort_keys=True)
+    return found
 
 
 def unpack(

@@ -176,15 +176,10 @@ class Pooling(Layer):
 
         kernel, stride, pad = self.windows(bottom)
         spans = []
-        for size, k, s, p, o in zip(
-            bottom[2:], kernel, stride, pad, self.top_shapes([bottom])[0][2:], strict=True
+        for size, k, s, p, last in zip(
+            bottom[2:], kernel, stride, pad, self.last_starts(bottom), strict=True
         ):
-            start = np.arange(o) * s - p
-            if start[-1] >= size:
-                raise ShapeError(
-                    f"layer '{self.name}' (Pooling): the last of {o} windows starts at "
-                    f"{start[-1]}, outside {size} rows or columns; Caffe gives no sensible value"
-                )
+            start = np.arange(-p, last + 1, s)
             spans.append((start, np.minimum(start + k, size + p)))
         return spans
 
@@ -196,16 +191,34 @@ class Pooling(Layer):
         Raises:
             ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
         """
-        kernel = self.windows(bottom)[0]
         reach_h, reach_w = (
-            max(0, int(start[-1]) + k - size)
-            for (start, _), k, size in zip(self.spans(bottom), kernel, bottom[2:], strict=True)
+            max(0, start + k - size)
+            for start, k, size in zip(
+                self.last_starts(bottom), self.windows(bottom)[0], bottom[2:], strict=True
+            )
         )
         return reach_h, reach_w
 
     def padded(self, bottom: Shape) -> Shape:
         sides = zip(bottom[2:], self.windows(bottom)[2], self.end_pad(bottom), strict=True)
         return (*bottom[:2], *map(sum, sides))
+
+    def last_starts(self, bottom: Shape) -> Pair:
+        """Row and column at which the last windows start.
+
+        Raises:
+            ShapeError: a window lies outside the image, where Caffe gives -FLT_MAX or NaN.
+        """
+        _, stride, pad = self.windows(bottom)
+        out = self.top_shapes([bottom])[0][2:]
+        row, column = ((o - 1) * s - p for o, s, p in zip(out, stride, pad, strict=True))
+        for start, size, o in zip((row, column), bottom[2:], out, strict=True):
+            if start >= size:
+                raise ShapeError(
+                    f"layer '{self.name}' (Pooling): the last of {o} windows starts at "
+                    f"{start}, outside {size} rows or columns; Caffe gives no sensible value"
+                )
+        return row, column
 
     def divisors(self, bottom: Shape) -> NDArray[np.intp]:
         """(out_h, out_w): what the sum of each window is divided by for its average.

@@ -628,7 +628,7 @@ def test_requests_that_are_refused(engine, change, error, message):
 def test_a_type_that_only_we_know(engine, monkeypatch):
     table = {
         "onnxruntime": "resnet_proto.formats.onnx.WRITERS",
-        "torch": "resnet_proto.engine.torch_forward.FUNCTIONS",
+        "torch": "resnet_proto.engine.torch_layers.FUNCTIONS",
     }[engine]
     run(engine, NET, {}, {"data": X})
     monkeypatch.setattr(table, {})
@@ -638,7 +638,7 @@ def test_a_type_that_only_we_know(engine, monkeypatch):
 
 
 def test_torch_knows_the_types_that_onnx_knows(torch):
-    from resnet_proto.engine.torch_forward import FUNCTIONS
+    from resnet_proto.engine.torch_layers import FUNCTIONS
 
     assert WRITERS.keys() - FUNCTIONS.keys() == {"ArgMax", "PriorBox", "ROIPooling", "SPP"}
     assert FUNCTIONS.keys() <= WRITERS.keys()

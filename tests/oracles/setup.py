@@ -7,7 +7,8 @@
     opencv5    a virtual environment with OpenCV 5, which reads ONNX and no Caffe
     mnn        another with MNN and its converter
     torch      PyTorch, in the environment that runs this; only with
-               RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes
+               RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes. Beside it go
+               torchvision and timm, 10 MB, without what they depend on
     training   the real Caffe with training, which examples/build-caffe.sh compiles into a cache
                folder, in minutes; only with RESNET_PROTO_REQUIRE_ORACLES=1, else ``make caffe``
                does. CAFFE names another
@@ -47,6 +48,7 @@ CLIENTS = {
 }
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"
+MODELS = ("torchvision==0.28.0", "timm==1.0.31")
 REQUIRED = os.environ.get("RESNET_PROTO_REQUIRE_ORACLES") == "1"
 
 
@@ -138,11 +140,13 @@ def client(name: str) -> None:
 
 def torch() -> None:
     """Install PyTorch where this runs."""
-    if find_spec("torch"):
-        return
-    if not REQUIRED:
-        raise MissingError(f"it may be gigabytes: {sys.executable} -m pip install {TORCH}")
-    run(sys.executable, "-m", "pip", "install", "-qq", TORCH)
+    pip = (sys.executable, "-m", "pip", "install", "-qq")
+    if not find_spec("torch"):
+        if not REQUIRED:
+            raise MissingError(f"it may be gigabytes: {sys.executable} -m pip install {TORCH}")
+        run(*pip, TORCH)
+    if not (find_spec("torchvision") and find_spec("timm")):
+        run(*pip, "--no-deps", *MODELS)
 
 
 def training() -> None:

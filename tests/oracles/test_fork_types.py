@@ -527,7 +527,7 @@ def test_equal_to_other_engines(engine, type, request):
 
 
 def test_types_of_engines(torch):
-    from resnet_proto.engine.torch_forward import FUNCTIONS
+    from resnet_proto.engine.torch_layers import FUNCTIONS
 
     own = CONFIGURATIONS.keys() | {"Upsample"}
 

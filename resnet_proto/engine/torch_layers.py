@@ -1,12 +1,13 @@
-"""Net + weights + inputs -> activations, in PyTorch: each layer's meaning in other hands.
+"""Layer + bottoms + weights -> tops, in PyTorch: each layer's meaning in other hands.
 
-float32 on the CPU, by torch's own functions. Shapes come out of the computation, not out of
-the net, so that a wrong size shows.
+By torch's own functions, so that gradients flow. Shapes come out of the computation, not out of
+the net, so that a wrong size shows. ``torch_module.py`` puts the layers together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # torch's own short name
 
-from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes
 from resnet_proto.errors import UnknownLayerError
 from resnet_proto.layers import axis_index
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
-from resnet_proto.weights import step_blobs
 
 if TYPE_CHECKING:
-    from resnet_proto.engine.others import Job
     from resnet_proto.layers import (
         BN,
         ELU,
@@ -62,41 +60,12 @@ if TYPE_CHECKING:
         Threshold,
         Tile,
     )
-    from resnet_proto.layers.base import Array
-
-
-def forward(job: Job) -> dict[str, Array]:
-    """The blobs of a job.
-
-    Raises:
-        UnknownLayerError: a layer that torch cannot compute.
-    """
-    shapes = given_shapes(job.net, job.inputs)
-    schedule = Schedule.of(job.net, job.outputs, job.until, shapes)
-    inputs = check_inputs(job.net, schedule, job.inputs, "float32")
-    blobs = {name: torch.tensor(value) for name, value in inputs.items()}
-    with torch.inference_mode():
-        for step, freed in zip(schedule.steps, schedule.freed, strict=True):
-            layer = step.layer
-            if not layer.from_outside:
-                if layer.type not in FUNCTIONS:
-                    raise UnknownLayerError(
-                        f"layer '{layer.name}' has type '{layer.type}', which engine 'torch' "
-                        f"cannot compute; known: {', '.join(sorted(FUNCTIONS))}"
-                    )
-                bottoms = [blobs[name] for name in layer.bottoms]
-                weights = [torch.tensor(w) for w in step_blobs(step, job.weights, "float32")]
-                tops = FUNCTIONS[layer.type](layer, bottoms, weights)
-                blobs.update(zip(layer.tops, tops, strict=True))
-            for name in freed:
-                blobs.pop(name, None)
-    return {name: blobs[name].numpy() for name in schedule.wanted}
 
 
 def padded(x: Tensor, begin: Sequence[int], end: Sequence[int], fill: float = 0.0) -> Tensor:
     """``x`` with its last axes made longer; F.pad takes the last axis first."""
-    sides = zip(reversed(begin), reversed(end), strict=True)
-    return F.pad(x, [side for pair in sides for side in pair], value=fill)
+    sides = [side for pair in zip(reversed(begin), reversed(end), strict=True) for side in pair]
+    return F.pad(x, sides, value=fill) if any(sides) else x
 
 
 def known_windows(layer: Convolution | Deconvolution, n_axes: int) -> tuple[Shape, Shape, Shape]:
@@ -141,18 +110,33 @@ def convolution(layer: Convolution, bottoms: list[Tensor], weights: list[Tensor]
 def batch_norm(layer: BatchNorm, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """With the stored statistics, or with the batch's and its biased variance."""
     (x,) = bottoms
-    if not layer.is_global:
-        others = (0, *range(2, x.ndim))
-        variance, mean = torch.var_mean(x, others, correction=0)
-    else:
+    if layer.is_global:
         mean, variance, factor = weights[:3]
+        gamma, beta = [*weights[3:], None, None][:2]
         factor = torch.where(factor == 0, factor, factor.reciprocal())
         mean, variance = mean * factor, variance * factor
-    # Folded into a factor and an offset, as torch does it, a large mean would cost digits.
-    centred = x - mean.reshape(-1, *(1 for _ in x.shape[2:]))
-    zeros = torch.zeros_like(variance)
-    gamma, beta = [*weights[3:], None, None][:2]
-    return [F.batch_norm(centred, zeros, variance, gamma, beta, eps=layer.eps)]
+        # Folded into a factor and an offset, as torch does it, a large mean would cost digits.
+        centred = x - mean.reshape(-1, *(1 for _ in x.shape[2:]))
+        zeros = torch.zeros_like(variance)
+        return [F.batch_norm(centred, zeros, variance, gamma, beta, eps=layer.eps)]
+    return [normalised(layer, x, *batch_statistics(x), weights[3:])]
+
+
+def normalised(
+    layer: BatchNorm, x: Tensor, mean: Tensor, variance: Tensor, affine: Sequence[Tensor]
+) -> Tensor:
+    """``x`` with these statistics, each (C,), times gamma, plus beta, where those are within."""
+    per_channel = (-1, *(1 for _ in x.shape[2:]))
+    y = (x - mean.reshape(per_channel)) * (variance + layer.eps).rsqrt().reshape(per_channel)
+    if affine:
+        y = y * affine[0].reshape(per_channel)
+    return y + affine[1].reshape(per_channel) if affine[1:] else y
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, (C,)."""
+    variance, mean = torch.var_mean(x, (0, *range(2, x.ndim)), correction=0)
+    return mean, variance
 
 
 def scale(layer: Scale, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
@@ -181,7 +165,7 @@ def pooling(layer: Pooling, bottoms: list[Tensor], weights: list[Tensor]) -> lis
     end = layer.end_pad(tuple(x.shape))
     if layer.pool == "AVE":
         # Caffe divides by what a window counts: image and padding, not what lies behind both.
-        counted = padded(torch.ones(1, 1, *x.shape[2:]), pad, pad, 1.0)
+        counted = padded(x.new_ones(1, 1, *x.shape[2:]), pad, pad, 1.0)
         counted = padded(counted, (0, 0), [e - p for e, p in zip(end, pad, strict=True)])
         total, divisor = (
             F.avg_pool2d(values, kernel, stride, divisor_override=1)
@@ -198,17 +182,14 @@ def pooling(layer: Pooling, bottoms: list[Tensor], weights: list[Tensor]) -> lis
 
 
 def eltwise(layer: Eltwise, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
-    """Along a new axis on which the bottoms lie side by side.
-
-    Raises:
-        NetError: in place, where Caffe loses a bottom.
-    """
-    together = torch.stack(bottoms, -1)
+    """One bottom after the other."""
     if layer.operation == "PROD":
-        return [together.prod(-1)]
+        return [reduce(torch.mul, bottoms)]
     if layer.operation == "MAX":
-        return [together.amax(-1)]
-    return [together @ torch.tensor(layer.coeff or (1.0,) * len(bottoms))]
+        return [reduce(torch.maximum, bottoms)]
+    if layer.coeff:
+        bottoms = [x * factor for x, factor in zip(bottoms, layer.coeff, strict=True)]
+    return [reduce(torch.add, bottoms)]
 
 
 def inner_product(
@@ -380,7 +361,7 @@ def lrn(layer: LRN, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor
     size = layer.local_size
     if layer.norm_region == "ACROSS_CHANNELS":
         return [F.local_response_norm(x, size, layer.alpha, layer.beta, layer.k)]
-    ones = torch.ones(1, 1, *x.shape[2:])
+    ones = x.new_ones(1, 1, *x.shape[2:])
     pad = (size - 1) // 2
     total, n = (
         F.avg_pool2d(padded(v, (pad, pad), (pad, pad), fill), size, 1, divisor_override=1)
@@ -427,9 +408,11 @@ def bn(layer: BN, bottoms: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """The BatchNorm that it is."""
     (x,) = bottoms
     (shape,) = layer.top_shapes([tuple(x.shape)])
-    blobs = layer.batch_norm_blobs([weight.numpy() for weight in weights])
+    slope, offset, *stored = (weight.flatten() for weight in weights)
+    mean, variance = stored or (torch.zeros_like(slope), torch.ones_like(slope))
+    blobs = [mean, variance, slope.new_ones(1), slope, offset]
     whole = [x.reshape(*x.shape, *(1,) * (4 - x.ndim))]
-    (y,) = batch_norm(layer.as_batch_norm(), whole, [torch.tensor(blob) for blob in blobs])
+    (y,) = batch_norm(layer.as_batch_norm(), whole, blobs)
     return [y.reshape(shape)]
 
 

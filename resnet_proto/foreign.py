@@ -1,0 +1,303 @@
+"""Weights of a residual net -> those of torchvision's or timm's model of it.
+
+    net -> spec, and what each layer is in it -> keys, arrays, the lines that build the model
+
+Which layer is which comes from the graph (``recognize``), not from names. Sources: torchvision
+0.28, models/resnet.py; timm 1.0, models/resnet.py and models/senet.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.files import atomic
+from resnet_proto.formats import save
+from resnet_proto.graph import Graph
+from resnet_proto.layers.batch_norm import statistics
+from resnet_proto.naming import Sighting, counterparts, sightings
+from resnet_proto.recognize import one_image, recognize
+from resnet_proto.render import render
+from resnet_proto.spec import EXPANSION, ResNetSpec
+from resnet_proto.weights import Weights, named, step_blobs
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+
+PACKAGES = ("torchvision", "timm")
+SUFFIXES = (".safetensors", ".pt", ".pth")
+WIDTHS = (64, 128, 256, 512)
+"""Of the stages of torchvision's models, and of timm's SENet."""
+EPS = 1e-5
+"""Of torch's BatchNorm2d, by default."""
+
+
+class Model(NamedTuple):
+    """The class of a package that makes a net, and how its keys are spelled.
+
+    Args:
+        module: where it is, with ``name`` and ``block``.
+        arguments: of the class, behind block and stages.
+        stem: key of the first convolution; ``squeeze`` and ``classifier`` likewise.
+        senet: whether it is timm's port of SENet's release: Caffe's own stride and pooling.
+    """
+
+    module: str
+    name: str
+    block: str
+    arguments: tuple[tuple[str, Any], ...]
+    stem: str = ""
+    squeeze: str = "se"
+    classifier: str = "fc"
+    senet: bool = False
+
+
+def save_for(
+    package: str,
+    path: str | os.PathLike[str],
+    weights: Mapping[str, Array],
+    net: Net,
+    *,
+    force: bool = False,
+    verify: bool = True,
+) -> Path:
+    """Write a residual net's weights under the keys of another package, and ``model.py`` beside.
+
+    Biases of convolutions are taken off the means of the BatchNorm behind them, exactly.
+
+    Args:
+        package: one of ``PACKAGES``.
+        path: a ``.safetensors`` or ``.pt`` file.
+        weights: they fit the net.
+        net: a deploy net.
+        force: write what the package's own model of this depth would load, and compute something
+            else with, and a ``model.py`` in the place of one that is there.
+        verify: as ``formats.save``.
+
+    Returns:
+        The path of ``model.py``.
+
+    Raises:
+        NetError: the net is no residual net, the package has none like it, or ``force`` is needed.
+        ResNetProtoError: a file is in the way.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise ResNetProtoError(
+            f"{target}: names of {package} go into {' and '.join(SUFFIXES[:2])}; change the suffix"
+        )
+    spec = recognize(net)
+    with net.named():
+        model = model_of(package, spec)
+        apart = differences(model, spec)
+        if apart and not force:
+            raise NetError(
+                f"{package}'s own model would load these weights and compute something else: "
+                f"{'; '.join(apart)}. With --force they are written all the same: the model.py "
+                "beside them builds the model that they are for"
+            )
+    text = model_text(package, model, spec, target.name)
+    beside = target.with_name("model.py")
+    if beside.exists() and not force and beside.read_text(errors="replace") != text:
+        raise ResNetProtoError(f"{beside} is there already, and another; move it, or --force")
+    arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
+    save(target, arrays, verify=verify, options={"names": package})
+    with atomic(beside) as file:
+        file.write(text.encode())
+    return beside
+
+
+def model_of(package: str, spec: ResNetSpec) -> Model:
+    """What builds the net of a spec.
+
+    Raises:
+        NetError: the package has no such net.
+    """
+    squeezed, deep = spec.squeeze > 0, spec.stem == "deep"
+    for wrong, what in (
+        (spec.task != "classification", f"task {spec.task}"),
+        (spec.unit not in ("basic", "bottleneck"), f"{spec.unit} units"),
+        (spec.order != "original", f"order {spec.order}"),
+        (spec.shortcut not in "BD", f"shortcut {spec.shortcut}"),
+        (spec.highway, "highway gates"),
+        (spec.project_first_stage and first_keeps(spec), "a projection that changes no shape"),
+        (spec.stem not in ("7x7", "deep"), f"stem {spec.stem}"),
+        (spec.stem_width != 64, f"a stem of {spec.stem_width} channels"),
+        (spec.pool == "none", "no pooling behind the stem"),
+        (len(spec.stages) != 4, f"{len(spec.stages)} stages"),
+        (spec.output_stride > 0, "dilation"),
+        (spec.dropout > 0, "dropout within units"),
+        (package == "torchvision" and squeezed, "squeeze and excitation, which timm has"),
+        (package == "torchvision" and deep, "a deep stem, which timm has"),
+        (package == "torchvision" and spec.shortcut == "D", "shortcut D, which timm has"),
+    ):
+        if wrong:
+            raise NetError(f"{package} has no such net: it has {what}")
+    block = "BasicBlock" if spec.unit == "basic" else "Bottleneck"
+    arguments: dict[str, Any]
+    if package == "torchvision":
+        arguments = {
+            "num_classes": spec.classes,
+            "groups": spec.cardinality,
+            "width_per_group": spec.base_width,
+        }
+        return Model("torchvision.models.resnet", "ResNet", block, tuple(arguments.items()))
+    if squeezed and is_senet(spec):
+        kind = "SEResNeXtBottleneck" if spec.cardinality > 1 else f"SEResNet{block}"
+        arguments = {
+            "groups": spec.cardinality,
+            "reduction": spec.squeeze,
+            "num_classes": spec.classes,
+            "in_chans": spec.input_channels,
+        }
+        return Model(
+            "timm.models.senet", "SENet", kind.replace("BasicBlock", "Block"),
+            tuple(arguments.items()), "layer0.", "se_module", "last_linear", senet=True,
+        )  # fmt: skip
+    out = [width * EXPANSION[spec.unit] for width in spec.widths]
+    if squeezed and (spec.squeeze != 16 or any(channels % 128 for channels in out)):
+        raise NetError("timm has no such net: its squeeze is by 16, to multiples of 8")
+    arguments = {
+        "num_classes": spec.classes,
+        "in_chans": spec.input_channels,
+        "cardinality": spec.cardinality,
+        "base_width": spec.base_width,
+        "channels": spec.widths,
+    }
+    if deep:
+        arguments |= {"stem_width": spec.stem_width // 2, "stem_type": '"deep"'}
+    if spec.shortcut == "D":
+        arguments |= {"avg_down": True}
+    if squeezed:
+        arguments |= {"block_args": '{"attn_layer": "se"}'}
+    return Model("timm.models.resnet", "ResNet", block, tuple(arguments.items()))
+
+
+def first_keeps(spec: ResNetSpec) -> bool:
+    """Whether the first unit's shortcut has the right shape by itself."""
+    return spec.stem_width == spec.widths[0] * EXPANSION[spec.unit]
+
+
+def is_senet(spec: ResNetSpec) -> bool:
+    """Whether timm's SENet is the net, with Caffe's pooling, and strides as in SENet's release."""
+    grouped = spec.cardinality > 1
+    place = "3x3" if grouped else "first"
+    return (
+        spec.pool == "ceil"
+        and spec.stem == "7x7"
+        and spec.shortcut == "B"
+        and spec.widths == WIDTHS
+        and spec.eps == EPS
+        and spec.base_width == (4 if grouped else 64)
+        and (spec.unit == "basic" or spec.stride_in == place)
+    )
+
+
+def differences(model: Model, spec: ResNetSpec) -> list[str]:
+    """What the package's own model of this depth does otherwise, and would not say."""
+    if model.senet:
+        return []
+    found = {
+        "the stride of a stage is in its first 1x1 (v1), there in the 3x3 (v1.5)": moved(spec),
+        "the pooling behind the stem rounds up, there it is padded": spec.pool == "ceil",
+        f"BatchNorm's eps is {spec.eps:g}, there {EPS:g}": spec.eps != EPS,
+    }
+    return [text for text, apart in found.items() if apart]
+
+
+def moved(spec: ResNetSpec) -> bool:
+    """Whether strides are where these packages do not have them."""
+    return spec.unit == "bottleneck" and spec.stride_in == "first"
+
+
+def model_text(package: str, model: Model, spec: ResNetSpec, file: str) -> str:
+    """The Python that builds the model."""
+    own = package == "torchvision" and spec.widths != WIDTHS
+    values: dict[str, Any] = {
+        "title": spec.title,
+        "package": package,
+        "file": file,
+        "module": model.module,
+        "class": model.name,
+        "block": model.block,
+        "stages": list(spec.stages),
+        "arguments": model.arguments,
+        "eps": "" if spec.eps == EPS else repr(spec.eps),
+        "width": list(zip(spec.widths, spec.stages, strict=True)) if own else [],
+        "classes": spec.classes,
+        "channels": spec.input_channels,
+        "ceil": spec.pool == "ceil" and not model.senet,
+        "first": moved(spec) and not model.senet,
+    }
+    return render("model.py.j2", **values)
+
+
+def renamed(
+    model: Model, spec: ResNetSpec, net: Net, weights: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The arrays of a net by the keys of a model."""
+    import numpy as np
+
+    layers = counterparts(spec, Graph.of(one_image(net, [])))
+    given = named(weights, net)
+    values = {
+        step.layer.name: dict(zip(step.blobs, step_blobs(step, given, "float32"), strict=True))
+        for step in net.walk()
+    }
+    arrays: dict[str, Array] = {}
+    offsets: dict[str, Array] = {}
+    for seen, layer in zip(sightings(spec, layers), layers, strict=True):
+        own = values[layer.name]
+        if not own:
+            continue
+        key, kind = key_of(model, spec, seen)
+        if kind == "convolution":
+            arrays[f"{key}.weight"] = own["weight"]
+            offsets[norm_of(key)] = own.get("bias", np.zeros(1, np.float32))
+        elif kind == "classifier":
+            arrays |= {f"{key}.{name}": array for name, array in own.items()}
+        elif kind == "gate":  # there a 1x1 convolution
+            arrays |= {f"{key}.weight": own["weight"][..., None, None], f"{key}.bias": own["bias"]}
+        else:
+            if "mean" in own:
+                mean, variance = statistics([own["mean"], own["variance"], own["scale_factor"]])
+                exact = mean.astype(np.float64) - offsets[key]
+                arrays[f"{key}.running_mean"] = exact.astype(np.float32)
+                arrays[f"{key}.running_var"] = variance
+                arrays[f"{key}.num_batches_tracked"] = np.zeros((), np.int64)
+            arrays |= {f"{key}.{name}": own[name] for name in ("weight", "bias") if name in own}
+    return arrays
+
+
+def norm_of(convolution: str) -> str:
+    """The key of the BatchNorm behind a convolution."""
+    *before, last = convolution.split(".")
+    if last.isdecimal():  # within a Sequential; the third of a deep stem is the last there
+        following = "bn1" if (before, last) == (["conv1"], "6") else ""
+        return following or ".".join([*before, str(int(last) + 1)])
+    return ".".join([*before, last.replace("conv", "bn")])
+
+
+DEEP = {"1a": "conv1.0", "1b": "conv1.3", "1c": "conv1.6"}
+
+
+def key_of(model: Model, spec: ResNetSpec, seen: Sighting) -> tuple[str, str]:
+    """The key of a layer with weights, without the blob; and what kind of layer it is."""
+    stage, block = seen.unit
+    unit = f"layer{stage - 1}.{block - 1}"
+    if seen.pattern == "classifier":
+        return model.classifier, "classifier"
+    if seen.pattern == "other":
+        return f"{unit}.{model.squeeze}.{ {'down': 'fc1', 'up': 'fc2'}[seen.rest] }", "gate"
+    if seen.pattern.startswith("stem"):
+        convolution = DEEP.get(seen.rest, f"{model.stem}conv1")
+    elif seen.rest == "p":
+        convolution = f"{unit}.downsample.{int(spec.shortcut == 'D')}"
+    else:
+        convolution = f"{unit}.conv{seen.rest}"
+    kind = seen.pattern.removeprefix("stem_")
+    return (convolution, kind) if kind == "convolution" else (norm_of(convolution), kind)
