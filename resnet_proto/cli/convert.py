@@ -103,7 +103,8 @@ def command(
     residual net, and writes model.py beside it, which builds the model.
 
     \b
-    resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt --names timm --force
+    resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt
+    resnet-proto convert r50.npz timm.pt --names timm --force
 
     A mean of images goes from .binaryproto to .npy, and back.
 
