@@ -90,7 +90,7 @@ def forward(job: Job) -> dict[str, Array]:
     module = CaffeNet(schedule, job.weights).eval()
     with torch.inference_mode():
         blobs = module(*map(torch.tensor, inputs.values()))
-    return {name: value.numpy() for name, value in blobs.items()}
+    return {name: value.detach().numpy() for name, value in blobs.items()}
 
 
 def prove(path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array]) -> Row:
@@ -114,7 +114,7 @@ def prove(path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array]) 
     with torch.inference_mode():
         blobs = module(**{name: torch.tensor(value) for name, value in inputs.items()})
     exact = plain.forward(net, weights, inputs, dtype="float64")
-    rows = compare({name: value.numpy() for name, value in blobs.items()}, exact)
+    rows = compare({name: value.detach().numpy() for name, value in blobs.items()}, exact)
     return max(rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
 
 

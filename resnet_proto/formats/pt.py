@@ -112,7 +112,7 @@ class Stored:
 
     def array(self) -> Array:
         """The values, as they lie in the file where they are in order."""
-        array: Array = self.tensor.contiguous().numpy()
+        array: Array = self.tensor.detach().contiguous().numpy()
         return array.reshape(-1)
 
     def parts(self) -> Iterator[memoryview]:
