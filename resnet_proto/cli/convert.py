@@ -1,21 +1,22 @@
-"""``resnet-proto convert``."""
+"""``resnet-proto convert``: four steps.
+
+IN -> ``read_source`` -> ``transformed`` -> a writer, which ends with the proof -> OUT
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resnet_proto.cli.onnx_options import (
     OnnxOptions,
     convert_onnx,
-    fold_bn,
-    given,
     onnx_options,
     refuse_onnx_options,
 )
@@ -33,13 +34,24 @@ from resnet_proto.cli.options import (
     weights_of,
 )
 from resnet_proto.cli.torch_options import convert_names, torch_options, torch_proof
+from resnet_proto.cli.transform_options import (
+    deployed,
+    net_beside,
+    transform_options,
+    transformed,
+)
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.formats import FORMATS, MEANS
+from resnet_proto.formats import FORMATS, MEANS, SUFFIXES
 from resnet_proto.layers import dims
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_proto.layers import Shape
+    from resnet_proto.net import Net
     from resnet_proto.state import State
+    from resnet_proto.weights import Weights
 
 ONNX = "onnx"
 LONG = 1 << 26
@@ -60,6 +72,7 @@ LONG = 1 << 26
     "--to", type=click.Choice((*FORMATS, ONNX)), help="Format of OUT, if its suffix is another."
 )
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare, nor run it.")
+@transform_options
 @onnx_options
 @torch_options
 @lenient_option
@@ -71,6 +84,7 @@ def command(
     state: State,
     to: str | None,
     no_verify: bool,
+    transforms: dict[str, Any],
     onnx: OnnxOptions,
     names: str | None,
     force: bool,
@@ -111,8 +125,7 @@ def command(
     \b
     resnet-proto convert mean.binaryproto mean.npy
     """
-    from resnet_proto.formats import held_by, net_of, save
-    from resnet_proto.state import DEFAULT
+    from resnet_proto.formats import held_by
 
     path, name = regular(source)
     if Path(source).suffix.lower() in MEANS or held_by(path) == "mean":
@@ -121,8 +134,8 @@ def command(
         with called(path, name):
             convert_mean(path, target, as_json=as_json)
         return
-    is_onnx = to == ONNX or (to is None and Path(target).suffix.lower() == f".{ONNX}")
-    if not is_onnx:
+    form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
+    if form != ONNX:
         refuse_onnx_options()
     elif names is not None:
         raise click.UsageError("--names are keys of weights; an ONNX model has none")
@@ -130,54 +143,103 @@ def command(
         raise click.UsageError("--force goes with --names")
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
+    if target == "-" and form == ONNX:
+        raise click.UsageError("OUT is -: a model is run when it is written; give it a name")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
-    shapes = onnx.shapes
-    the_net = None if net is None else read_net(net, lenient=lenient, state=state, shapes=shapes)
-    weights = weights_of(path, name)
-    folds = not is_onnx and onnx.fold_bn and bool(given("fold_bn"))
-    if the_net is None and (is_onnx or folds or state != DEFAULT):
-        carried = net_of(weights, lenient=lenient)
-        if carried is None and state != DEFAULT:
-            raise click.UsageError(
-                "--phase, --level and --net-stage are those of a net; add --net NET"
-            )
-        the_net = carried and replace(carried, state=state).with_input_shapes(shapes)
-    if is_onnx:
-        convert_onnx(weights, the_net, target, onnx, verify=not no_verify, as_json=as_json)
-        return
-    if folds:
-        the_net, weights = fold_bn(weights, the_net, target, onnx, verify=not no_verify)
-    if names is not None:
+    folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
+    verify = not no_verify
+    given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
+    the_net, weights = given.net, given.weights
+    if form == ONNX or any(transforms.values()):
+        if the_net is None:
+            raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
+        the_net = deployed(the_net, onnx.shapes)
+        the_net, weights = transformed(the_net, weights, transforms, verify=verify)
+    if form == ONNX:
+        assert the_net is not None
+        convert_onnx(weights, the_net, target, onnx, fold_bn=folds, verify=verify, as_json=as_json)
+    elif names is not None:
         convert_names(
-            weights, the_net or net_of(weights, lenient=lenient), target, names,
-            to=to, force=force, verify=not no_verify, as_json=as_json,
+            weights, the_net, target, names,
+            to=to, force=force, verify=verify, as_json=as_json,
         )  # fmt: skip
-        return
+    else:
+        made = the_net is not given.net or given.made
+        beside = (
+            net_beside(the_net, target)
+            if the_net is not None and made and form == "caffemodel"
+            else None
+        )
+        with beside or nullcontext():
+            convert_weights(weights, the_net, target, to=to, verify=verify, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a conversion begins.
+
+    Args:
+        net: that of the weights; None where none was given, and the file carries none.
+        weights: read when they are asked for.
+        made: whether the net was made of the file, so that there is no prototxt of it yet.
+    """
+
+    net: Net | None
+    weights: Weights
+    made: bool = False
+
+
+def read_source(
+    path: Path, name: str, net: str | None, state: State, shapes: Mapping[str, Shape], *,
+    lenient: bool,
+) -> Source:  # fmt: skip
+    """The weights of a file, and the net of ``--net`` or, without it, the one that they carry.
+
+    ``name`` is what messages call the file; the rest is for the net, as in ``read_net``.
+    """
+    from resnet_proto.formats import net_of
+    from resnet_proto.state import DEFAULT
+
+    if net is not None:
+        the_net: Net | None = read_net(net, lenient=lenient, state=state, shapes=shapes)
+        return Source(the_net, weights_of(path, name))
+    weights = weights_of(path, name)
+    the_net = net_of(weights, lenient=lenient)
+    if the_net is not None:
+        the_net = replace(the_net, state=state).with_input_shapes(shapes)
+    elif state != DEFAULT:
+        raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+    return Source(the_net, weights)
+
+
+def convert_weights(
+    weights: Weights, net: Net | None, target: str, *, to: str | None, verify: bool, as_json: bool
+) -> None:
+    """Write one of ``FORMATS``, read it back, and run a ``.pt``."""
+    from resnet_proto.formats import save
+
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:
-        save(
-            out, weights, the_net,
-            to=to, verify=not no_verify, progress=done, warnings=warnings,
-        )  # fmt: skip
+        save(out, weights, net, to=to, verify=verify, progress=done, warnings=warnings)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    proof, ran = ({}, "") if no_verify else torch_proof(target, to, the_net, weights)
+    proof, ran = torch_proof(target, to, net, weights) if verify else ({}, "")
     if as_json:
         echo_json(
             {
                 "file": target,
                 "blobs": len(weights),
                 "bytes": weights.nbytes,
-                "verified": not no_verify,
+                "verified": verify,
                 **proof,
             }
         )
         return
     click.echo(
         f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
-        f"{weights.nbytes:,} bytes of values{'' if no_verify else ', read back equal'}{ran}",
+        f"{weights.nbytes:,} bytes of values{', read back equal' if verify else ''}{ran}",
         err=True,
     )
 

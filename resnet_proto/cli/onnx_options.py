@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,9 +12,8 @@ import click
 
 from resnet_proto.cli.engine_options import warn_ignored
 from resnet_proto.cli.image_options import image_options
-from resnet_proto.cli.options import echo_json, shape_of_images, shape_option
+from resnet_proto.cli.options import echo_json, shape_option
 from resnet_proto.engine.compare import TOLERANCE
-from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats.onnx import DYNAMIC, OPSET, OPSETS
 from resnet_proto.words import counted, printable
 
@@ -32,7 +31,6 @@ IMAGE = ("preprocess", "mean", "scale", "crop", "channels")
 class OnnxOptions:
     """The values of the options below, by their names."""
 
-    fold_bn: bool
     opset: int
     dynamic: str
     with_preprocessing: bool
@@ -49,9 +47,6 @@ def onnx_options(command: Command) -> Command:
         return command(*args, onnx=OnnxOptions(**own), **kwargs)
 
     options = [
-        click.option("--fold-bn/--no-fold-bn", default=True, show_default=True,
-                     help="BatchNorm and Scale as part of the layer before them; in other "
-                     "formats than ONNX only if it is given."),
         click.option("--dynamic", type=click.Choice(DYNAMIC), default="batch", show_default=True,
                      help="ONNX: what may vary; size is rows and columns too."),
         click.option("--opset", type=click.IntRange(OPSETS[0], OPSETS[-1]), default=OPSET,
@@ -74,84 +69,25 @@ def given(*names: str) -> list[str]:
 
 
 def refuse_onnx_options() -> None:
-    """Options for ONNX go with nothing else, but for --fold-bn.
+    """Options for ONNX go with nothing else.
 
     Raises:
         click.UsageError: one was given.
     """
-    own = [field.name for field in fields(OnnxOptions) if field.name not in ("image", "fold_bn")]
+    own = [field.name for field in fields(OnnxOptions) if field.name != "image"]
     if found := given(*own, *IMAGE):
         spelled = {"shapes": "input-shape"}.get(found[0], found[0].replace("_", "-"))
         raise click.UsageError(f"--{spelled} is for ONNX; give OUT the suffix .onnx")
 
 
-def deployed(net: Net, options: OnnxOptions) -> Net:
-    """The net for inference."""
-    from resnet_proto.training.train_val import is_train_val, to_deploy
-
-    net = net.upgraded().filtered()
-    if not is_train_val(net):
-        return net
-    return replace(to_deploy(net, shape_of_images(net, options.shapes)), source=net.source)
-
-
-def fold_bn(
-    weights: Weights, net: Net | None, target: str, options: OnnxOptions, *, verify: bool
-) -> tuple[Net, Weights]:
-    """The folded net and its weights; the net's prototxt is written beside a caffemodel.
-
-    Raises:
-        ResNetProtoError: a blob of the folded net is another, or the prototxt is there already.
-    """
-    from resnet_proto.engine import forward, random_inputs
-    from resnet_proto.engine.compare import compare
-    from resnet_proto.fold import folded
-    from resnet_proto.generate import write_files
-    from resnet_proto.prototxt import to_prototxt
-    from resnet_proto.weights import Weights
-
-    if net is None:
-        raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
-    net = deployed(net, options)
-    small, values = folded(net, weights)
-    result = Weights.of(values, weights.source)
-    if verify:
-        inputs = random_inputs(net)
-        ours = forward(small, result, inputs, dtype="float64")
-        rows = compare(ours, forward(net, weights, inputs, dtype="float64", outputs=list(ours)))
-        worst = max(rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
-        if not worst.within(TOLERANCE):
-            raise ResNetProtoError(
-                f"folded, blob '{worst.blob}' is {worst.distance:.2e} from what it was, over "
-                f"{TOLERANCE:g} (relative L2); nothing was written"
-            )
-        click.echo(
-            printable(
-                f"folded against not folded, random input: {counted(len(rows), 'blob')} within "
-                f"{TOLERANCE:g}; the worst is '{worst.blob}' with {worst.distance:.2e}"
-            ),
-            err=True,
-        )
-    if target.lower().endswith(".caffemodel"):
-        path = Path(target).with_suffix(".prototxt")
-        for written, done in write_files({path.name: to_prototxt(small)}, path.parent).items():
-            click.echo(f"{done} {written}", err=True)
-    return small, result
-
-
 def convert_onnx(
-    weights: Weights, net: Net | None, target: str, options: OnnxOptions, *,
-    verify: bool, as_json: bool,
+    weights: Weights, net: Net, target: str, options: OnnxOptions, *,
+    fold_bn: bool, verify: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a net as ONNX, and say how far it is from our own forward pass."""
     from resnet_proto.engine.onnx_file import save_onnx
     from resnet_proto.preprocess import described, pixels_of
 
-    if target == "-":
-        raise click.UsageError("OUT is -: a model is run when it is written; give it a name")
-    if net is None:
-        raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
-    net = deployed(net, options)
     warn_ignored(weights, net)
     pixels = None
     metadata: dict[str, str] = {}
@@ -160,7 +96,7 @@ def convert_onnx(
         metadata = described(options.image, pixels, inside=options.with_preprocessing)
     warnings: list[str] = []
     proof = save_onnx(
-        target, net, weights, fold_bn=options.fold_bn, opset=options.opset,
+        target, net, weights, fold_bn=fold_bn, opset=options.opset,
         dynamic=options.dynamic, pixels=pixels if options.with_preprocessing else None,
         metadata=metadata, verify=verify, warnings=warnings,
     )  # fmt: skip

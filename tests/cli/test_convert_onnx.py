@@ -231,7 +231,7 @@ def test_a_smaller_net_for_caffe(tmp_path, model, net, caffe_python):
     result = run(model, out, "--net", net, "--fold-bn")
 
     assert result.exit_code == 0, result.output
-    assert "folded against not folded, random input: 4 blobs within 1e-05" in result.stderr
+    assert "the new net against the old, random input: 3 blobs within 1e-05" in result.stderr
     small = read_prototxt(tmp_path / "small.prototxt")
     assert [layer.type for layer in small.layers] == [
         "Input", "Convolution", "ReLU", "InnerProduct", "Softmax"

@@ -1,0 +1,193 @@
+"""What ``convert`` makes of a net before it writes it.
+
+    net + weights -> each of ``TRANSFORMS`` that was asked for, in order -> net + weights, proven
+
+Each is an option that stands on the command line, and a function. A new one is a line in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from resnet_proto.cli.options import shape_of_images
+from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.words import counted, printable
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+    from resnet_proto.weights import Weights
+
+    Arrays = Mapping[str, Array]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def fold_bn(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
+    """``--fold-bn``."""
+    from resnet_proto.fold import folded
+
+    return folded(net, weights)
+
+
+def the_same(inputs: Arrays, _: object) -> Arrays:
+    """The inputs of a net that takes what the old one took."""
+    return inputs
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A net-to-net transform.
+
+    Args:
+        name: of its option, as click has it.
+        option: the decorator that adds it to a command; None or False if it is not given.
+        make: net, weights and the option's value -> another net and its weights.
+        old_inputs: inputs of the new net, and the value -> those of which the old net makes
+            the same.
+    """
+
+    name: str
+    option: Callable[[Command], Command]
+    make: Callable[[Net, Weights, Any], tuple[Net, Arrays]]
+    old_inputs: Callable[[Arrays, Any], Arrays] = the_same
+
+
+TRANSFORMS = (
+    Transform(
+        "fold_bn",
+        click.option("--fold-bn/--no-fold-bn", default=None,
+                     help="BatchNorm and Scale as part of the layer before them; ONNX has it so "
+                     "by default."),
+        fold_bn,
+    ),
+)  # fmt: skip
+"""In the order in which they are done."""
+
+
+def transform_options(command: Command) -> Command:
+    """Give a command the options of ``TRANSFORMS``, as its argument ``transforms``, by name."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        values = {transform.name: kwargs.pop(transform.name) for transform in TRANSFORMS}
+        given = {name: value for name, value in values.items() if value is not None}
+        return command(*args, transforms=given, **kwargs)
+
+    result: Any = wrapped
+    for transform in reversed(TRANSFORMS):
+        result = transform.option(result)
+    return result  # type: ignore[no-any-return]
+
+
+def deployed(net: Net, shapes: Mapping[str, Shape]) -> Net:
+    """The net for inference."""
+    from resnet_proto.training.train_val import is_train_val, to_deploy
+
+    net = net.upgraded().filtered()
+    if not is_train_val(net):
+        return net
+    return replace(to_deploy(net, shape_of_images(net, shapes)), source=net.source)
+
+
+def transformed(
+    net: Net, weights: Weights, transforms: Mapping[str, Any], *, verify: bool
+) -> tuple[Net, Weights]:
+    """The net and weights that the transforms make, held against those that were given.
+
+    Args:
+        net: for inference.
+        weights: of the net.
+        transforms: what the options gave, by their names.
+        verify: run both nets on random input in float64, and compare the blobs of one name.
+
+    Raises:
+        ResNetProtoError: a blob of the new net is another.
+    """
+    from resnet_proto.weights import Weights
+
+    asked = [(each, transforms[each.name]) for each in TRANSFORMS if transforms.get(each.name)]
+    new, values = net, weights
+    for transform, value in asked:
+        new, arrays = transform.make(new, values, value)
+        values = Weights.of(arrays, weights.source)
+    if asked and verify:
+        prove(new, values, net, weights, asked)
+    return new, values
+
+
+def prove(
+    new: Net, values: Weights, net: Net, weights: Weights, asked: list[tuple[Transform, Any]]
+) -> None:
+    """Say how far the new net's blobs are from the old net's; inputs are not compared.
+
+    Raises:
+        ResNetProtoError: too far, or they have no blob in common.
+    """
+    from resnet_proto.engine import forward, random_inputs
+    from resnet_proto.engine.compare import compare
+
+    inputs: Arrays = random_inputs(new)
+    old_inputs = inputs
+    for transform, value in reversed(asked):
+        old_inputs = transform.old_inputs(old_inputs, value)
+    known = {name for layer in net.layers for name in layer.tops}
+    blobs = [
+        name for name in dict.fromkeys(name for layer in new.layers for name in layer.tops)
+        if name in known and name not in inputs
+    ]  # fmt: skip
+    if not blobs:
+        raise ResNetProtoError(
+            "the new net has no blob of a name of the old one, so they are not compared; "
+            "--no-verify writes it"
+        )
+    ours = forward(new, values, inputs, dtype="float64", outputs=blobs)
+    theirs = forward(net, weights, old_inputs, dtype="float64", outputs=blobs)
+    rows = compare(ours, theirs)
+    worst = max(rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
+    if not worst.within(TOLERANCE):
+        raise ResNetProtoError(
+            f"in the new net blob '{worst.blob}' is {worst.distance:.2e} from what it was, over "
+            f"{TOLERANCE:g} (relative L2); nothing was written"
+        )
+    click.echo(
+        printable(
+            f"the new net against the old, random input: {counted(len(rows), 'blob')} within "
+            f"{TOLERANCE:g}; the worst is '{worst.blob}' with {worst.distance:.2e}"
+        ),
+        err=True,
+    )
+
+
+@contextmanager
+def net_beside(net: Net, target: str) -> Iterator[None]:
+    """Write the prototxt of a net that was made here beside the caffemodel ``target``.
+
+    It is taken away again if the block, which writes the caffemodel, raises.
+
+    Raises:
+        ResNetProtoError: it is there already, with other content.
+    """
+    from resnet_proto.generate import write_files
+    from resnet_proto.prototxt import to_prototxt
+
+    if target == "-":
+        raise click.UsageError("OUT is -: the new net's prototxt goes beside it; give it a name")
+    path = Path(target).with_suffix(".prototxt")
+    done = write_files({path.name: to_prototxt(net)}, path.parent)
+    try:
+        yield
+    except BaseException:
+        if done[path] == "written":
+            path.unlink()
+        raise
+    click.echo(f"{done[path]} {path}", err=True)
