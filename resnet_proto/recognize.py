@@ -53,6 +53,7 @@ class Unit(NamedTuple):
         steps: the layers with weights of its main path; a matrix is a step of kernel 1.
         bias: for each step, whether it has one.
         shortcut: none, identity, projection, averaged, padded.
+        kernel: of the shortcut's convolution.
         gate: a highway's; the bias that it begins with.
     """
 
@@ -61,6 +62,7 @@ class Unit(NamedTuple):
     steps: tuple[Step, ...]
     bias: tuple[bool, ...]
     shortcut: str
+    kernel: int = 1
     gate: float | None = None
 
     @property
@@ -282,7 +284,9 @@ def residual_units(graph: Graph, body: Sequence[Node]) -> Iterator[Unit]:
                 f"{wrong[0]} is on the main path to {join}; "
                 f"expected {', '.join(sorted(PATH))} there"
             )
-        yield unit_of(weights(path), shortcut_kind(shortcut, join), max(gates, default=None), join)
+        kernel = max((step_of(node).kernel for node in weights(shortcut)), default=1)
+        unit = unit_of(weights(path), shortcut_kind(shortcut, join), join)
+        yield unit._replace(kernel=kernel, gate=max(gates, default=None))
 
 
 def branch(graph: Graph, node: Node, entry: Node) -> Iterator[Node]:
@@ -337,9 +341,7 @@ def shortcut_kind(nodes: Sequence[Node], join: Node) -> str:
     )
 
 
-def unit_of(
-    path: Sequence[Node], shortcut: str, gate: float | None = None, join: Node | None = None
-) -> Unit:
+def unit_of(path: Sequence[Node], shortcut: str, join: Node | None = None) -> Unit:
     """A unit, from the layers with weights on its main path.
 
     Raises:
@@ -352,7 +354,7 @@ def unit_of(
         raise NetError(f"{label}: main path is {','.join(windows) or 'empty'}; expected {known}")
     steps = tuple(map(step_of, path))
     bias = tuple(bool(node.meaning["bias_term"]) for node in path)
-    return Unit(label, KINDS[windows], steps, bias, shortcut, gate)
+    return Unit(label, KINDS[windows], steps, bias, shortcut)
 
 
 def window(node: Node) -> str:
@@ -389,7 +391,7 @@ def candidates(parts: Parts, graph: Graph) -> Iterator[dict[str, Any]]:
         stages = list(staged(units, stride_in))
         values = {
             **whole_net(parts, graph),
-            "stem": STEMS[stem],
+            "stem": stem_kind(parts.stem),
             "order": order,
             "stride_in": stride_in,
             "stages": tuple(map(len, stages)),
@@ -400,6 +402,13 @@ def candidates(parts: Parts, graph: Graph) -> Iterator[dict[str, Any]]:
         }
         # 0.3 is 0.30000001192092896 as the net has it
         yield {k: float(shortest(v)) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def stem_kind(stem: Sequence[Node]) -> str:
+    """What a stem of known windows is called."""
+    kind = STEMS[tuple(map(window, stem))]
+    channels = [step_of(node).channels for node in stem]
+    return "tiered" if kind == "deep" and channels[0] != channels[1] else kind
 
 
 def check_units(units: Sequence[Unit]) -> None:
@@ -457,7 +466,7 @@ def whole_net(parts: Parts, graph: Graph) -> dict[str, Any]:
         "in_place": most([node.layer.in_place for node in neurons], True),
         "dialect": "nvidia" if any(n.meaning["scale_bias"] for n in norms) else "mainline",
         "dropout": most(dropouts, 0.0),
-        "squeeze": squeeze(graph, of_type.get("Scale", [])),
+        **squeeze(graph, of_type.get("Scale", [])),
     }
 
 
@@ -484,7 +493,7 @@ def pool_kind(pool: Node | None) -> str:
     return "padded" if any(pool.meaning["pad"]) else "ceil"
 
 
-def squeeze(graph: Graph, scales: Sequence[Node]) -> int:
+def squeeze(graph: Graph, scales: Sequence[Node]) -> dict[str, int]:
     """By how much squeeze and excitation reduces; its units agree, or are told apart later.
 
     Raises:
@@ -501,11 +510,22 @@ def squeeze(graph: Graph, scales: Sequence[Node]) -> int:
                     "expected Pooling, InnerProduct, ReLU, InnerProduct, Sigmoid"
                 )
             pairs.append((gate[1].meaning["num_output"], gate[3].meaning["num_output"]))
-    if not pairs:
-        return 0
-    least = max(out // (inner + 1) + 1 for out, inner in pairs)
-    most = min((out // inner for out, inner in pairs if inner > 1), default=max(16, least))
-    return 16 if least <= 16 <= most else most
+    return squeezes(pairs) if pairs else {}
+
+
+def squeezes(pairs: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """The fields that squeeze so: for each unit, channels and what they are reduced to.
+
+    Where no reduction gives all, the fewest channels are a least that others are not under.
+    """
+    found = {}
+    for fewest in (1, min(inner for _, inner in pairs)):
+        low = max(out // (inner + 1) + 1 for out, inner in pairs)
+        high = min((out // inner for out, inner in pairs if inner > fewest), default=max(16, low))
+        found = {"squeeze": 16 if low <= 16 <= high else high, "squeeze_least": fewest}
+        if low <= high:
+            break
+    return found
 
 
 def stride_places(units: Sequence[Unit]) -> tuple[str, ...]:
@@ -569,6 +589,7 @@ def shortcuts(parts: Parts) -> dict[str, Any]:
     return {
         "shortcut": kind,
         "project_first_stage": kind in "BD" and first_kept and kept[0],
+        "projection_kernel": max(unit.kernel for unit in units) if kind in "BC" else 1,
         "highway": bool(gates),
         "gate_bias": most(gates, ResNetSpec.gate_bias),
     }
@@ -594,6 +615,7 @@ def widths(stages: Sequence[Sequence[Unit]]) -> dict[str, Any]:
     if kind == "bottleneck":
         groups = first[0].middle.group
         inner = [unit.middle.channels // groups for unit in first]
+        found["halve_first"] = any(u.steps[0].channels < u.middle.channels for u in first)
         found |= {"cardinality": groups, "base_width": base_width(values, inner, first)}
     return found
 

@@ -157,8 +157,8 @@ class ResNetSpec:
     task: str = setting("classification", "what the net is for, and so its head", one_of=TASKS)
     stem: str = setting(
         "7x7",
-        "the first convolution: 7x7 of stride 2, 3x3 (CIFAR), three 3x3 (deep)",
-        one_of=("7x7", "3x3", "deep", "none"),
+        "the first convolution: 7x7 of stride 2, 3x3 (CIFAR), three 3x3 (deep, tiered)",
+        one_of=("7x7", "3x3", "deep", "tiered", "none"),
     )
     stem_width: int = setting(64, "channels of the stem", least=1, most=MAX_SIZE)
     pool: str = setting(
@@ -185,9 +185,18 @@ class ResNetSpec:
     base_width: int = setting(
         64, "channels of a group where the width is 64 (ResNeXt, wide)", least=1, most=MAX_SIZE
     )
+    halve_first: bool = setting(
+        False, "half the channels of the 3x3 in the 1x1 before it (SENet-154)"
+    )
+    projection_kernel: int = setting(
+        1, "kernel of the projections that have a stride (SENet-154: 3)", one_of=(1, 3)
+    )
     dropout: float = setting(0.0, "ratio of dropout within a unit (wide nets)", least=0, most=0.99)
     squeeze: int = setting(
         0, "squeeze and excitation: by how much it reduces; 0 for none", least=0, most=MAX_SIZE
+    )
+    squeeze_least: int = setting(
+        1, "squeeze and excitation: channels that it leaves at least", least=1, most=MAX_SIZE
     )
     output_stride: int = setting(
         0, "where strides end and dilation begins; 0 for never", one_of=(0, 8, 16, 32)
@@ -254,6 +263,7 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
         "order": (spec.order, "original"),
         "highway": (spec.highway, False),
         "squeeze": (spec.squeeze, 0),
+        "projection_kernel": (spec.projection_kernel, 1),
         "output_stride": (spec.output_stride, 0),
         "stride_in": (spec.stride_in, "first"),
         "conv_bias": (spec.conv_bias, False),
@@ -285,6 +295,19 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
         (
             spec.unit != "bottleneck" and spec.stride_in == "3x3" and not connected,
             "stride_in 3x3 goes with unit bottleneck; in a basic unit the first convolution is 3x3",
+        ),
+        (
+            spec.unit != "bottleneck" and spec.halve_first,
+            f"halve_first goes with unit bottleneck; unit is {spec.unit}",
+        ),
+        (
+            spec.projection_kernel > 1 and spec.shortcut not in "BC",
+            f"projection_kernel {spec.projection_kernel} goes with shortcut B and C; shortcut is "
+            f"{spec.shortcut}",
+        ),
+        (
+            spec.squeeze_least > 1 and not spec.squeeze,
+            f"squeeze_least {spec.squeeze_least} goes with squeeze; squeeze is 0",
         ),
         (
             plain and spec.highway,

@@ -147,13 +147,14 @@ def specs(draw):
         values["stride_in"] = draw(st.sampled_from(["first", "3x3"]))
         values["cardinality"] = draw(st.integers(1, 3))
         values["base_width"] = draw(st.sampled_from([64, 4, 128, 7]))
+        values["halve_first"] = draw(st.booleans())
     if values["shortcut"] == "A":
         values |= {"width": (6,), "stem_width": draw(st.sampled_from([1, 2, 6]))}
     else:
         values["stem_width"] = draw(st.integers(1, 9))
     values |= {
         "order": draw(st.sampled_from(["original", "pre-activation"])),
-        "stem": draw(st.sampled_from(["7x7", "3x3", "deep"])),
+        "stem": draw(st.sampled_from(["7x7", "3x3", "deep", "tiered"])),
         "pool": draw(st.sampled_from(["ceil", "padded", "none"])),
         "head": draw(st.sampled_from(["fixed", "global"])),
         "output_stride": draw(st.sampled_from([0, 8, 16, 32])),
@@ -167,8 +168,11 @@ def specs(draw):
         values |= {"highway": True, "gate_bias": draw(st.sampled_from([-1.0, -2.5, 0.0]))}
     else:
         values["squeeze"] = draw(st.sampled_from([0, 2, 3, 16]))
+        values["squeeze_least"] = draw(st.sampled_from([1, 3])) if values["squeeze"] else 1
     if values["shortcut"] in "BCD":
         values["project_first_stage"] = draw(st.booleans())
+    if values["shortcut"] in "BC":
+        values["projection_kernel"] = draw(st.sampled_from([1, 3]))
     return ResNetSpec("net", **values)
 
 

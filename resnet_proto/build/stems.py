@@ -27,12 +27,13 @@ def draw_stem(d: Drawing, bottom: str) -> str:
 def stem_steps(spec: ResNetSpec) -> list[tuple[str, int, int, int]]:
     """Part, channels, kernel and stride of each convolution of the stem.
 
-    7x7: table 1. 3x3: section 4.2. Deep: arXiv 1812.01187, figure 2(b).
+    7x7: table 1. 3x3: section 4.2. Deep: arXiv 1812.01187, figure 2(b). Tiered: timm's 24, 32, 64.
     """
     width = spec.stem_width
-    if spec.stem == "deep":
+    if spec.stem in ("deep", "tiered"):
         half = max(1, width // 2)
-        return [("1a", half, 3, 2), ("1b", half, 3, 1), ("1c", width, 3, 1)]
+        first = max(1, half // 4 * 3) if spec.stem == "tiered" else half
+        return [("1a", first, 3, 2), ("1b", half, 3, 1), ("1c", width, 3, 1)]
     return [("1", width, 7, 2) if spec.stem == "7x7" else ("1", width, 3, 1)]
 
 

@@ -94,10 +94,11 @@ def bottleneck(
 ) -> tuple[Step, ...]:
     """1x1 reduces, 3x3, 1x1 restores: figure 5, right; in groups: arXiv 1611.05431, figure 3(c)."""
     inner = max(1, width * spec.base_width // 64) * spec.cardinality
+    first = max(1, inner // 2) if spec.halve_first else inner
     before, behind = dilation
     if spec.stride_in == "3x3":
-        return Step(1, inner), Step(3, inner, stride, before, spec.cardinality), Step(1, out)
-    return Step(1, inner, stride), Step(3, inner, 1, behind, spec.cardinality), Step(1, out)
+        return Step(1, first), Step(3, inner, stride, before, spec.cardinality), Step(1, out)
+    return Step(1, first, stride), Step(3, inner, 1, behind, spec.cardinality), Step(1, out)
 
 
 def fully_connected(
@@ -229,9 +230,10 @@ def draw_shortcut(d: Drawing, unit: Unit, bottom: str, activated: str) -> str | 
 
 
 def projected(d: Drawing, unit: Unit, bottom: str, stride: int) -> str:
-    """A 1x1 convolution: options B and C. Before an activation it has no BatchNorm."""
+    """A convolution, mostly 1x1: options B and C. Before an activation it has no BatchNorm."""
     place = d.projection(unit.name)
-    blob = d.convolution(place.convolution, bottom, unit.out, 1, stride)
+    kernel = d.spec.projection_kernel if stride > 1 else 1
+    blob = d.convolution(place.convolution, bottom, unit.out, kernel, stride)
     return blob if d.spec.order == "pre-activation" else d.batch_norm(place, blob)
 
 
@@ -305,7 +307,7 @@ def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
         for role in ("squeeze", "down", "down_relu", "up", "gate", "excite")
     )
     d.put(layers.Pooling.of(squeeze, blob, squeeze, pool="AVE", global_pooling=True))
-    inner = max(1, unit.out // d.spec.squeeze)
+    inner = max(d.spec.squeeze_least, unit.out // d.spec.squeeze)
     d.put(layers.InnerProduct.of(down, squeeze, down, num_output=inner))
     d.put(layers.InnerProduct.of(up, d.relu(down_relu, down), up, num_output=unit.out))
     d.put(layers.Sigmoid.of(gate, up, gate))

@@ -58,6 +58,10 @@ SPECS = {
     "output stride 8, basic": replace(SMALL, output_stride=8, shortcut="A"),
     "biases": replace(SMALL, conv_bias=True, eps=1e-3),
     "padded": replace(SMALL, pool="padded", head="fixed"),
+    "tiered, halved, wide projections": replace(
+        BOTTLENECK, stem="tiered", stem_width=18, halve_first=True, projection_kernel=3, squeeze=16,
+        squeeze_least=5, stride_in="3x3", input_size=61,
+    ),
     "not in place": replace(BOTTLENECK, in_place=False),
     "not in place, pre-activation": replace(SMALL, in_place=False, order="pre-activation"),
     "one channel": replace(CIFAR, input_channels=1),
