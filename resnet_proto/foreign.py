@@ -2,14 +2,15 @@
 
     net -> spec, and what each layer is in it -> keys, arrays, the lines that build the model
 
-Which layer is which comes from the graph (``recognize``), not from names. Sources: torchvision
-0.28, models/resnet.py; timm 1.0, models/resnet.py and models/senet.py.
+The way back, ``state_dict.py``, has the keys from here. Which layer is which comes from the graph
+(``recognize``), not from names. Sources: torchvision 0.28, models/resnet.py; timm 1.0,
+models/resnet.py and models/senet.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from resnet_proto.spec import EXPANSION, ResNetSpec
 from resnet_proto.weights import Weights, named, step_blobs
 
 if TYPE_CHECKING:
-    from resnet_proto.layers.base import Array
+    from resnet_proto.layers.base import Array, Layer
     from resnet_proto.net import Net
 
 PACKAGES = ("torchvision", "timm")
@@ -36,24 +37,45 @@ EPS = 1e-5
 """Of torch's BatchNorm2d, by default."""
 
 
+class Keys(NamedTuple):
+    """How the keys of a package's models are spelled.
+
+    Args:
+        stem: the convolution of a stem of one; ``deep`` those of a stem of three.
+        squeeze: what squeezes, within a unit.
+        classifier: the last matrix.
+    """
+
+    stem: str
+    deep: tuple[str, str, str]
+    squeeze: str
+    classifier: str
+
+
+RESNET = Keys("conv1", ("conv1.0", "conv1.3", "conv1.6"), "se", "fc")
+"""ResNet of torchvision and timm."""
+SENET = Keys(
+    "layer0.conv1", ("layer0.conv1", "layer0.conv2", "layer0.conv3"), "se_module", "last_linear"
+)
+"""SENet of timm, a port of its release: Caffe's own stride and pooling."""
+STATISTICS = {"mean": "running_mean", "variance": "running_var"}
+"""What BatchNorm's blobs are called there."""
+
+
 class Model(NamedTuple):
     """The class of a package that makes a net, and how its keys are spelled.
 
     Args:
         module: where it is, with ``name`` and ``block``.
         arguments: of the class, behind block and stages.
-        stem: key of the first convolution; ``squeeze`` and ``classifier`` likewise.
-        senet: whether it is timm's port of SENet's release: Caffe's own stride and pooling.
+        keys: of its state dict.
     """
 
     module: str
     name: str
     block: str
     arguments: tuple[tuple[str, Any], ...]
-    stem: str = ""
-    squeeze: str = "se"
-    classifier: str = "fc"
-    senet: bool = False
+    keys: Keys = RESNET
 
 
 def save_for(
@@ -105,7 +127,7 @@ def save_for(
     if beside.exists() and not force and beside.read_text(errors="replace") != text:
         raise ResNetProtoError(f"{beside} is there already, and another; move it, or --force")
     arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
-    save(target, arrays, verify=verify, options={"names": package})
+    save(target, arrays, verify=verify, options={"names": package, **untold(model.keys, spec)})
     with atomic(beside) as file:
         file.write(text.encode())
     return beside
@@ -117,7 +139,7 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
     Raises:
         NetError: the package has no such net.
     """
-    squeezed, deep = spec.squeeze > 0, spec.stem == "deep"
+    squeezed, deep = spec.squeeze > 0, spec.stem in ("deep", "tiered")
     for wrong, what in (
         (spec.task != "classification", f"task {spec.task}"),
         (spec.unit not in ("basic", "bottleneck"), f"{spec.unit} units"),
@@ -125,8 +147,11 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
         (spec.shortcut not in "BD", f"shortcut {spec.shortcut}"),
         (spec.highway, "highway gates"),
         (spec.project_first_stage and first_keeps(spec), "a projection that changes no shape"),
-        (spec.stem not in ("7x7", "deep"), f"stem {spec.stem}"),
-        (spec.stem_width != 64, f"a stem of {spec.stem_width} channels"),
+        (not (deep or spec.stem == "7x7"), f"stem {spec.stem}"),
+        (
+            spec.stem_width % 2 if deep else spec.stem_width != 64,
+            f"a stem of {spec.stem_width} channels",
+        ),
         (spec.pool == "none", "no pooling behind the stem"),
         (len(spec.stages) != 4, f"{len(spec.stages)} stages"),
         (spec.output_stride > 0, "dilation"),
@@ -134,6 +159,11 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
         (package == "torchvision" and squeezed, "squeeze and excitation, which timm has"),
         (package == "torchvision" and deep, "a deep stem, which timm has"),
         (package == "torchvision" and spec.shortcut == "D", "shortcut D, which timm has"),
+        (package == "torchvision" and spec.halve_first, "a halved 1x1, which timm has"),
+        (
+            package == "torchvision" and spec.projection_kernel > 1,
+            "wide projections, which timm has",
+        ),
     ):
         if wrong:
             raise NetError(f"{package} has no such net: it has {what}")
@@ -147,19 +177,24 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
         }
         return Model("torchvision.models.resnet", "ResNet", block, tuple(arguments.items()))
     if squeezed and is_senet(spec):
-        kind = "SEResNeXtBottleneck" if spec.cardinality > 1 else f"SEResNet{block}"
+        kind = "SEResNetBlock" if block == "BasicBlock" else f"SEResNet{block}"
+        if spec.cardinality > 1:
+            kind = "SEBottleneck" if spec.halve_first else "SEResNeXtBottleneck"
         arguments = {
             "groups": spec.cardinality,
             "reduction": spec.squeeze,
             "num_classes": spec.classes,
             "in_chans": spec.input_channels,
         }
-        return Model(
-            "timm.models.senet", "SENet", kind.replace("BasicBlock", "Block"),
-            tuple(arguments.items()), "layer0.", "se_module", "last_linear", senet=True,
-        )  # fmt: skip
-    out = [width * EXPANSION[spec.unit] for width in spec.widths]
-    if squeezed and (spec.squeeze != 16 or any(channels % 128 for channels in out)):
+        if deep:
+            arguments |= {"inplanes": spec.stem_width, "input_3x3": True}
+        if spec.projection_kernel > 1:
+            arguments |= {
+                "downsample_kernel_size": spec.projection_kernel,
+                "downsample_padding": spec.projection_kernel // 2,
+            }
+        return Model("timm.models.senet", "SENet", kind, tuple(arguments.items()), SENET)
+    if squeezed and not squeezes_as_timm(spec):
         raise NetError("timm has no such net: its squeeze is by 16, to multiples of 8")
     arguments = {
         "num_classes": spec.classes,
@@ -169,9 +204,14 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
         "channels": spec.widths,
     }
     if deep:
-        arguments |= {"stem_width": spec.stem_width // 2, "stem_type": '"deep"'}
+        kind = "deep" if spec.stem == "deep" else "deep_tiered"
+        arguments |= {"stem_width": spec.stem_width // 2, "stem_type": f'"{kind}"'}
     if spec.shortcut == "D":
         arguments |= {"avg_down": True}
+    if spec.halve_first:
+        arguments |= {"block_reduce_first": 2}
+    if spec.projection_kernel > 1:
+        arguments |= {"down_kernel_size": spec.projection_kernel}
     if squeezed:
         arguments |= {"block_args": '{"attn_layer": "se"}'}
     return Model("timm.models.resnet", "ResNet", block, tuple(arguments.items()))
@@ -184,22 +224,65 @@ def first_keeps(spec: ResNetSpec) -> bool:
 
 def is_senet(spec: ResNetSpec) -> bool:
     """Whether timm's SENet is the net, with Caffe's pooling, and strides as in SENet's release."""
+    usually = untold_there(SENET, spec)
     grouped = spec.cardinality > 1
-    place = "3x3" if grouped else "first"
+    width = 256 // spec.cardinality if spec.halve_first else 4 if grouped else 64
     return (
-        spec.pool == "ceil"
-        and spec.stem == "7x7"
+        all(getattr(spec, field) == usually[field] for field in ("pool", "stride_in", "eps"))
+        and (spec.stem, spec.stem_width) in (("7x7", 64), ("deep", 128))
         and spec.shortcut == "B"
         and spec.widths == WIDTHS
-        and spec.eps == EPS
-        and spec.base_width == (4 if grouped else 64)
-        and (spec.unit == "basic" or spec.stride_in == place)
+        and spec.base_width == width
+        and grouped >= spec.halve_first
+        and spec.squeeze_least == 1
     )
+
+
+def squeezes_as_timm(spec: ResNetSpec) -> bool:
+    """Whether each unit is squeezed by 16, to a multiple of 8: timm/layers, make_divisible."""
+    out = [width * EXPANSION[spec.unit] for width in spec.widths]
+    return spec.squeeze == 16 and all(
+        max(spec.squeeze_least, channels // 16) == max(8, (channels // 16 + 4) // 8 * 8)
+        for channels in out
+    )
+
+
+def untold_there(keys: Keys, spec: ResNetSpec) -> dict[str, Any]:
+    """What neither keys nor shapes tell of a net, as the models with these keys have it.
+
+    Args:
+        keys: ``RESNET`` or ``SENET``.
+        spec: of which only what keys and shapes tell is looked at.
+    """
+    first = spec.unit == "basic" or (keys is SENET and spec.cardinality == 1)
+    return {
+        "stride_in": "first" if first else "3x3",
+        "pool": "ceil" if keys is SENET else "padded",
+        "eps": EPS,
+        "head": "global",
+        "input_size": ResNetSpec.input_size,
+        **{field: getattr(ResNetSpec, field) for field in SPELLING},
+    }
+
+
+SPELLING = (
+    "name", "conv_bias", "conv1_bias", "moving_average_fraction", "in_place", "dialect",
+)  # fmt: skip
+"""Fields of which models have nothing; a bias is part of the mean behind it there."""
+
+
+def untold(keys: Keys, spec: ResNetSpec) -> dict[str, str]:
+    """What the keys would not tell of this net, and is not as usual: field -> value, as text."""
+    return {
+        field: str(value).lower() if isinstance(value, bool) else str(value)
+        for field, usual in untold_there(keys, spec).items()
+        if (value := getattr(spec, field)) != usual
+    }
 
 
 def differences(model: Model, spec: ResNetSpec) -> list[str]:
     """What the package's own model of this depth does otherwise, and would not say."""
-    if model.senet:
+    if model.keys is SENET:
         return []
     found = {
         "the stride of a stage is in its first 1x1 (v1), there in the 3x3 (v1.5)": moved(spec),
@@ -230,8 +313,8 @@ def model_text(package: str, model: Model, spec: ResNetSpec, file: str) -> str:
         "width": list(zip(spec.widths, spec.stages, strict=True)) if own else [],
         "classes": spec.classes,
         "channels": spec.input_channels,
-        "ceil": spec.pool == "ceil" and not model.senet,
-        "first": moved(spec) and not model.senet,
+        "ceil": spec.pool == "ceil" and model.keys is RESNET,
+        "first": moved(spec) and model.keys is RESNET,
     }
     return render("model.py.j2", **values)
 
@@ -250,11 +333,8 @@ def renamed(
     }
     arrays: dict[str, Array] = {}
     offsets: dict[str, Array] = {}
-    for seen, layer in zip(sightings(spec, layers), layers, strict=True):
+    for layer, key, kind in placed(model.keys, spec, layers):
         own = values[layer.name]
-        if not own:
-            continue
-        key, kind = key_of(model, spec, seen)
         if kind == "convolution":
             arrays[f"{key}.weight"] = own["weight"]
             offsets[norm_of(key)] = own.get("bias", np.zeros(1, np.float32))
@@ -266,11 +346,31 @@ def renamed(
             if "mean" in own:
                 mean, variance = statistics([own["mean"], own["variance"], own["scale_factor"]])
                 exact = mean.astype(np.float64) - offsets[key]
-                arrays[f"{key}.running_mean"] = exact.astype(np.float32)
-                arrays[f"{key}.running_var"] = variance
+                found = {"mean": exact.astype(np.float32), "variance": variance}
+                arrays |= {f"{key}.{STATISTICS[name]}": array for name, array in found.items()}
                 arrays[f"{key}.num_batches_tracked"] = np.zeros((), np.int64)
             arrays |= {f"{key}.{name}": own[name] for name in ("weight", "bias") if name in own}
     return arrays
+
+
+def placed(
+    keys: Keys, spec: ResNetSpec, layers: Sequence[Layer]
+) -> Iterator[tuple[Layer, str, str]]:
+    """Each layer with weights, its key without the blob, and its kind.
+
+    Args:
+        keys: how keys are spelled.
+        spec: whose net the layers are.
+        layers: in the order of the spec's net.
+
+    Returns:
+        kind: convolution, batch_norm, scale, gate (of squeeze and excitation), classifier.
+    """
+    for seen, layer in zip(sightings(spec, layers), layers, strict=True):
+        if layer.type in ("Convolution", "InnerProduct", "BatchNorm", "Scale") and (
+            len(layer.bottoms) == 1
+        ):
+            yield layer, *key_of(keys, spec, seen)
 
 
 def norm_of(convolution: str) -> str:
@@ -282,19 +382,17 @@ def norm_of(convolution: str) -> str:
     return ".".join([*before, last.replace("conv", "bn")])
 
 
-DEEP = {"1a": "conv1.0", "1b": "conv1.3", "1c": "conv1.6"}
-
-
-def key_of(model: Model, spec: ResNetSpec, seen: Sighting) -> tuple[str, str]:
+def key_of(keys: Keys, spec: ResNetSpec, seen: Sighting) -> tuple[str, str]:
     """The key of a layer with weights, without the blob; and what kind of layer it is."""
     stage, block = seen.unit
     unit = f"layer{stage - 1}.{block - 1}"
     if seen.pattern == "classifier":
-        return model.classifier, "classifier"
+        return keys.classifier, "classifier"
     if seen.pattern == "other":
-        return f"{unit}.{model.squeeze}.{ {'down': 'fc1', 'up': 'fc2'}[seen.rest] }", "gate"
+        return f"{unit}.{keys.squeeze}.{ {'down': 'fc1', 'up': 'fc2'}[seen.rest] }", "gate"
     if seen.pattern.startswith("stem"):
-        convolution = DEEP.get(seen.rest, f"{model.stem}conv1")
+        deep = dict(zip(("1a", "1b", "1c"), keys.deep, strict=True))
+        convolution = deep.get(seen.rest, keys.stem)
     elif seen.rest == "p":
         convolution = f"{unit}.downsample.{int(spec.shortcut == 'D')}"
     else:

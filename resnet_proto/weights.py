@@ -100,6 +100,7 @@ class Blob(NamedTuple):
         data: where the values are.
         legacy: stored as num, channels, height, width: Caffe compares from the right.
         shapeless: stored without a shape, which Caffe takes for a single value.
+        stored: the type in the file, where numpy lacks it; ``dtype`` is what it is widened to.
     """
 
     layer: str
@@ -112,6 +113,7 @@ class Blob(NamedTuple):
     data: Data
     legacy: bool = False
     shapeless: bool = False
+    stored: str = ""
 
     @property
     def key(self) -> str:
@@ -186,10 +188,12 @@ class Weights(Mapping[str, "Array"]):
         blobs_of: label -> the blobs of that layer.
         hdf5: whether it is an HDF5 file, where Caffe finds fewer layers (``match``).
         provenance: what a file that is written of them says of where they come from.
+        options: those that the file was written with, where it says so.
     """
 
     hdf5 = False
     provenance: Mapping[str, str] = MappingProxyType({})
+    options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,

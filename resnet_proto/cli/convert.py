@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,12 @@ from resnet_proto.cli.options import (
     state_options,
     weights_of,
 )
-from resnet_proto.cli.torch_options import convert_names, torch_options, torch_proof
+from resnet_proto.cli.torch_options import (
+    convert_names,
+    made_of_state_dict,
+    torch_options,
+    torch_proof,
+)
 from resnet_proto.cli.transform_options import (
     deployed,
     net_beside,
@@ -46,7 +51,7 @@ from resnet_proto.layers import dims
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from resnet_proto.layers import Shape
     from resnet_proto.net import Net
@@ -88,6 +93,7 @@ def command(
     onnx: OnnxOptions,
     names: str | None,
     force: bool,
+    settings: tuple[str, ...],
     lenient: bool,
     as_json: bool,
 ) -> None:
@@ -120,6 +126,11 @@ def command(
     resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt
     resnet-proto convert r50.npz timm.pt --names timm --force
 
+    Their weights of a residual net become Caffe's, with a prototxt beside.
+
+    \b
+    resnet-proto convert resnet50.safetensors out/resnet50.caffemodel
+
     A mean of images goes from .binaryproto to .npy, and back.
 
     \b
@@ -150,6 +161,10 @@ def command(
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
     given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
+    if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
+        given = imported(given, settings, onnx.shapes, verify=verify)
+    if settings and not given.made:
+        raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
     the_net, weights = given.net, given.weights
     if form == ONNX or any(transforms.values()):
         if the_net is None:
@@ -172,7 +187,10 @@ def command(
             else None
         )
         with beside or nullcontext():
-            convert_weights(weights, the_net, target, to=to, verify=verify, as_json=as_json)
+            convert_weights(
+                weights, the_net, target,
+                to=to, verify=verify, as_json=as_json, proof=given.proof,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,11 +201,13 @@ class Source:
         net: that of the weights; None where none was given, and the file carries none.
         weights: read when they are asked for.
         made: whether the net was made of the file, so that there is no prototxt of it yet.
+        proof: how far that net is from what the file is for; for --json.
     """
 
     net: Net | None
     weights: Weights
     made: bool = False
+    proof: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_source(
@@ -213,9 +233,28 @@ def read_source(
     return Source(the_net, weights)
 
 
+def imported(
+    given: Source, settings: Sequence[str], shapes: Mapping[str, Shape], *, verify: bool
+) -> Source:
+    """The net that the keys of a state dict speak of, where nothing else says one."""
+    from resnet_proto.state_dict import is_state_dict
+
+    if not is_state_dict(given.weights) or given.weights.net_text is not None:
+        return given
+    if given.net is not None:
+        if any(key.endswith(".running_var") for key in given.weights):
+            raise click.UsageError(
+                f"{given.weights.source} is a state dict, of which a net is made; leave --net out"
+            )
+        return given
+    net, weights, proof = made_of_state_dict(given.weights, settings, verify=verify)
+    return Source(net.with_input_shapes(shapes), weights, made=True, proof=proof)
+
+
 def convert_weights(
-    weights: Weights, net: Net | None, target: str, *, to: str | None, verify: bool, as_json: bool
-) -> None:
+    weights: Weights, net: Net | None, target: str, *, to: str | None, verify: bool, as_json: bool,
+    proof: Mapping[str, Any],
+) -> None:  # fmt: skip
     """Write one of ``FORMATS``, read it back, and run a ``.pt``."""
     from resnet_proto.formats import save
 
@@ -225,7 +264,7 @@ def convert_weights(
         save(out, weights, net, to=to, verify=verify, progress=done, warnings=warnings)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    proof, ran = torch_proof(target, to, net, weights) if verify else ({}, "")
+    last, ran = torch_proof(target, to, net, weights) if verify else ({}, "")
     if as_json:
         echo_json(
             {
@@ -234,6 +273,7 @@ def convert_weights(
                 "bytes": weights.nbytes,
                 "verified": verify,
                 **proof,
+                **last,
             }
         )
         return

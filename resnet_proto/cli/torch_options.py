@@ -1,8 +1,8 @@
-"""What ``convert`` has for PyTorch: names of other packages, and the proof of a ``.pt``."""
+"""What ``convert`` has for PyTorch: other packages' names, to and fro, the proof of a ``.pt``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +12,11 @@ from resnet_proto.cli.options import echo_json
 from resnet_proto.errors import (
     FormatError,
     NetError,
+    ResNetProtoError,
     UnknownLayerError,
     UnknownShapeError,
 )
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.net import Net
@@ -24,7 +26,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def torch_options(command: F) -> F:
-    """``--names`` and ``--force``."""
+    """``--names``, ``--force`` and ``--set``."""
+    command = click.option(
+        "--set", "settings", metavar="FIELD=VALUE", multiple=True,
+        help="With IN a state dict of torchvision or timm: what its keys do not tell, "
+        "stride_in=first.",
+    )(command)  # fmt: skip
     command = click.option(
         "--force", is_flag=True,
         help="With --names: write also what the package's own model would compute otherwise.",
@@ -59,6 +66,44 @@ def convert_names(
         return
     read = ", read back equal" if verify else ""
     click.echo(f"wrote {target} for {names}{read}, and {beside}, which builds the model", err=True)
+
+
+def made_of_state_dict(
+    weights: Weights, settings: Sequence[str], *, verify: bool
+) -> tuple[Net, Weights, dict[str, Any]]:
+    """The net that a state dict of torchvision or timm is for, its weights, and the proof of both.
+
+    Returns:
+        the proof: for --json.
+
+    Raises:
+        NetError: it is none, or not of a net that is known.
+        ResNetProtoError: the net does not compute what their model does.
+    """
+    from resnet_proto.engine.compare import TOLERANCE
+    from resnet_proto.state_dict import net_of_state_dict
+    from resnet_proto.torch_models import NotRunError, prove
+
+    notes: list[str] = []
+    warnings: list[str] = []
+    net, blobs = net_of_state_dict(weights, settings, notes, warnings)
+    for line in (*notes, *(f"Warning: {text}" for text in warnings)):
+        click.echo(printable(line), err=True)
+    if not verify:
+        return net, blobs, {}
+    try:
+        package, row = prove(net, blobs, weights)
+    except NotRunError as error:
+        click.echo(printable(f"Warning: the net is not run against theirs: {error}"), err=True)
+        return net, blobs, {}
+    text = f"'{row.blob}' has relative L2 {row.distance:.2e}"
+    if not row.within(TOLERANCE):
+        raise ResNetProtoError(
+            f"the net does not compute what {package}'s model does with {weights.source}: {text}, "
+            f"over {TOLERANCE:g}; nothing was written"
+        )
+    click.echo(f"the net against {package}'s model, random input, float64: {text}", err=True)
+    return net, blobs, {"worst_blob": row.blob, "relative_l2": row.distance}
 
 
 def torch_proof(

@@ -133,12 +133,25 @@ def unpack(
         for label, row in layers.items()
         if row
     ]
-    return Weights(
+    weights = Weights(
         (*stored, *(StoredLayer(label, label, "") for label in others)),
         source,
         metadata.get("net"),
         close,
     )
+    weights.options = read_options(metadata.get("options", ""))
+    return weights
+
+
+def read_options(text: str) -> dict[str, str]:
+    """The options that ``provenance`` wrote; none if the text is something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+        return found
+    return {}
 
 
 def too_long(source: str) -> FormatError:

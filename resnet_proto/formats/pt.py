@@ -59,6 +59,8 @@ ASKED = {
     *(f"torch {name}" for name in (*STORAGES.values(), "BFloat16Storage")),
 }
 """What the pickle of a state dict may name; torch itself also lets through what takes memory."""
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+"""Where checkpoints have the state dict, beside the state of the training."""
 MAX_VALUES = 1 << 17
 """Entries of an archive."""
 RESERVED = frozenset(
@@ -112,7 +114,8 @@ class Stored:
 
     def array(self) -> Array:
         """The values, as they lie in the file where they are in order."""
-        array: Array = self.tensor.detach().contiguous().numpy()
+        tensor = self.tensor.detach().contiguous()
+        array: Array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
         return array.reshape(-1)
 
     def parts(self) -> Iterator[memoryview]:
@@ -149,6 +152,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         ) from None
     if not isinstance(found, dict):
         raise FormatError(f"{source} holds {type(found).__name__}, expected a state dict")
+    found = unwrapped(found, source)
     size = Path(path).stat().st_size
     foreign = FOREIGN in metadata.get("options", "")
     blobs = [blob_of(key, value, source, size, foreign) for key, value in found.items()]
@@ -234,6 +238,22 @@ def check_pickle(code: bytes, source: str) -> None:
         raise FormatError(f"{source}: its pickle is damaged: {str(error)[:200]}") from None
 
 
+def unwrapped(found: dict[Any, Any], source: str) -> dict[Any, Any]:
+    """The state dict of a checkpoint.
+
+    Raises:
+        FormatError: it has several.
+    """
+    inner = [key for key in WRAPPERS if isinstance(found.get(key), dict)]
+    if len(inner) > 1:
+        raise FormatError(
+            f"{source} holds {' and '.join(inner)}; save the one that is meant: "
+            f"torch.save(torch.load(FILE, weights_only=True)['{inner[0]}'], OTHER)"
+        )
+    state: dict[Any, Any] = found[inner[0]] if inner else found
+    return state
+
+
 def blob_of(key: object, value: Any, source: str, size: int, foreign: bool) -> Blob:
     """One tensor of a state dict, without its values.
 
@@ -250,6 +270,8 @@ def blob_of(key: object, value: Any, source: str, size: int, foreign: bool) -> B
             f"{source}: {key!r:.80} is {type(value).__name__}, expected a tensor{advice}"
         )
     dtype = str(value.dtype).removeprefix("torch.")
+    stored = dtype if dtype == "bfloat16" else ""
+    dtype = "float32" if stored else dtype
     if value.layout != torch.strided or dtype not in STORAGES:
         raise FormatError(
             f"{source}: '{key}' is {dtype} ({value.layout}), which numpy lacks; "
@@ -264,7 +286,9 @@ def blob_of(key: object, value: Any, source: str, size: int, foreign: bool) -> B
         )
     layer, name = split(key)
     layer = layer if foreign else label_of(layer)
-    return Blob(layer, layer, "", name, shape, dtype, nbytes, Stored(value.detach()))
+    nbytes *= 2 if stored else 1
+    data = Stored(value.detach())
+    return Blob(layer, layer, "", name, shape, dtype, nbytes, data, stored=stored)
 
 
 # ---- writing

@@ -18,7 +18,7 @@ from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
+from resnet_proto.weights import PART, Blob, Data, Held, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -69,6 +69,28 @@ class Tensor:
             yield from Held(view[start:stop]).parts()
 
 
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """A tensor of bfloat16, which numpy lacks: the upper halves of float32."""
+
+    source: str
+    start: int
+    size: int
+
+    def array(self) -> Array:
+        """Float32, each value the same."""
+        import numpy as np
+
+        with Path(self.source).open("rb") as file:
+            file.seek(self.start)
+            halves = np.frombuffer(file.read(2 * self.size), "<u2")
+        return (halves.astype(np.uint32) << 16).view(np.float32)
+
+    def parts(self) -> Iterator[memoryview]:
+        """Views of them."""
+        yield from Held(self.array()).parts()
+
+
 def read(path: str | os.PathLike[str]) -> Weights:
     """The weights of a safetensors file; no value is read yet.
 
@@ -91,10 +113,12 @@ def read(path: str | os.PathLike[str]) -> Weights:
             f"{source}: no safetensors file, or cut off: {error}; get it again"
         ) from None
     blobs = []
+    starts: dict[str, int] = {}
     for key in opened.offset_keys():
         layer, name = split(key)
         view = opened.get_slice(key)
-        dtype = DTYPES.get(view.get_dtype(), "")
+        stored = "bfloat16" if view.get_dtype() == "BF16" else ""
+        dtype = "float32" if stored else DTYPES.get(view.get_dtype(), "")
         if not dtype:
             raise FormatError(
                 f"{source}: '{key}' is {view.get_dtype()}, which numpy lacks; "
@@ -104,9 +128,22 @@ def read(path: str | os.PathLike[str]) -> Weights:
         if not possible(shape):
             raise FormatError(f"{source}: '{key}' is {dims(shape)[:200]}; there is no such array")
         nbytes = count(shape) * item_size(dtype)
-        data = Tensor(opened, key, shape, nbytes)
-        blobs.append(Blob(layer, layer, "", name, shape, dtype, nbytes, data))
+        data: Data = Tensor(opened, key, shape, nbytes)
+        if stored:
+            starts = starts or starts_of(source)
+            data = Widened(source, starts[key], count(shape))
+        blobs.append(Blob(layer, layer, "", name, shape, dtype, nbytes, data, stored=stored))
     return unpack(blobs, opened.metadata() or {}, source)
+
+
+def starts_of(source: str) -> dict[str, int]:
+    """Where the values of each tensor begin; the package has checked the header."""
+    with Path(source).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        key: 8 + length + row["data_offsets"][0] for key, row in header.items() if key != METADATA
+    }
 
 
 def needed() -> Any:

@@ -208,9 +208,49 @@ def test_a_pickle_that_is_too_long(tmp_path, monkeypatch):
         load(tmp_path / "x.pt")
 
 
+def test_bfloat16_becomes_float32(tmp_path):
+    values = torch.randn(3, 5, 2).bfloat16()
+    torch.save({"x": values.permute(2, 0, 1), "y": values.half()}, tmp_path / "x.pt")
+
+    weights = load(tmp_path / "x.pt")
+
+    assert weights["x"].dtype == np.float32
+    assert weights["x"].tolist() == values.permute(2, 0, 1).tolist()
+    assert (weights.blobs["x"].stored, weights.blobs["x"].nbytes) == ("bfloat16", 120)
+    assert weights.blobs["y"].stored == ""
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_checkpoints(tmp_path, key):
+    """The state dict within, whatever else of the training is there, so long as no code is."""
+    module = torch.nn.Linear(2, 3)
+    step = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    module(torch.ones(1, 2)).sum().backward()
+    step.step()
+    state = {
+        "epoch": 3,
+        "arch": "resnet50",
+        "best": torch.tensor(0.5),
+        "optimizer": step.state_dict(),
+    }
+    torch.save({**state, key: module.state_dict()}, tmp_path / "x.pt")
+
+    weights = load(tmp_path / "x.pt")
+
+    assert list(weights) == ["weight", "bias"]
+    assert weights["weight"].tolist() == module.weight.tolist()
+
+    torch.save({**state, key: module.state_dict(), "model_ema": {}}, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match=rf"holds {key} and model_ema; save the one that is me"):
+        load(tmp_path / "x.pt")
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match="'epoch' is int, expected a tensor"):
+        load(tmp_path / "x.pt")
+
+
 def test_types_that_the_other_side_lacks(tmp_path):
-    torch.save({"x": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "x.pt")
-    with pytest.raises(FormatError, match=r"'x' is bfloat16 .*, which numpy lacks; save it as fl"):
+    torch.save({"x": torch.ones(2, dtype=torch.complex64)}, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match=r"asks for 'torch.ComplexFloatStorage', expected ten"):
         load(tmp_path / "x.pt")
     with pytest.raises(WeightsError, match=r"'x' is uint32; known: float64, float32"):
         save(tmp_path / "y.pt", {"x": np.ones(2, np.uint32)})

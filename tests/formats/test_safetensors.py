@@ -191,10 +191,27 @@ def test_names_that_look_alike(path):
     assert_same(load(path), arrays)
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2"])
+def test_bfloat16_becomes_float32(path, tmp_path):
+    """Each value exactly, as numbers that float32 and not float16 has; also written again."""
+    values = np.array([[1.5, -3e38, 2**-133], [np.inf, 0, -(2.0**40)]], np.float32)
+    halves = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    header = {"x": tensor("F32", (1,), (0, 4)), "a.b": tensor("BF16", (2, 3), (4, 16))}
+    path.write_bytes(made(header, b"...." + halves))
+
+    weights = load(path)
+    save(tmp_path / "y.npz", weights)
+
+    expected = (values.view(np.uint32) >> 16 << 16).view(np.float32)
+    blob = weights.blobs["a.b"]
+    assert (blob.dtype, blob.nbytes, blob.stored) == ("float32", 24, "bfloat16")
+    assert weights.blobs["x"].stored == ""
+    for found in (weights["a.b"], load(tmp_path / "y.npz")["a.b"]):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
 def test_types_that_numpy_lacks(path, dtype):
-    size = 2 if dtype == "BF16" else 1
-    path.write_bytes(made({"a.b": tensor(dtype, (2, 3), (0, 6 * size))}, bytes(6 * size)))
+    path.write_bytes(made({"a.b": tensor(dtype, (2, 3), (0, 6))}, bytes(6)))
     with pytest.raises(FormatError, match=rf"'a\.b' is {dtype}, which numpy lacks; save it as"):
         load(path)
 

@@ -1,0 +1,102 @@
+"""A net that was made of a state dict, against the package's own model with that state dict.
+
+net -> spec -> model.py -> the package's module -> its logits; ours from the net, in float64
+"""
+
+from __future__ import annotations
+
+import runpy
+import tempfile
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet_proto.engine import forward, random_inputs
+from resnet_proto.engine.compare import Row, compare
+from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.foreign import PACKAGES, model_of, model_text
+from resnet_proto.recognize import recognize
+from resnet_proto.state_dict import stripped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
+    from resnet_proto.weights import Weights
+
+SIDE = 97
+"""Rows and columns of the image where the net takes any; odd ones, at which sizes round."""
+
+
+class NotRunError(ResNetProtoError):
+    """The package's own model cannot be had; the message says why."""
+
+
+def prove(net: Net, weights: Mapping[str, Array], state: Weights) -> tuple[str, Row]:
+    """How far a net's logits are from those of the model whose state dict it was made of.
+
+    Args:
+        net: as ``net_of_state_dict`` gives it; ``weights`` likewise.
+        weights: they fit the net.
+        state: the state dict.
+
+    Returns:
+        the package, and the row of the logits: the net against the model, both in float64, on a
+        random image.
+
+    Raises:
+        NotRunError: no package has the model, or none that has it can be imported.
+    """
+    net = small(net)
+    package, text = their_text(net)
+    inputs = random_inputs(net)
+    logits = next(layer.tops[0] for layer in net.layers[::-1] if layer.type == "InnerProduct")
+    try:
+        theirs = their_logits(text, state, next(iter(inputs.values())))
+    except Exception as error:  # of torch, which has no class for its own
+        raise NotRunError(f"{package}'s model fails: {str(error)[:200]}") from None
+    ours = forward(net, weights, inputs, dtype="float64", outputs=[logits])
+    (row,) = compare(ours, {logits: theirs})
+    return package, row
+
+
+def small(net: Net) -> Net:
+    """The net for an image of ``SIDE``, if it is for a larger one and its pooling takes any map."""
+    ((name, (n, channels, side, _)),) = net.inputs().items()
+    pools = [layer for layer in net.layers if layer.type == "Pooling"]
+    if side <= SIDE or not pools[-1].param.get("global_pooling"):
+        return net
+    return net.with_input_shapes({name: (n, channels, SIDE, SIDE)})
+
+
+def their_text(net: Net) -> tuple[str, str]:
+    """The first package that has the net and can be imported, and the lines that build it."""
+    spec = replace(recognize(net), name="")
+    reasons = []
+    for package in reversed(PACKAGES):  # timm has more
+        try:
+            model = model_of(package, spec)
+            import_module(model.module)
+            return package, model_text(package, model, spec, "the weights")
+        except NetError as error:
+            reasons.append(str(error))
+        except Exception as error:  # torchvision's own ops may not fit torch
+            reasons.append(f"{package} cannot be imported: {str(error)[:200]}")
+    raise NotRunError("; ".join(reasons))
+
+
+def their_logits(text: str, state: Weights, image: Array) -> Array:
+    """What the model of these lines makes of an image, in float64."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.py"
+        path.write_text(text)
+        model = runpy.run_path(str(path))["make_model"]()
+    arrays = {key: blob.array().copy() for key, blob in stripped(state.blobs).items()}
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
+    with torch.inference_mode():
+        found: Array = model.double()(torch.tensor(image, dtype=torch.float64)).numpy()
+    return found
