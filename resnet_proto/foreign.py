@@ -156,6 +156,10 @@ def model_of(package: str, spec: ResNetSpec) -> Model:
         (len(spec.stages) != 4, f"{len(spec.stages)} stages"),
         (spec.output_stride > 0, "dilation"),
         (spec.dropout > 0, "dropout within units"),
+        (
+            spec.squeeze_relu and not is_senet(spec),
+            "a ReLU before squeeze and excitation, which only timm's SENet of basic units has",
+        ),
         (package == "torchvision" and squeezed, "squeeze and excitation, which timm has"),
         (package == "torchvision" and deep, "a deep stem, which timm has"),
         (package == "torchvision" and spec.shortcut == "D", "shortcut D, which timm has"),
@@ -228,7 +232,7 @@ def is_senet(spec: ResNetSpec) -> bool:
     grouped = spec.cardinality > 1
     width = 256 // spec.cardinality if spec.halve_first else 4 if grouped else 64
     return (
-        all(getattr(spec, field) == usually[field] for field in ("pool", "stride_in", "eps"))
+        all(getattr(spec, field) == usually[field] for field in UNTOLD)
         and (spec.stem, spec.stem_width) in (("7x7", 64), ("deep", 128))
         and spec.shortcut == "B"
         and spec.widths == WIDTHS
@@ -259,12 +263,15 @@ def untold_there(keys: Keys, spec: ResNetSpec) -> dict[str, Any]:
         "stride_in": "first" if first else "3x3",
         "pool": "ceil" if keys is SENET else "padded",
         "eps": EPS,
+        "squeeze_relu": keys is SENET and spec.unit == "basic" and spec.squeeze > 0,
         "head": "global",
         "input_size": ResNetSpec.input_size,
         **{field: getattr(ResNetSpec, field) for field in SPELLING},
     }
 
 
+UNTOLD = ("stride_in", "pool", "eps", "squeeze_relu")
+"""Fields that keys and shapes do not tell, and that change what is computed."""
 SPELLING = (
     "name", "conv_bias", "conv1_bias", "moving_average_fraction", "in_place", "dialect",
 )  # fmt: skip

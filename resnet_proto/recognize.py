@@ -493,13 +493,14 @@ def pool_kind(pool: Node | None) -> str:
     return "padded" if any(pool.meaning["pad"]) else "ceil"
 
 
-def squeeze(graph: Graph, scales: Sequence[Node]) -> dict[str, int]:
+def squeeze(graph: Graph, scales: Sequence[Node]) -> dict[str, Any]:
     """By how much squeeze and excitation reduces; its units agree, or are told apart later.
 
     Raises:
         NetError: a gate is made of other layers.
     """
     pairs: list[tuple[int, int]] = []
+    relu = False
     for node in scales:
         if len(node.sources) == 2:
             gate = list(branch(graph, graph.nodes[node.before[1]], graph.nodes[0]))[:5]
@@ -510,7 +511,8 @@ def squeeze(graph: Graph, scales: Sequence[Node]) -> dict[str, int]:
                     "expected Pooling, InnerProduct, ReLU, InnerProduct, Sigmoid"
                 )
             pairs.append((gate[1].meaning["num_output"], gate[3].meaning["num_output"]))
-    return squeezes(pairs) if pairs else {}
+            relu = graph.nodes[node.before[0]].layer.type == "ReLU"
+    return squeezes(pairs) | {"squeeze_relu": relu} if pairs else {}
 
 
 def squeezes(pairs: Sequence[tuple[int, int]]) -> dict[str, int]:

@@ -198,6 +198,9 @@ class ResNetSpec:
     squeeze_least: int = setting(
         1, "squeeze and excitation: channels that it leaves at least", least=1, most=MAX_SIZE
     )
+    squeeze_relu: bool = setting(
+        False, "squeeze and excitation: a ReLU before it (timm's legacy SE-ResNet-18)"
+    )
     output_stride: int = setting(
         0, "where strides end and dilation begins; 0 for never", one_of=(0, 8, 16, 32)
     )
@@ -308,6 +311,11 @@ def contradictions(spec: ResNetSpec) -> list[tuple[bool, str]]:
         (
             spec.squeeze_least > 1 and not spec.squeeze,
             f"squeeze_least {spec.squeeze_least} goes with squeeze; squeeze is 0",
+        ),
+        (
+            spec.squeeze_relu
+            and (not spec.squeeze or spec.order != "original" or spec.highway or plain),
+            "squeeze_relu goes with squeeze, order original and a shortcut, without highway",
         ),
         (
             plain and spec.highway,

@@ -169,6 +169,8 @@ def specs(draw):
     else:
         values["squeeze"] = draw(st.sampled_from([0, 2, 3, 16]))
         values["squeeze_least"] = draw(st.sampled_from([1, 3])) if values["squeeze"] else 1
+        if values["squeeze"] and values["order"] == "original" and values["shortcut"] != "none":
+            values["squeeze_relu"] = draw(st.booleans())
     if values["shortcut"] in "BCD":
         values["project_first_stage"] = draw(st.booleans())
     if values["shortcut"] in "BC":

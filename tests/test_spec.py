@@ -99,6 +99,7 @@ def test_names_by_a_pattern_of_ones_own():
         ({"stride_in": "3x3"}, "stride_in 3x3 goes with unit bottleneck"),
         ({"halve_first": True}, "halve_first goes with unit bottleneck; unit is basic"),
         ({"projection_kernel": 3, "shortcut": "D"}, "projection_kernel 3 goes with shortcut B and"),
+        ({"squeeze_relu": True}, "squeeze_relu goes with squeeze, order original and a shortcut"),
         ({"squeeze_least": 8}, "squeeze_least 8 goes with squeeze; squeeze is 0"),
         ({"stem": "none"}, "stem is none, which goes with unit fully-connected"),
         ({"unit": "fully-connected"}, "fully-connected goes with stem none, not 7x7; unit"),

@@ -126,6 +126,8 @@ def original(d: Drawing, unit: Unit, bottom: str) -> str:
     blob = draw_dropout(d, unit, blob)
     place = d.place(unit.name, last[0])
     blob = d.batch_norm(place, draw_step(d, place.convolution, blob, last[1]))
+    if d.spec.squeeze_relu:
+        blob = d.relu(place.relu, blob)
     blob = draw_squeeze(d, unit, blob)
     if shortcut is None:
         return d.relu(place.relu, blob)

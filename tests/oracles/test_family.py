@@ -60,7 +60,7 @@ SPECS = {
     "padded": replace(SMALL, pool="padded", head="fixed"),
     "tiered, halved, wide projections": replace(
         BOTTLENECK, stem="tiered", stem_width=18, halve_first=True, projection_kernel=3, squeeze=16,
-        squeeze_least=5, stride_in="3x3", input_size=61,
+        squeeze_least=5, squeeze_relu=True, stride_in="3x3", input_size=61,
     ),
     "not in place": replace(BOTTLENECK, in_place=False),
     "not in place, pre-activation": replace(SMALL, in_place=False, order="pre-activation"),
