@@ -248,7 +248,7 @@ def imported(
             )
         return given
     net, weights, proof = made_of_state_dict(given.weights, settings, verify=verify)
-    return Source(net.with_input_shapes(shapes), weights, made=True, proof=proof)
+    return Source(net.with_input_shapes(shapes) if shapes else net, weights, True, proof)
 
 
 def convert_weights(

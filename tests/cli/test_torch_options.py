@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +170,164 @@ def test_wrong_usage(folder, tmp_path, monkeypatch, arguments, status, message):
     assert result.exit_code == status
     assert message in result.output
     assert not list(tmp_path.iterdir())
+
+
+# ---- back from other packages
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory, torch_models):
+    """The state dict of a ResNet-18 of torchvision's, as torch saves it in a checkpoint."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    torch.manual_seed(3)
+    model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=6)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.5, 2)
+    path = tmp_path_factory.mktemp("theirs") / "best.pth"
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"epoch": 3, "arch": "resnet10", "state_dict": state}, path)
+    return path
+
+
+def test_a_state_dict_becomes_a_net(theirs, tmp_path):
+    """With its prototxt beside, the proof, and what was taken for granted."""
+    target = tmp_path / "made" / "net.caffemodel"
+    target.parent.mkdir()
+
+    said = convert(theirs, target, "--set", "input_size=65")
+
+    assert said.exit_code == 0, said.output
+    lines = said.stderr.splitlines()
+    assert lines[0] == (
+        f"{theirs}: ResNet-10, a net of 1,1,1,1 basic units, a stem 7x7 of 64, shortcut B, widths "
+        "64,128,256,512, 6 classes"
+    )
+    assert lines[1].startswith("keys and shapes do not tell pool padded, eps 1e-05: taken as in t")
+    assert lines[2].startswith(f"Warning: {theirs}: an anti-aliased (resnetaa*, resnetblur*) or")
+    assert lines[3].startswith("the net against timm's model, random input, float64: 'fc6' has rel")
+    assert float(lines[3].rpartition(" ")[2]) < 1e-12
+    assert lines[4].startswith(f"wrote {target}: 74 blobs, ")
+    assert lines[5:] == [f"written {target.with_suffix('.prototxt')}"]
+    text = target.with_suffix(".prototxt").read_text()
+    assert "round_mode: FLOOR" in text
+    assert "global_pooling: true" in text
+    weights = load(target)
+    state = torch.load(theirs, weights_only=True)["state_dict"]
+    assert weights["fc6.bias"].tolist() == state["module.fc.bias"].tolist()
+
+
+def test_other_targets(theirs, tmp_path):
+    """Any that a net goes to; as a plain file it stays what it is."""
+    as_json = convert(theirs, tmp_path / "x.caffemodel", "--json")
+    row = json.loads(as_json.stdout)
+    assert (row["worst_blob"], row["blobs"]) == ("fc6", 74)
+    assert 0 < row["relative_l2"] < 1e-12
+
+    onnx = convert(theirs, tmp_path / "x.onnx", "--set", "input_size=33")
+    assert onnx.exit_code == 0, onnx.output
+    assert "onnxruntime against float64" in onnx.output
+
+    again = convert(theirs, tmp_path / "y.safetensors", "--names", "timm")
+    assert again.exit_code == 0, again.output
+    assert load(tmp_path / "y.safetensors")["layer4.0.bn2.running_var"].shape == (512,)
+
+    plain = convert(theirs, tmp_path / "z.npz")
+    assert plain.exit_code == 0, plain.output
+    assert "module.layer4.0.bn2.running_var" in load(tmp_path / "z.npz")
+
+
+def test_out_and_back(folder, tmp_path):
+    """v1 pooling, another size: the file says it itself, so nothing is set or warned of."""
+    net = replace(PRESETS["resnet-18"].spec, input_size=35, classes=5, stages=(1, 1, 1, 1))
+    net = deploy_net(net)
+    (tmp_path / "net.prototxt").write_text(to_prototxt(net))
+    save(tmp_path / "net.caffemodel", random_weights(net), net)
+
+    out = convert(tmp_path / "net.caffemodel", tmp_path / "x.safetensors", "--net",
+                  tmp_path / "net.prototxt", "--names", "torchvision", "--force")  # fmt: skip
+    back = convert(tmp_path / "x.safetensors", tmp_path / "back.caffemodel")
+
+    assert (out.exit_code, back.exit_code) == (0, 0), back.output
+    assert "pool ceil, eps 1e-05, input_size 35: taken as the file says" in back.output
+    assert "anti-aliased" not in back.output
+    assert (tmp_path / "back.prototxt").read_text() == to_prototxt(net)
+
+
+def test_a_net_that_is_wrong(theirs, tmp_path, monkeypatch):
+    """Over the tolerance nothing is written, and what was there stays."""
+    (tmp_path / "x.caffemodel").write_bytes(b"old")
+    norm = __import__("resnet_proto.layers.batch_norm", fromlist=["BatchNorm"]).BatchNorm
+    exact = norm.forward
+    monkeypatch.setattr(norm, "forward", lambda self, bottoms, blobs: [
+        top * 1.001 for top in exact(self, bottoms, blobs)
+    ])  # fmt: skip
+
+    wrong = convert(theirs, tmp_path / "x.caffemodel")
+
+    assert wrong.exit_code == 1
+    assert "the net does not compute what timm's model does with" in wrong.output
+    assert [path.name for path in tmp_path.iterdir()] == ["x.caffemodel"]
+    assert (tmp_path / "x.caffemodel").read_bytes() == b"old"
+    (tmp_path / "x.caffemodel").unlink()
+    assert convert(theirs, tmp_path / "x.caffemodel", "--no-verify").exit_code == 0
+
+
+def test_without_their_package(theirs, tmp_path, monkeypatch):
+    """It is written, and that it was not run against theirs is said."""
+    for package in ("timm", "torchvision"):
+        for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+
+    said = convert(theirs, tmp_path / "x.caffemodel")
+
+    assert said.exit_code == 0, said.output
+    assert "Warning: the net is not run against theirs: timm cannot be imported: " in said.output
+    assert (tmp_path / "x.prototxt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["x.caffemodel", "--set", "stride_in=3x3"], 1, "stride_in 3x3 goes with unit bottleneck"),
+        (["x.caffemodel", "--set", "strid_in=3x3"], 1, "strid_in"),
+        (["x.caffemodel", "--set", "pool"], 1, "--set pool: write field=value"),
+        (
+            ["x.caffemodel", "--net", "NET"],
+            2,
+            "a state dict, of which a net is made; leave --net o",
+        ),
+        (["x.npz", "--set", "pool=ceil"], 2, "--set goes with a state dict of torchvision or timm"),
+    ],
+)
+def test_wrong_usage_of_state_dicts(
+    folder, theirs, tmp_path, monkeypatch, arguments, status, message
+):
+    monkeypatch.chdir(tmp_path)
+    net = str(folder / "net.prototxt")
+
+    result = convert(theirs, *(net if part == "NET" else part for part in arguments))
+
+    assert result.exit_code == status, result.output
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pickle_that_would_run(tmp_path, monkeypatch):
+    """It is looked at, and not run, beside tensors too."""
+    monkeypatch.chdir(tmp_path)
+
+    class Touch:
+        def __reduce__(self):
+            return Path.touch, (Path("touched"),)
+
+    for content in (Touch(), {"state_dict": {"conv1.weight": torch.ones(2)}, "args": Touch()}):
+        torch.save(content, "evil.pt")
+        result = convert("evil.pt", "x.caffemodel")
+        assert result.exit_code == 1
+        assert "evil.pt: its pickle asks for '" in result.output
+        assert "nothing else is run" in result.output.replace("\n", " ")
+        assert [path.name for path in tmp_path.iterdir()] == ["evil.pt"]

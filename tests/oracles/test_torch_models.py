@@ -181,6 +181,17 @@ def test_nets_that_there_are_not(torch, tmp_path, package, name, message):
         save_for(package, tmp_path / "x.pt", {}, net, force=True)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_relu_before_the_squeeze(torch, torch_models, tmp_path, relu):
+    """The SENet of timm with basic units has one, and so is not the net without."""
+    net = small("resnet-18", squeeze=16, squeeze_relu=relu, stages=(1, 1, 1, 1))
+    if relu:
+        assert_same(torch, tmp_path, "timm", net, random_weights(net))
+        return
+    with pytest.raises(NetError, match="no such net: its squeeze is by 16, to multiples of 8"):
+        save_for("timm", tmp_path / "x.pt", random_weights(net), net, force=True)
+
+
 def test_what_is_in_the_way(torch, tmp_path):
     """A model.py of somebody's own is kept; ours is written again."""
     net = small("resnet-18", pool="padded")
