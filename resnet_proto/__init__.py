@@ -5,6 +5,7 @@
     weight file <-> Weights         load, save, convert
     Net + Weights + inputs -> blobs forward; Plan, to run a net many times
     Net + Weights -> torch.nn.Module to_torch
+    torchvision's or timm's weights -> Net, Weights  net_of_state_dict
 
 Everything is imported when it is first used.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from resnet_proto.report.summary import Summary, summarize
     from resnet_proto.solver import Solver, read_solver
     from resnet_proto.spec import ResNetSpec
+    from resnet_proto.state_dict import net_of_state_dict
     from resnet_proto.weights import Weights, random_weights
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "forward",
     "load",
     "make_layer",
+    "net_of_state_dict",
     "random_weights",
     "read_prototxt",
     "read_solver",
@@ -72,6 +75,7 @@ HOMES = {
     "forward": "engine",
     "load": "formats",
     "make_layer": "layers",
+    "net_of_state_dict": "state_dict",
     "random_weights": "weights",
     "read_prototxt": "prototxt",
     "read_solver": "solver",
