@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.engine import forward, random_inputs
 from resnet_proto.engine.compare import Row, compare
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 SIDE = 97
 """Rows and columns of the image where the net takes any; odd ones, at which sizes round."""
+
+
+DECLARED: list[Any] = []
+"""Libraries of ops; they last as long as the objects."""
 
 
 class NotRunError(ResNetProtoError):
@@ -78,13 +82,32 @@ def their_text(net: Net) -> tuple[str, str]:
     for package in reversed(PACKAGES):  # timm has more
         try:
             model = model_of(package, spec)
-            import_module(model.module)
+            imported(model.module)
             return package, model_text(package, model, spec, "the weights")
         except NetError as error:
             reasons.append(str(error))
-        except Exception as error:  # torchvision's own ops may not fit torch
+        except Exception as error:  # whatever a broken package raises
             reasons.append(f"{package} cannot be imported: {str(error)[:200]}")
     raise NotRunError("; ".join(reasons))
+
+
+def imported(module: str) -> None:
+    """Import a module of a package.
+
+    Torchvision's ops are compiled for one torch. Beside another they are missing, and it cannot be
+    imported, though its classifiers need none of them; so those that it looks for are declared.
+    """
+    try:
+        import_module(module)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        import torch
+
+        DECLARED.append(torch.library.Library("torchvision", "DEF"))
+        for op in ("nms", "qnms"):
+            DECLARED[-1].define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_module(module)
 
 
 def their_logits(text: str, state: Weights, image: Array) -> Array:
