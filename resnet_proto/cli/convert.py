@@ -129,7 +129,7 @@ def command(
     Their weights of a residual net become Caffe's, with a prototxt beside.
 
     \b
-    resnet-proto convert resnet50.safetensors out/resnet50.caffemodel
+    resnet-proto convert resnet50.safetensors resnet50.caffemodel
 
     A mean of images goes from .binaryproto to .npy, and back.
 

@@ -194,8 +194,7 @@ def theirs(tmp_path_factory, torch_models):
 
 def test_a_state_dict_becomes_a_net(theirs, tmp_path):
     """With its prototxt beside, the proof, and what was taken for granted."""
-    target = tmp_path / "made" / "net.caffemodel"
-    target.parent.mkdir()
+    target = tmp_path / "net.caffemodel"
 
     said = convert(theirs, target, "--set", "input_size=65")
 
