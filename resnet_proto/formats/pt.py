@@ -6,11 +6,12 @@ A zip archive of the values, each an entry, and of a pickle that says what they 
 here, value by value, because torch wants them in memory at once; one entry more,
 ``metadata.json``, holds what ``metadata.py`` says, and torch leaves it alone. Entries are stored
 and bear no date. Read by torch, with ``weights_only`` and by memory map, after a look at what the
-pickle asks for.
+pickle asks for. So are files of torch before 1.6, pickles with the values behind, but into memory.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -39,6 +40,11 @@ FOLDER = "archive"
 METADATA = "metadata.json"
 FOREIGN = '"names": '
 """In the options of a file whose keys are those of another package's model."""
+OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The first pickle of a file as torch wrote it before 1.6; ``OLD_PICKLES`` stand there one behind
+the other: magic, version, sizes of types, the object, the keys of the values. Source:
+torch/serialization.py, _legacy_save."""
+OLD_PICKLES = 5
 ALIGNMENT = 64
 """Of the values, as torch has them: caffe2/serialize/inline_container.cc, getPadding."""
 STORAGES = {
@@ -54,6 +60,7 @@ STORAGES = {
 }
 ASKED = {
     "collections OrderedDict",
+    "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     *(f"torch {name}" for name in (*STORAGES.values(), "BFloat16Storage")),
@@ -124,7 +131,7 @@ class Stored:
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
-    """The weights of a ``.pt`` file; the file is mapped, and no value is read yet.
+    """The weights of a ``.pt`` file; it is mapped, and no value is read yet, but for an old one.
 
     Raises:
         FormatError: the file is damaged, no state dict, or asks for anything but tensors.
@@ -136,16 +143,17 @@ def read(path: str | os.PathLike[str]) -> Weights:
             head = file.read(HEAD)
     except OSError as error:
         raise FormatError(f"{source}: cannot be read: {error.strerror}") from None
-    if head[:1] == b"\x80":
+    old = head.startswith(OLD_MAGIC)
+    if head[:1] == b"\x80" and not old:
         raise FormatError(
-            f"{source} is a bare pickle, which torch wrote before 1.6; it is not read here: "
-            "torch.save(torch.load(FILE, weights_only=True), OTHER) makes a new one of it"
+            f"{source} is a bare pickle, no file of torch's, and is not read here; save a state "
+            "dict: torch.save(module.state_dict(), FILE)"
         )
-    if not head.startswith(b"PK"):
+    if not (old or head.startswith(b"PK")):
         refuse(source, head, "a PyTorch file")
-    metadata = looked_at(path, source)
+    metadata = looked_at_old(path, source) if old else looked_at(path, source)
     try:
-        found = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+        found = torch.load(source, map_location="cpu", weights_only=True, mmap=not old)
     except Exception as error:  # its errors have no class in common
         raise FormatError(
             f"{source}: torch cannot load it with weights_only=True: {str(error)[:300]}"
@@ -218,7 +226,20 @@ def looked_at(path: str | os.PathLike[str], source: str) -> dict[str, str]:
     return {k: v for k, v in values.items() if isinstance(v, str)} if type(values) is dict else {}
 
 
-def check_pickle(code: bytes, source: str) -> None:
+def looked_at_old(path: str | os.PathLike[str], source: str) -> dict[str, str]:
+    """No metadata, of a file of torch before 1.6 whose pickles ask for no more than tensors.
+
+    Raises:
+        FormatError: they do, or are damaged.
+    """
+    with Path(path).open("rb") as file:
+        code = io.BytesIO(file.read(MAX_METADATA))
+    for _ in range(OLD_PICKLES):
+        check_pickle(code, source)
+    return {}
+
+
+def check_pickle(code: bytes | BinaryIO, source: str) -> None:
     """Look at what a pickle asks for, without running it.
 
     Raises:

@@ -233,6 +233,12 @@ def test_other_targets(theirs, tmp_path):
     assert again.exit_code == 0, again.output
     assert load(tmp_path / "y.safetensors")["layer4.0.bn2.running_var"].shape == (512,)
 
+    state = torch.load(theirs, weights_only=True)
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    old = convert(tmp_path / "old.pth", tmp_path / "w.caffemodel", "--no-verify")
+    assert old.exit_code == 0, old.output
+    assert (tmp_path / "w.caffemodel").read_bytes() == (tmp_path / "x.caffemodel").read_bytes()
+
     plain = convert(theirs, tmp_path / "z.npz")
     assert plain.exit_code == 0, plain.output
     assert "module.layer4.0.bn2.running_var" in load(tmp_path / "z.npz")
@@ -313,6 +319,18 @@ def test_wrong_usage_of_state_dicts(
     assert result.exit_code == status, result.output
     assert message in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tensor_that_is_larger_than_its_file(theirs, tmp_path):
+    """One value repeated to terabytes: nothing of that size is made."""
+    state = torch.load(theirs, weights_only=True)["state_dict"]
+    state["module.fc.weight"] = torch.zeros(1).expand(1 << 30, 1 << 10)
+    torch.save(state, tmp_path / "x.pt")
+
+    result = convert(tmp_path / "x.pt", tmp_path / "x.caffemodel")
+
+    assert result.exit_code == 1
+    assert "'module.fc.weight' has 4,398,046,511,104 bytes in a file of" in result.output
 
 
 def test_a_pickle_that_would_run(tmp_path, monkeypatch):

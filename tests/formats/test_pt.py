@@ -141,10 +141,70 @@ def test_nothing_is_run(tmp_path):
     with pytest.raises(FormatError, match=r"evil\.pt: its pickle asks for '.*open', expected tens"):
         load(tmp_path / "evil.pt")
     (tmp_path / "bare.pt").write_bytes(pickle.dumps({"x": Evil(tmp_path / "made")}, 2))
-    with pytest.raises(FormatError, match=r"bare\.pt is a bare pickle, .* it is not read here"):
+    with pytest.raises(FormatError, match=r"bare\.pt is a bare pickle, .* is not read here"):
         load(tmp_path / "bare.pt")
+    for evil in (
+        {"x.weight": torch.ones(2), "y": Evil(tmp_path / "made")},
+        Evil(tmp_path / "made"),
+    ):
+        torch.save(evil, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+        with pytest.raises(
+            FormatError, match=r"old\.pt: its pickle asks for '.*open', expected te"
+        ):
+            load(tmp_path / "old.pt")
 
     assert not (tmp_path / "made").exists()
+
+
+class OldTensor:
+    """A tensor as torch 0.3 wrote it."""
+
+    def __reduce__(self):
+        storage = torch.arange(7.0).storage()
+        return torch._utils._rebuild_tensor, (storage, 1, (2, 3), (3, 1))
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_tensors_of_2017(tmp_path):
+    torch.save({"x": OldTensor()}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+
+    assert load(tmp_path / "x.pth")["x"].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_old_files(tmp_path):
+    """As torch wrote them before 1.6, and others do still: parameters, views, and cut off."""
+    grid = torch.arange(24.0).reshape(2, 3, 4)
+    state = {"a.weight": grid.permute(2, 0, 1), "b.0": torch.nn.Parameter(grid[1, 2]).half()}
+    torch.save({"state_dict": state}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+
+    weights = load(tmp_path / "x.pth")
+
+    assert weights["a.weight"].tolist() == state["a.weight"].tolist()
+    assert weights["b.0"].dtype == np.float16
+    content = (tmp_path / "x.pth").read_bytes()
+    for size in (20, 150, 400, len(content) - 4):
+        (tmp_path / "cut.pth").write_bytes(content[:size])
+        with pytest.raises(FormatError, match=r"cut\.pth: (its pickle is dam|torch cannot)"):
+            load(tmp_path / "cut.pth")
+    (tmp_path / "more.pth").write_bytes(content[:15] + pickle.dumps(Evil(tmp_path / "made"), 2))
+    with pytest.raises(FormatError, match=r"its pickle asks for"):
+        load(tmp_path / "more.pth")
+    assert not (tmp_path / "made").exists()
+
+
+def test_old_files_that_declare_too_much(tmp_path):
+    """A storage of a terabyte, in a file of some bytes."""
+    torch.save({"x": torch.ones(513)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "x.pth").read_bytes()
+    small, large = (
+        pickle.BININT2 + struct.pack("<H", 513),
+        pickle.LONG1 + b"\x06" + b"\0" * 5 + b"\1",
+    )
+    assert content.count(small) >= 2
+    (tmp_path / "x.pth").write_bytes(content.replace(small, large))
+
+    with pytest.raises(FormatError, match=r"x\.pth: torch cannot load it with weights_only=True"):
+        load(tmp_path / "x.pth")
 
 
 def archive(path, code, values=b"\0" * 8, method=zipfile.ZIP_STORED, folder="archive"):

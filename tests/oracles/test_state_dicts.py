@@ -235,6 +235,31 @@ def test_logits_in_caffe(caffes, name):
     assert relative_l2(logits, theirs) <= TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("torchvision", "torchvision, groups"),
+        ("timm", "d, basic"),
+        ("timm", "se, t, groups"),
+        ("timm", "senet154 of today"),
+        ("timm", "legacy se, basic"),
+        ("timm", "legacy senet154"),
+    ],
+)
+def test_into_caffe_and_out_again(caffes, tmp_path, package, name):
+    """The same keys and values, bit for bit; without force, as nothing is otherwise."""
+    job, state, *_ = caffes[name]
+    net, weights = read_prototxt(job / "net.prototxt"), load(job / "net.caffemodel")
+
+    save_for(package, tmp_path / "x.safetensors", weights, net)
+    found = load(tmp_path / "x.safetensors")
+
+    assert set(found) == set(state)
+    for key in state:
+        assert found.blobs[key].dtype == state.blobs[key].dtype
+        assert found[key].tobytes() == state[key].tobytes()
+
+
 @pytest.mark.parametrize("name", ["t, basic", "legacy se, basic"])
 def test_the_proof(caffes, name):
     """It finds the model, and what is wrong: a stride, a pooling, an eps, one value."""
