@@ -230,14 +230,17 @@ def is_senet(spec: ResNetSpec) -> bool:
     """Whether timm's SENet is the net, with Caffe's pooling, and strides as in SENet's release."""
     usually = untold_there(SENET, spec)
     grouped = spec.cardinality > 1
-    width = 256 // spec.cardinality if spec.halve_first else 4 if grouped else 64
+    width = 4 if grouped else 64
     return (
         all(getattr(spec, field) == usually[field] for field in UNTOLD)
         and (spec.stem, spec.stem_width) in (("7x7", 64), ("deep", 128))
         and spec.shortcut == "B"
         and spec.widths == WIDTHS
-        and spec.base_width == width
-        and grouped >= spec.halve_first
+        and (
+            grouped and spec.cardinality * spec.base_width == 256
+            if spec.halve_first
+            else spec.base_width == width
+        )
         and spec.squeeze_least == 1
     )
 

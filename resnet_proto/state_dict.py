@@ -116,7 +116,12 @@ class Floats:
 
 
 def is_state_dict(weights: Weights) -> bool:
-    """Whether the keys are those of a model of torch's, residual or with BatchNorm."""
+    """Whether the keys are those of a model of torch's, residual or with BatchNorm.
+
+    Layers that have a type are Caffe's, whatever they are called.
+    """
+    if any(layer.type for layer in weights.layers):
+        return False
     keys = stripped(weights.blobs)
     return bool(other(keys)) or any(
         key.startswith("layer1.0.") or key.endswith(".running_var") for key in keys
@@ -124,7 +129,7 @@ def is_state_dict(weights: Weights) -> bool:
 
 
 def net_of_state_dict(
-    weights: Weights,
+    weights: Mapping[str, Array],
     settings: Sequence[str] = (),
     notes: list[str] | None = None,
     warnings: list[str] | None = None,
@@ -132,8 +137,8 @@ def net_of_state_dict(
     """The net that a state dict of torchvision or timm is for, and its weights, where they lie.
 
     Args:
-        weights: of a ``.pt`` or a ``.safetensors`` file. A bare prefix of all keys (``module.``)
-            goes.
+        weights: of a ``.pt`` or a ``.safetensors`` file, or arrays by key. A prefix of all keys
+            (``module.``) goes.
         settings: fields of the spec, ``stride_in=first``, for what keys and shapes do not tell.
         notes: where to say what the net is taken for, and why.
         warnings: where to say what it may be as well, and would then compute something else.
@@ -146,6 +151,7 @@ def net_of_state_dict(
             is missing, is one too many, or has another shape; values that are not finite.
         ResNetProtoError: settings or the file say what cannot be.
     """
+    weights = Weights.of(weights, "the state dict")
     source = weights.source
     blobs = stripped(weights.blobs)
     refuse_others(blobs, source)
@@ -465,7 +471,10 @@ def said_of(
     values = ", ".join(f"{name} {getattr(spec, name)}" for name in fields if name not in own)
     whose = "in timm's SENet" if found.keys is SENET else "in torchvision and timm"
     whose = "the file says" if found.told else whose
-    yield f"keys and shapes do not tell {values}: taken as {whose}; --set FIELD=VALUE for another"
+    if values:
+        yield (
+            f"keys and shapes do not tell {values}: taken as {whose}; --set FIELD=VALUE for another"
+        )
     widened = Counter(
         stored
         for blob in weights.blobs.values()

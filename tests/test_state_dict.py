@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from resnet_proto import forward, load, save
+from resnet_proto import Net, forward, load, random_weights, save
 from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.layers import Convolution, Input
 from resnet_proto.state_dict import is_state_dict, net_of_state_dict
 from resnet_proto.weights import Weights
 
@@ -94,6 +95,29 @@ def test_what_is_said():
         "x.pt: an anti-aliased (resnetaa*, resnetblur*) or dilated net has the same keys and "
         "shapes, and would not compute the same; nothing in the file tells"
     ]
+
+
+def test_all_is_set():
+    """Then nothing is taken for granted; arrays by key are a state dict too."""
+    notes = []
+    net, _ = net_of_state_dict(state_dict(), ["pool=ceil", "eps=1e-5", "input_size=224"], notes)
+    assert [note.partition(":")[0] for note in notes] == ["the state dict"]
+
+    assert net.inputs() == {"data": (1, 3, 224, 224)}
+
+
+def test_caffes_own_layers_are_none(tmp_path):
+    """A caffemodel whose layers somebody has called like torchvision's modules."""
+    layers = (
+        Input.of("in", (), "data", shape=({"dim": (1, 3, 5, 5)},)),
+        Convolution.of("layer1.0.conv1", "data", "c", num_output=2, kernel_size=3),
+    )
+    net = Net("x", layers)
+    save(tmp_path / "x.caffemodel", random_weights(net), net)
+
+    assert list(load(tmp_path / "x.caffemodel")) == ["layer1.0.conv1.weight", "layer1.0.conv1.bias"]
+    assert not is_state_dict(load(tmp_path / "x.caffemodel"))
+    assert is_state_dict(weights_of({"layer1.0.conv1.weight": np.ones((2, 3, 3, 3))}))
 
 
 def test_settings():
