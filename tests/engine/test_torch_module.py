@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_nets import data, net, random_input, random_weights, residual
 
-from resnet_proto import forward, load, read_prototxt, save, to_torch
+from resnet_proto import forward, load, read_prototxt, save
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.errors import NetError, UnknownLayerError, WeightsError
 from resnet_proto.layers import (
@@ -23,6 +23,7 @@ from resnet_proto.layers import (
 from resnet_proto.net import Net
 
 torch = pytest.importorskip("torch", reason="torch is not here: make oracles says how to get it")
+from resnet_proto import to_torch  # noqa: E402, it imports torch
 
 
 def arrays(outputs):

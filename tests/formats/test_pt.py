@@ -9,7 +9,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from resnet_proto import load, save, to_torch
+from resnet_proto import load, save
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats.pt import RESERVED, STORAGES, label_of, module_name
 from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale
@@ -17,6 +17,7 @@ from resnet_proto.net import Net
 from resnet_proto.weights import random_weights
 
 torch = pytest.importorskip("torch", reason="torch is not here: make oracles says how to get it")
+from resnet_proto import to_torch  # noqa: E402, it imports torch
 
 NET = Net(
     "small",
