@@ -150,7 +150,7 @@ def command(
         if to is not None or net is not None:
             raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
         with called(path, name):
-            convert_mean(path, target, as_json=as_json)
+            convert_mean(path, target, verify=not no_verify, as_json=as_json)
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
@@ -301,21 +301,21 @@ def convert_weights(
     )
 
 
-def convert_mean(source: Path, target: str, *, as_json: bool) -> None:
-    """Write the mean of images in the other of its two formats, and compare."""
+def convert_mean(source: Path, target: str, *, verify: bool, as_json: bool) -> None:
+    """Write the mean of images in the other of its two formats, and read it back."""
     from resnet_proto.formats.binaryproto import read, write
 
     if target == "-":
         raise click.UsageError("OUT is -: a mean is written to a file, .binaryproto or .npy")
-    mean = read(source)
-    write(target, mean)
-    if (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
+    mean = write(target, read(source))
+    if verify and (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
         raise ResNetProtoError(f"{target}: read back, it differs; is the disk full or failing?")
     if as_json:
-        echo_json({"file": target, "shape": back.shape, "bytes": back.nbytes, "verified": True})
+        echo_json({"file": target, "shape": mean.shape, "bytes": mean.nbytes, "verified": verify})
         return
-    size = f"{dims(back.shape)}, {back.nbytes:,} bytes of values"
-    click.echo(f"wrote {target}: a mean of {size}, read back equal", err=True)
+    size = f"{dims(mean.shape)}, {mean.nbytes:,} bytes of values"
+    equal = ", read back equal" if verify else ""
+    click.echo(f"wrote {target}: a mean of {size}{equal}", err=True)
 
 
 @contextmanager

@@ -32,9 +32,6 @@ FORMATS = ("caffemodel", "npz", "safetensors", "hdf5", "pt")
 SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5", "pth": "pt"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
 
-WITH_PROVENANCE = ("npz", "safetensors", "pt")
-"""Formats that say where their weights come from."""
-
 MEANS = (".binaryproto", ".npy")
 """Suffixes of a mean of images: ``binaryproto.py``."""
 
@@ -113,7 +110,7 @@ def save(
     if net is not None:
         given = named(given, net)
         given = with_shared(given, fitted(given, net, warnings), net, once=name != "caffemodel")
-    if name in WITH_PROVENANCE:
+    if name != "caffemodel":
         given = copy(given)
         given.provenance = provenance(given.source, options)
     with opened as file:

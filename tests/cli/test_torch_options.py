@@ -98,7 +98,7 @@ def test_what_cannot_be_run(folder, tmp_path):
     assert "read back equal; not run, because no net is known" in without.output
 
 
-@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt"])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "h5"])
 def test_provenance(folder, tmp_path, suffix):
     """Whose weights they are, without a word of the machine; the same twice."""
     model, *net = given(folder)
@@ -113,6 +113,11 @@ def test_provenance(folder, tmp_path, suffix):
 
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata()
+    elif suffix == "h5":
+        import h5py
+
+        with h5py.File(path) as file:
+            metadata = {name: file[name][()].decode() for name in file if name != "data"}
     else:
         import zipfile
 
