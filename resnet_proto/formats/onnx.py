@@ -23,7 +23,7 @@ from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.loss import legacy
 from resnet_proto.layers.pooling import Pooling
 from resnet_proto.net import check_runs, labels, overwritten
-from resnet_proto.weights import step_blobs
+from resnet_proto.weights import Weights, step_blobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,6 +279,8 @@ def draw(
                 arrays = step_blobs(step, weights, "float32")
             blobs = dict(zip(step.blobs, arrays, strict=True))
             write(Site(graph, step, bottoms, tops, blobs))
+            if isinstance(weights, Weights):
+                weights.forget(step.label)
         values.update(zip(step.layer.tops, tops, strict=True))
         made.update(zip(step.layer.tops, step.tops, strict=True))
     results = {values[n]: made[n] for n in values if wanted is None or n in wanted}
