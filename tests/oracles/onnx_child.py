@@ -13,6 +13,10 @@ import numpy as np
 WINOGRAD_MEMORY_LEVEL = 3
 """Of MNN's HintMode. Winograd's rounding is a hundred times that of a plain convolution."""
 
+MNNCONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"
+"""What its script `mnnconvert` runs; the script also installs a package with whatever pip it finds,
+and sends a record of each conversion to its makers, for which it may wait."""
+
 
 def opencv(model, inputs, output):
     """What OpenCV's DNN makes of a model."""
@@ -31,8 +35,8 @@ def mnn(model, inputs, output):
 
     converted = model.with_suffix(".mnn")
     command = [
-        sys.executable.replace("python3", "python").replace("bin/python", "bin/mnnconvert"),
-        "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(converted),
+        sys.executable, "-c", MNNCONVERT, "-f", "ONNX", "--modelFile", str(model),
+        "--MNNModel", str(converted),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not converted.exists():
