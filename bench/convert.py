@@ -7,7 +7,7 @@ is a whole process, from its start to its end, in turn with the others (A B A B 
 takes more than 20 seconds runs once. Before each run the files are read into the page cache, and
 the last target is removed. Nothing waits for the disk (no fsync), cp neither.
 
-Memory is looked at every 5 ms, in a run of its own: *anon* is the most of its own that a process
+Memory is looked at every 5 ms, in a first run: *anon* is the most of its own that a process
 had (RssAnon), *file* the most of mapped files, libraries too (RssFile), *both* their greatest sum,
 by the size of the caffemodel.
 
@@ -213,16 +213,18 @@ def main(rounds: int, where: str | None, environments: str | None) -> None:
         size = prepare(folder)
         rows = ours() | others(None if environments is None else Path(environments).absolute())
         times: dict[str, list[float]] = {row: [] for row in rows}
+        memory: dict[str, list[int]] = {}
         failed: dict[str, str] = {}
-        for i in range(rounds + 1):  # the first warms the caches
+        for i in range(rounds + 1):  # the first is for memory, and warms the caches
             for row, command in rows.items():
                 if row in failed or max(times[row], default=0) > LONG:
                     continue
                 try:
-                    took, _ = once(folder, command)
+                    took, most = once(folder, command, look=not i)
                 except (RuntimeError, OSError) as error:
                     failed[row] = str(error)
                     continue
+                memory.setdefault(row, most)
                 if i or took > LONG:
                     times[row].append(took)
         base = median(times[COPY])
@@ -237,7 +239,7 @@ def main(rounds: int, where: str | None, environments: str | None) -> None:
             if not values:
                 print(f"| {row} | left out: {failed[row]} | | | | | |")
                 continue
-            anon, file, both = (kb * 1024 for kb in once(folder, rows[row], look=True)[1])
+            anon, file, both = (kb * 1024 for kb in memory[row])
             print(
                 f"| {row} | {1e3 * median(values):,.0f} | {1e3 * min(values):,.0f} "
                 f"| {median(values) / base:.1f} | {anon / 1e6:.0f} | {file / 1e6:.0f} "

@@ -9,6 +9,7 @@ from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.others import Job, read_job, run_jobs, scratch, write_job
 from resnet_proto.errors import NetError, WeightsError
 from resnet_proto.fold import folded
+from resnet_proto.formats import load, save
 from resnet_proto.inputs import input_scale, reversed_channels, times_scale, to_rgb
 from resnet_proto.layers import (
     BatchNorm,
@@ -149,6 +150,22 @@ def test_nets(old):
 
     equal(rgb, (old, weights), inputs, reversed_channels(inputs), blobs)
     equal(scaled, (old, weights), inputs, times_scale(inputs, SCALE), blobs)
+
+
+def test_shared_weights_in_files(tmp_path):
+    """A caffemodel has the new weight at both layers, an npz once."""
+    old = MANY["shared"]
+    save(tmp_path / "old.npz", random_weights(old), old)
+    weights = load(tmp_path / "old.npz")
+    new, values = to_rgb(old, weights)
+
+    for name in ("new.npz", "new.caffemodel"):
+        save(tmp_path / name, values, new)
+
+    once, both = load(tmp_path / "new.npz"), load(tmp_path / "new.caffemodel")
+    assert set(once) == set(weights) == {"a.weight", "a.bias", "b.bias"}
+    for found in (once["a.weight"], both["a.weight"], both["b.weight"]):
+        np.testing.assert_array_equal(found, weights["a.weight"][:, ::-1])
 
 
 def jobs(caffe_python, *given):
