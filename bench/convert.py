@@ -192,9 +192,10 @@ def once(folder: Path, command: list[str], *, look: bool = False) -> tuple[float
 
 
 def resident(pid: int) -> tuple[int, int, int]:
-    """What a process has in memory now, in kB: its own, of files, both."""
+    """What a process and its children have in memory now, in kB: their own, of files, both."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0, 0, 0
     sizes = {
@@ -202,7 +203,8 @@ def resident(pid: int) -> tuple[int, int, int]:
         for key, _, value in (line.partition(":") for line in text.splitlines())
         if key.startswith("Rss")
     }
-    anon, file = sizes.get("RssAnon", 0), sizes.get("RssFile", 0)
+    own = [(sizes.get("RssAnon", 0), sizes.get("RssFile", 0))]
+    anon, file = map(sum, zip(*own, *(resident(int(child))[:2] for child in children), strict=True))
     return anon, file, anon + file
 
 
