@@ -25,7 +25,7 @@ from resnet_proto.layers import (
     axis_index,
 )
 from resnet_proto.layers.batch_norm import affine
-from resnet_proto.weights import named, step_blobs
+from resnet_proto.weights import Weights, named, step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -180,6 +180,8 @@ def folded(
             changed |= {
                 f"{step.label}.{name}": v.astype(np.float32, copy=False) for name, v in new.items()
             }
+        if isinstance(weights, Weights):
+            weights.forget(step.label)
     kept = tuple(layer for i, layer in layers.items() if i not in gone)
     dropped = {f"{steps[i].label}.{name}" for i in gone for name in steps[i].blobs}
     return replace(net, layers=kept), Kept(changed, weights, dropped)

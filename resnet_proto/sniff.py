@@ -83,6 +83,10 @@ SOLVERSTATE = Kind(
 )
 IS_SOLVERSTATE = re.compile(rb"\x08" + VARINT + rb"([\x12\x1a\x20]|$)", re.DOTALL)
 """SolverState: iter, then learned_net, history or current_step."""
+ONNX = Kind(
+    "an ONNX model",
+    "resnet-proto convert IN.onnx OUT.caffemodel makes a caffemodel and a prototxt of it",
+)
 MEAN = Kind(
     "a binaryproto (the mean of images)",
     "a mean goes to --mean; `inspect` shows it, `convert` makes it an .npy",
@@ -121,6 +125,8 @@ def kind(head: bytes) -> Kind | None:
         return SAFETENSORS
     if is_caffemodel(head):
         return CAFFEMODEL
+    if is_onnx(head):
+        return ONNX
     if IS_SOLVERSTATE.match(head):
         return SOLVERSTATE
     if IS_MEAN.match(head):
@@ -140,6 +146,26 @@ def is_caffemodel(head: bytes) -> bool:
     if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
         at = 2 + head[1]
     return head[at : at + 2] == b"\xa2\x06" or head[at : at + 1] == b"\x12"
+
+
+def is_onnx(head: bytes) -> bool:
+    """Whether a ModelProto begins so: ir_version, texts, and then what no solver state has.
+
+    Both begin with a number, in both a text is the second field, and the third is a text here
+    (producer_version) and a blob there. Source: onnx.proto, ModelProto.
+    """
+    if head[:1] != b"\x08":
+        return False
+    at = 2  # ir_version has one byte, and will for long
+    for tag in (b"\x12", b"\x1a", b"\x22"):  # producer_name, producer_version, domain
+        if head[at : at + 1] == tag:
+            size = head[at + 1] if at + 1 < len(head) else 0
+            text = head[at + 2 : at + 2 + size]
+            if size >= 0x80 or CONTROL.search(text):
+                return False
+            at += 2 + size
+    # model_version, doc_string, graph, opset_import
+    return head[at : at + 1] in (b"\x28", b"\x32", b"\x3a", b"\x42")
 
 
 def refuse(source: str, head: bytes, wanted: str) -> None:

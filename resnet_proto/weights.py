@@ -295,6 +295,15 @@ class Weights(Mapping[str, "Array"]):
     def _places(self) -> dict[str, int]:
         return {key: i for i, key in enumerate(self.blobs)}
 
+    def forget(self, label: str) -> None:
+        """Give back the memory in which a mapped file holds a layer's values.
+
+        Whoever copies all of a large file needs it once that way, and not twice.
+        """
+        for blob in self.blobs_of.get(label, ()):
+            if give_back := getattr(blob.data, "forget", None):
+                give_back()
+
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is in use; no other can be read then."""
         if self._close:

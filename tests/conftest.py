@@ -91,6 +91,12 @@ def mnn_python():
 
 
 @pytest.fixture(scope="session")
+def ncnn_python():
+    """A Python with ncnn and pnnx."""
+    return environment("ncnn")
+
+
+@pytest.fixture(scope="session")
 def caffe_binary():
     """The ``caffe`` that trains, an absolute path; ``oracles.training`` runs it."""
     find = ["bash", ROOT / "examples" / "build-caffe.sh", "--find"]

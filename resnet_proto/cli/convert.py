@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resnet_proto.cli.onnx_options import (
+    IMAGE,
     OnnxOptions,
     convert_onnx,
+    given,
     onnx_options,
     refuse_onnx_options,
 )
@@ -40,7 +42,9 @@ from resnet_proto.cli.torch_options import (
     torch_proof,
 )
 from resnet_proto.cli.transform_options import (
+    changes_inputs,
     deployed,
+    described,
     net_beside,
     transform_options,
     transformed,
@@ -113,10 +117,13 @@ def command(
     \b
     resnet-proto convert ResNet-50.caffemodel r50.onnx --net deploy.prototxt
 
-    --fold-bn makes a smaller net for other formats too, with its prototxt beside the caffemodel.
+    --fold-bn makes a smaller net for other formats too, --to-rgb and --input-scale a net for other
+    images. It is run on random input, as the old one is, and its prototxt is written beside the
+    caffemodel.
 
     \b
     resnet-proto convert r50.npz small.caffemodel --fold-bn
+    resnet-proto convert r50.npz rgb.caffemodel --to-rgb --input-scale 0.017
 
     .pt is PyTorch's state dict. The net's module loads it, runs on random input, and every blob
     is compared with a float64 run. --names takes the keys of another package's model of a
@@ -143,7 +150,7 @@ def command(
         if to is not None or net is not None:
             raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
         with called(path, name):
-            convert_mean(path, target, as_json=as_json)
+            convert_mean(path, target, verify=not no_verify, as_json=as_json)
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
@@ -158,14 +165,19 @@ def command(
         raise click.UsageError("OUT is -: a model is run when it is written; give it a name")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
+    if changes_inputs(transforms) and (image := given(*IMAGE, "with_preprocessing")):
+        raise click.UsageError(
+            f"--{image[0].replace('_', '-')} says what the net takes, which --to-rgb and "
+            "--input-scale change; leave one of them out"
+        )
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
-    given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
+    found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
     if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
-        given = imported(given, settings, onnx.shapes, verify=verify)
-    if settings and not given.made:
+        found = imported(found, settings, onnx.shapes, verify=verify)
+    if settings and not found.made:
         raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
-    the_net, weights = given.net, given.weights
+    the_net, weights = found.net, found.weights
     if form == ONNX or any(transforms.values()):
         if the_net is None:
             raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
@@ -180,7 +192,7 @@ def command(
             to=to, force=force, verify=verify, as_json=as_json,
         )  # fmt: skip
     else:
-        made = the_net is not given.net or given.made
+        made = the_net is not found.net or found.made
         beside = (
             net_beside(the_net, target)
             if the_net is not None and made and form == "caffemodel"
@@ -189,7 +201,8 @@ def command(
         with beside or nullcontext():
             convert_weights(
                 weights, the_net, target,
-                to=to, verify=verify, as_json=as_json, proof=given.proof,
+                to=to, verify=verify, options=described(transforms), as_json=as_json,
+                proof=found.proof,
             )  # fmt: skip
 
 
@@ -252,16 +265,20 @@ def imported(
 
 
 def convert_weights(
-    weights: Weights, net: Net | None, target: str, *, to: str | None, verify: bool, as_json: bool,
+    weights: Weights, net: Net | None, target: str, *,
+    to: str | None, verify: bool, options: Mapping[str, str], as_json: bool,
     proof: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write one of ``FORMATS``, read it back, and run a ``.pt``."""
+    """Write one of ``FORMATS``, read it back, and run a ``.pt``; options as in ``save``."""
     from resnet_proto.formats import save
 
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
     with progress(weights.nbytes) as done:
-        save(out, weights, net, to=to, verify=verify, progress=done, warnings=warnings)
+        save(
+            out, weights, net,
+            to=to, verify=verify, progress=done, warnings=warnings, options=options,
+        )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     last, ran = torch_proof(target, to, net, weights) if verify else ({}, "")
@@ -284,21 +301,21 @@ def convert_weights(
     )
 
 
-def convert_mean(source: Path, target: str, *, as_json: bool) -> None:
-    """Write the mean of images in the other of its two formats, and compare."""
+def convert_mean(source: Path, target: str, *, verify: bool, as_json: bool) -> None:
+    """Write the mean of images in the other of its two formats, and read it back."""
     from resnet_proto.formats.binaryproto import read, write
 
     if target == "-":
         raise click.UsageError("OUT is -: a mean is written to a file, .binaryproto or .npy")
-    mean = read(source)
-    write(target, mean)
-    if (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
+    mean = write(target, read(source))
+    if verify and (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
         raise ResNetProtoError(f"{target}: read back, it differs; is the disk full or failing?")
     if as_json:
-        echo_json({"file": target, "shape": back.shape, "bytes": back.nbytes, "verified": True})
+        echo_json({"file": target, "shape": mean.shape, "bytes": mean.nbytes, "verified": verify})
         return
-    size = f"{dims(back.shape)}, {back.nbytes:,} bytes of values"
-    click.echo(f"wrote {target}: a mean of {size}, read back equal", err=True)
+    size = f"{dims(mean.shape)}, {mean.nbytes:,} bytes of values"
+    equal = ", read back equal" if verify else ""
+    click.echo(f"wrote {target}: a mean of {size}{equal}", err=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Each is an option that stands on the command line, and a function. A new one is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -37,6 +37,46 @@ def fold_bn(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
     from resnet_proto.fold import folded
 
     return folded(net, weights)
+
+
+def to_rgb(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
+    """``--to-rgb``."""
+    from resnet_proto.inputs import to_rgb
+
+    return to_rgb(net, weights)
+
+
+def reversed_channels(inputs: Arrays, _: object) -> Arrays:
+    """The inputs of the net before ``--to-rgb``."""
+    from resnet_proto.inputs import reversed_channels
+
+    return reversed_channels(inputs)
+
+
+def input_scale(net: Net, weights: Weights, scale: Sequence[float]) -> tuple[Net, Arrays]:
+    """``--input-scale``."""
+    from resnet_proto.inputs import input_scale
+
+    return input_scale(net, weights, scale)
+
+
+def times_scale(inputs: Arrays, scale: Sequence[float]) -> Arrays:
+    """The inputs of the net before ``--input-scale``."""
+    from resnet_proto.inputs import times_scale
+
+    return times_scale(inputs, scale)
+
+
+def read_scale(
+    _: click.Context, __: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """A click callback: ``0.017`` or ``0.0171,0.0175,0.0174`` as numbers."""
+    try:
+        return None if value is None else tuple(map(float, value.split(",")))
+    except ValueError:
+        raise click.BadParameter(
+            f"'{value}' is no number, nor one for each channel, as in 0.0171,0.0175,0.0174"
+        ) from None
 
 
 def the_same(inputs: Arrays, _: object) -> Arrays:
@@ -70,6 +110,20 @@ TRANSFORMS = (
                      "by default."),
         fold_bn,
     ),
+    Transform(
+        "to_rgb",
+        click.option("--to-rgb", is_flag=True, default=None,
+                     help="A net that takes RGB where this one takes BGR: weights of the layers "
+                     "that read the images, reversed."),
+        to_rgb, reversed_channels,
+    ),
+    Transform(
+        "input_scale",
+        click.option("--input-scale", callback=read_scale, metavar="X|C0,C1,...",
+                     help="A net that takes x where this one takes X times x; or a factor for each "
+                     "channel, in the order in which the new net takes them."),
+        input_scale, times_scale,
+    ),
 )  # fmt: skip
 """In the order in which they are done."""
 
@@ -87,6 +141,22 @@ def transform_options(command: Command) -> Command:
     for transform in reversed(TRANSFORMS):
         result = transform.option(result)
     return result  # type: ignore[no-any-return]
+
+
+def changes_inputs(transforms: Mapping[str, Any]) -> bool:
+    """Whether the new net takes something else than the old one."""
+    return any(transforms.get(each.name) and each.old_inputs is not the_same for each in TRANSFORMS)
+
+
+def described(transforms: Mapping[str, Any]) -> dict[str, str]:
+    """What was asked for, as formats with metadata keep it."""
+    texts = {}
+    for name, value in transforms.items():
+        if value:
+            text = value if isinstance(value, str) else "yes"
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else text
+            texts[name.replace("_", "-")] = text
+    return texts
 
 
 def deployed(net: Net, shapes: Mapping[str, Shape]) -> Net:

@@ -32,9 +32,6 @@ FORMATS = ("caffemodel", "npz", "safetensors", "hdf5", "pt")
 SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5", "pth": "pt"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
 
-WITH_PROVENANCE = ("npz", "safetensors", "pt")
-"""Formats that say where their weights come from."""
-
 MEANS = (".binaryproto", ".npy")
 """Suffixes of a mean of images: ``binaryproto.py``."""
 
@@ -113,7 +110,7 @@ def save(
     if net is not None:
         given = named(given, net)
         given = with_shared(given, fitted(given, net, warnings), net, once=name != "caffemodel")
-    if name in WITH_PROVENANCE:
+    if name != "caffemodel":
         given = copy(given)
         given.provenance = provenance(given.source, options)
     with opened as file:
@@ -206,7 +203,10 @@ def not_found(weights: Weights) -> list[str]:
 def same_blob(given: Weights, written: Weights, key: str) -> bool:
     """Whether shape and values of one blob are the same in both."""
     a, b = given.blobs[key], written.blobs[key]
-    return a.shape == b.shape and same_values(a, b)
+    same = a.shape == b.shape and same_values(a, b)
+    for weights, blob in ((given, a), (written, b)):
+        weights.forget(blob.layer)  # else both files are in memory in the end
+    return same
 
 
 def _format_to_read(path: Path) -> str:

@@ -72,7 +72,7 @@ def load_npy(path: Path) -> Array:
     return array
 
 
-def write(path: str | os.PathLike[str], array: Array) -> None:
+def write(path: str | os.PathLike[str], array: Array) -> Array:
     """Write a mean, float32 or float64.
 
     A binaryproto gets ``num``, ``channels``, ``height`` and ``width``, as compute_image_mean writes
@@ -81,6 +81,9 @@ def write(path: str | os.PathLike[str], array: Array) -> None:
     Args:
         path: its suffix is one of ``MEANS``.
         array: (C, H, W) or (1, C, H, W); other numbers become float32.
+
+    Returns:
+        The array as ``read`` will give it.
 
     Raises:
         FormatError: another shape or suffix.
@@ -108,3 +111,4 @@ def write(path: str | os.PathLike[str], array: Array) -> None:
             file.write(blob_head(blob))
             for part in held.parts():
                 file.write(part)
+    return array if suffix == ".npy" else array.reshape(shape)

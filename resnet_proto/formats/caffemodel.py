@@ -118,6 +118,13 @@ class Pieces(NamedTuple):
                 else:
                     yield self.buffer[start:stop]
 
+    def forget(self) -> None:
+        """Let the system take the memory of mapped pages back; they can be read again."""
+        if isinstance(self.buffer.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            for start, stop, _ in self.pieces:
+                page = start // mmap.PAGESIZE * mmap.PAGESIZE
+                self.buffer.obj.madvise(mmap.MADV_DONTNEED, page, stop - page)
+
 
 def populate(buffer: memoryview, start: int, stop: int) -> None:
     """Have the kernel map these bytes at once: one page after the other may take twice as long."""

@@ -3,7 +3,7 @@
     file -> groups -> datasets -> where the values lie (a map, or h5py where they are in chunks)
 
 Source: net.cpp, ToHDF5 and CopyTrainedLayersFromHDF5. h5py reads and writes the structure only.
-Values go between file and file as they are, so they may be larger than the memory. Two texts beside
+Values go between file and file as they are, so they may be larger than the memory. Texts beside
 ``/data``, which Caffe does not look at, hold what ``metadata.py`` says. ``/diff`` is not read.
 """
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
 
 TEXTS = ("net", "layers")
-"""Datasets at the top that hold the metadata."""
+"""Datasets at the top that hold the metadata which is read."""
 MAX_DEPTH = 32
 """Groups within groups; a layer's name has fewer slashes."""
 MAX_RATIO = 1040

@@ -23,7 +23,7 @@ from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.loss import legacy
 from resnet_proto.layers.pooling import Pooling
 from resnet_proto.net import check_runs, labels, overwritten
-from resnet_proto.weights import step_blobs
+from resnet_proto.weights import Weights, step_blobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,6 +279,8 @@ def draw(
                 arrays = step_blobs(step, weights, "float32")
             blobs = dict(zip(step.blobs, arrays, strict=True))
             write(Site(graph, step, bottoms, tops, blobs))
+            if isinstance(weights, Weights):
+                weights.forget(step.label)
         values.update(zip(step.layer.tops, tops, strict=True))
         made.update(zip(step.layer.tops, step.tops, strict=True))
     results = {values[n]: made[n] for n in values if wanted is None or n in wanted}
@@ -623,7 +625,7 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
         x = site.reshape(bottom, shape, flat)
         if apart:
             half = len(pads) // 2
-            x = site.op("Pad", [x, site.sizes("pads", (0, 0, *pads[:half], 0, 0, *pads[half:]))])
+            x = zeros_around(site, x, pads[:half], pads[half:])
         y = site.op(
             op,
             [x, *inputs],
@@ -722,18 +724,36 @@ def pooling(site: Site, layer: Pooling) -> None:
         return
     pads: Shape = (*pad, *layer.end_pad(shape))
     if layer.pool == "MAX":
-        if site.graph.any_size:
-            pads = (*pad, *end_pads(layer, shape))
+        ends = end_pads(layer, shape) if site.graph.any_size else even_pads(layer, shape)
+        pads = (*pad, *ends)
         site.op("MaxPool", [x], top, kernel_shape=kernel, strides=stride, pads=pads)
         return
     if any(pads):
-        x = site.op("Pad", [x, site.sizes("pads", (0, 0, *pads[:2], 0, 0, *pads[2:]))])
+        x = zeros_around(site, x, pads[:2], pads[2:])
     # AveragePool divides by the whole kernel, Caffe's divisor ends with the padding.
     factors = (count(kernel) / layer.divisors(shape)).astype(np.float32)
     whole = bool((factors == 1).all())
     y = site.op("AveragePool", [x], top if whole else "", kernel_shape=kernel, strides=stride)
     if not whole:
         site.op("Mul", [y, site.constant("factors", factors)], top)
+
+
+def zeros_around(site: Site, x: str, before: Shape, behind: Shape) -> str:
+    """A Pad along all axes but the first two. pnnx does not read one without its mode."""
+    pads = site.sizes("pads", (0, 0, *before, 0, 0, *behind))
+    return site.op("Pad", [x, pads], mode="constant")
+
+
+def even_pads(layer: Pooling, shape: Shape) -> Shape:
+    """Pads behind the bottom at its own size: those before it, where windows are as many then.
+
+    Of others pnnx has been wrong: where pads differ, it pads twice.
+    """
+    (top,) = layer.top_shapes([shape])
+    sides = zip(shape[2:], top[2:], *layer.windows(shape), layer.end_pad(shape), strict=True)
+    return tuple(
+        p if (size + 2 * p - k) // s + 1 == out else end for size, out, k, s, p, end in sides
+    )
 
 
 def end_pads(layer: Pooling, shape: Shape) -> Shape:

@@ -20,6 +20,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
@@ -321,7 +322,8 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
     Raises:
         WeightsError: a type that torch lacks.
     """
-    needed()  # so that what is written can be read back
+    if find_spec("torch") is None:
+        needed()  # without it what is written could not be read back
     metadata = pack(weights, net)
     for key, blob in weights.blobs.items():
         if blob.dtype not in STORAGES:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from resnet_proto import load, random_weights, read_prototxt, save
+from resnet_proto import load, random_weights, read_prototxt, save, to_prototxt
 from resnet_proto.cli import main
 from resnet_proto.cli.convert import progress
+from resnet_proto.layers import BatchNorm, Convolution, Input
+from resnet_proto.net import Net
 
 TEXT = """
 name: "tiny"
@@ -364,3 +366,44 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, model):
     piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert piped.stderr.startswith("wrote ")
     assert piped.stdout == ""
+
+
+# Prints the most memory that the process had, mapped pages too.
+MEASURED = """
+import sys
+from resnet_proto.cli import main
+main(sys.argv[1:], standalone_mode=False)
+with open("/proc/self/status") as file:
+    print(next(line.split()[1] for line in file if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+@pytest.mark.parametrize("suffix", ["safetensors", "npz", "h5", "pt", "onnx"])
+def test_memory(tmp_path, suffix):
+    """The file as it is mapped, or a copy of the values that a model has, and not both."""
+    if suffix == "pt":
+        pytest.importorskip("torch", reason="torch is not here: make oracles says how to get it")
+    used = {}
+    for width in (64, 1024):
+        layers = [
+            layer
+            for i in range(8)
+            for layer in (
+                Convolution.of(f"c{i}", f"b{i}", f"b{i + 1}", num_output=width, kernel_size=1),
+                BatchNorm.of(f"n{i}", f"b{i + 1}", f"b{i + 1}"),
+            )
+        ]
+        shape = ({"dim": (1, width, 3, 2)},)
+        net = Net("t", (Input.of("in", (), "b0", shape=shape), *layers))
+        files = [tmp_path / f"{width}.{name}" for name in ("caffemodel", suffix, "prototxt")]
+        save(files[0], random_weights(net), net)
+        files[2].write_text(to_prototxt(net))
+        command = [sys.executable, "-c", MEASURED, "convert", *files[:2], "--net", files[2]]
+        done = subprocess.run(
+            [*command, "--no-verify"], capture_output=True, text=True, timeout=120, check=True
+        )
+        used[files[0].stat().st_size] = int(done.stdout) * 1024
+    (small, base), (large, most) = sorted(used.items())
+
+    assert most - base < 1.5 * (large - small)

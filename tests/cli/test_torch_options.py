@@ -98,7 +98,7 @@ def test_what_cannot_be_run(folder, tmp_path):
     assert "read back equal; not run, because no net is known" in without.output
 
 
-@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt"])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "pt", "h5"])
 def test_provenance(folder, tmp_path, suffix):
     """Whose weights they are, without a word of the machine; the same twice."""
     model, *net = given(folder)
@@ -113,6 +113,11 @@ def test_provenance(folder, tmp_path, suffix):
 
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata()
+    elif suffix == "h5":
+        import h5py
+
+        with h5py.File(path) as file:
+            metadata = {name: file[name][()].decode() for name in file if name != "data"}
     else:
         import zipfile
 
@@ -348,3 +353,20 @@ def test_a_pickle_that_would_run(tmp_path, monkeypatch):
         assert "evil.pt: its pickle asks for '" in result.output
         assert "nothing else is run" in result.output.replace("\n", " ")
         assert [path.name for path in tmp_path.iterdir()] == ["evil.pt"]
+
+
+def test_names_for_rgb(folder, tmp_path):
+    """The first convolution takes the channels in torchvision's own order, and is the same else."""
+    model, *net = given(folder)
+    (tmp_path / "rgb").mkdir()
+
+    assert convert(model, tmp_path / "x.pt", *net, "--names", "torchvision").exit_code == 0
+    rgb = convert(model, tmp_path / "rgb" / "x.pt", *net, "--names", "torchvision", "--to-rgb")
+
+    assert rgb.exit_code == 0, rgb.output
+    before, after = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "x.pt", tmp_path / "rgb/x.pt")
+    )
+    before["conv1.weight"] = before["conv1.weight"].flip(1)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())

@@ -1,6 +1,7 @@
 """A net as a PyTorch module: what it computes, learns and carries."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -97,15 +98,18 @@ def test_the_released_net(half_width, tmp_path):
     assert_equal(ours, forward(half, weights, x, dtype="float64", outputs=["prob"]))
 
 
+SMALL = net(
+    Convolution.of("in/1.a", "data", "c", num_output=4, kernel_size=3, pad=1),
+    BatchNorm.of("forward", "c", "c"),
+    ReLU.of("r", "c", "c"),
+    Pooling.of("p", "c", "p", kernel_size=2, stride=2, pad=1, pool="AVE"),
+    InnerProduct.of("50%", "p", "fc", num_output=6),
+)
+
+
 def test_export_and_compile(tmp_path):
     """The whole graph, without a break, and names with dots and slashes."""
-    odd = net(
-        Convolution.of("in/1.a", "data", "c", num_output=4, kernel_size=3, pad=1),
-        BatchNorm.of("forward", "c", "c"),
-        ReLU.of("r", "c", "c"),
-        Pooling.of("p", "c", "p", kernel_size=2, stride=2, pad=1, pool="AVE"),
-        InnerProduct.of("50%", "p", "fc", num_output=6),
-    )
+    odd = SMALL
     module = to_torch(odd, random_weights(odd))
     x = torch.tensor(random_input(odd)["data"])
     expected = module(x)["fc"]
@@ -120,6 +124,26 @@ def test_export_and_compile(tmp_path):
     torch.testing.assert_close(loaded(x)["fc"], expected)
     torch.testing.assert_close(compiled(x)["fc"], expected)
     torch.testing.assert_close(copy.deepcopy(module)(x)["fc"], expected)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++, with g++")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its parts
+def test_inductor(tmp_path, monkeypatch):
+    """`torch.compile` as it is by default, into C++."""
+    import torch._inductor.config as config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "compile_threads", 1)
+    monkeypatch.setattr(config, "cpp_cache_precompile_headers", False)
+    module = to_torch(SMALL, random_weights(SMALL))
+    x = torch.tensor(random_input(SMALL)["data"])
+
+    compiled = torch.compile(module, fullgraph=True)
+    with torch.no_grad():
+        answer = compiled(x)["fc"]
+
+    ours = forward(SMALL, random_weights(SMALL), x.numpy(), dtype="float64", outputs=["fc"])
+    assert_equal({"fc": answer.numpy()}, ours)
 
 
 def train_net(**values):

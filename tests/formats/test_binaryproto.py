@@ -13,6 +13,7 @@ from wire import field, legacy, packed, shape, unpacked
 from resnet_proto import random_weights, read_prototxt, save
 from resnet_proto.cli import main
 from resnet_proto.errors import FormatError
+from resnet_proto.formats import binaryproto
 from resnet_proto.formats.binaryproto import read, write
 from resnet_proto.preprocess import read_mean_file
 
@@ -115,6 +116,29 @@ def test_there_and_back(path, tmp_path):
     assert (array.shape, array.tobytes()) == ((1, 3, 4, 5), MEAN.tobytes())
     assert (tmp_path / "again.binaryproto").read_bytes() == path.read_bytes()
     assert path.read_bytes() == legacy(1, 3, 4, 5) + packed(5, *VALUES)
+
+
+def test_not_read_back(path, tmp_path, monkeypatch):
+    """What is said is of what was written; without --no-verify another file would be an error."""
+    np.save(tmp_path / "mean.npy", np.ones((2, 4, 5), np.uint8))
+    right = binaryproto.write
+
+    def wrong(path, array):
+        written = right(path, array)
+        right(path, array + 1)
+        return written
+
+    monkeypatch.setattr(binaryproto, "write", wrong)
+
+    refused = run("convert", tmp_path / "mean.npy", path)
+    said = run("convert", tmp_path / "mean.npy", path, "--no-verify")
+    shown = run("convert", tmp_path / "mean.npy", path, "--no-verify", "--json")
+
+    assert (refused.exit_code, "read back, it differs" in refused.stderr) == (1, True)
+    assert said.stderr == f"wrote {path}: a mean of 1x2x4x5, 160 bytes of values\n"
+    assert json.loads(shown.stdout) == {
+        "file": str(path), "shape": [1, 2, 4, 5], "bytes": 160, "verified": False
+    }  # fmt: skip
 
 
 def test_doubles_stay_doubles(path, tmp_path):

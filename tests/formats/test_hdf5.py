@@ -118,16 +118,20 @@ def test_caffe_writes_what_we_read(tmp_path, in_caffe):
 
 
 def test_caffe_reads_what_we_write(tmp_path, path, in_caffe):
-    """Also from old four-axis blobs, which HDF5 holds in the net's shape."""
+    """Also from old four-axis blobs, which HDF5 holds in the net's shape; with all metadata."""
     weights, x = random_weights(NET), random_inputs(NET)["data"]
     rows = [
         blob._replace(shape=(1,) * (4 - len(blob.shape)) + blob.shape, legacy=True)
         for blob in weights.blobs.values()
     ]
     old = Weights([layer._replace(blobs=tuple(b for b in rows if b.layer == layer.label))
-                   for layer in weights.layers])  # fmt: skip
-    save(path, old, NET)
+                   for layer in weights.layers], str(tmp_path / "net.prototxt"))  # fmt: skip
+    save(path, old, NET, options={"fold-bn": "yes"})
     np.save(tmp_path / "x.npy", x)
+    with h5py.File(path) as file:
+        assert {*file} == {
+            "data", "layers", "net", "tool", "source", "source_sha256", "options"
+        }  # fmt: skip
 
     in_caffe(READ, path, tmp_path / "x.npy", tmp_path / "y.npz")
 
@@ -145,7 +149,7 @@ def test_h5py_sees_caffes_layout(path):
     save(path, weights, NET)
 
     with h5py.File(path) as file:
-        assert {*file} == {"data", "layers", "net"}
+        assert {*file} == {"data", "layers", "net", "tool"}
         assert file["net"][()].decode() == to_prototxt(NET)
         stored = {}
         file["data"].visititems(

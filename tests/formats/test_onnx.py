@@ -223,6 +223,16 @@ def test_pool1_of_the_released_nets():
     assert sizes(model.graph.output[-1]) == (1, 2, 56, 56)
 
 
+@pytest.mark.parametrize(("mode", "pads"), [("FLOOR", [1, 1, 1, 1]), ("CEIL", [1, 1, 2, 1])])
+def test_pads_are_the_same_on_both_sides(mode, pads):
+    """Where windows are as many then, and otherwise as far as they reach."""
+    layer = Pooling.of("p", "data", "p", kernel_size=3, stride=2, pad=1, round_mode=mode)
+
+    (node,) = to_onnx(net(layer, shape=(1, 2, 112, 113)), {}).graph.node
+
+    assert attributes(node)["pads"] == pads
+
+
 @pytest.mark.parametrize(
     ("fields", "ops"),
     [

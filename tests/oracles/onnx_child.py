@@ -1,4 +1,4 @@
-"""Runs ONNX models in a Python of its own: ``onnx_child.py opencv|mnn FOLDER ...``.
+"""Runs ONNX models in a Python of its own: ``onnx_child.py opencv|mnn|ncnn FOLDER ...``.
 
 A folder has ``model.onnx``, ``output.txt`` with the name of the output that is wanted, and
 ``inputs.npz``, whose arrays are named after the inputs. It gets ``answer.npy``, or ``error.txt``.
@@ -12,6 +12,10 @@ import numpy as np
 
 WINOGRAD_MEMORY_LEVEL = 3
 """Of MNN's HintMode. Winograd's rounding is a hundred times that of a plain convolution."""
+
+MNNCONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"
+"""What its script `mnnconvert` runs; the script also installs a package with whatever pip it finds,
+and sends a record of each conversion to its makers, for which it may wait."""
 
 
 def opencv(model, inputs, output):
@@ -31,8 +35,8 @@ def mnn(model, inputs, output):
 
     converted = model.with_suffix(".mnn")
     command = [
-        sys.executable.replace("python3", "python").replace("bin/python", "bin/mnnconvert"),
-        "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(converted),
+        sys.executable, "-c", MNNCONVERT, "-f", "ONNX", "--modelFile", str(model),
+        "--MNNModel", str(converted),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not converted.exists():
@@ -50,8 +54,40 @@ def mnn(model, inputs, output):
     return np.array(kept.read())
 
 
+def ncnn(model, inputs, output):
+    """What ncnn makes of a model, after pnnx; it names blobs anew, and takes an image at a time."""
+    import ncnn
+
+    ((_, images),) = inputs.items()
+    # the program itself: the package's own script imports torch, which nothing here needs
+    pnnx = Path(ncnn.__file__).parents[1] / "pnnx" / "pnnx"
+    shape = ",".join(map(str, images.shape))
+    command = [str(pnnx), str(model), f"inputshape=[{shape}]f32", "fp16=0"]
+    done = subprocess.run(command, cwd=model.parent, capture_output=True, text=True, check=False)
+    param, values = (model.with_suffix(f".ncnn.{suffix}") for suffix in ("param", "bin"))
+    if not (param.exists() and values.exists()):
+        raise RuntimeError((done.stdout + done.stderr)[-300:])
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_vulkan_compute = net.opt.use_winograd_convolution = False
+    for kind in ("packed", "storage", "arithmetic"):
+        setattr(net.opt, f"use_fp16_{kind}", False)
+    net.opt.use_bf16_storage = False
+    if net.load_param(str(param)) or net.load_model(str(values)):
+        raise RuntimeError(f"ncnn does not load what pnnx made: {param.read_text()[:300]}")
+    answers = []
+    for image in images:
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(image).clone())
+        status, answer = extractor.extract("out0")
+        if status:
+            raise RuntimeError(f"ncnn ends with {status}")
+        answers.append(np.array(answer))
+    return np.stack(answers)
+
+
 if __name__ == "__main__":
-    run = {"opencv": opencv, "mnn": mnn}[sys.argv[1]]
+    run = {"opencv": opencv, "mnn": mnn, "ncnn": ncnn}[sys.argv[1]]
     for folder in map(Path, sys.argv[2:]):
         with np.load(folder / "inputs.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -6,6 +6,7 @@
                Python 3.6 to 3.9); CAFFE_PYTHON names that Python, or one that has Caffe
     opencv5    a virtual environment with OpenCV 5, which reads ONNX and no Caffe
     mnn        another with MNN and its converter
+    ncnn       another with ncnn and pnnx, which converts ONNX for it
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes. Beside it go
                torchvision and timm, 10 MB, without what they depend on
@@ -45,6 +46,7 @@ CAFFE = (
 CLIENTS = {
     "opencv5": ("opencv-python-headless==5.0.0.93", "numpy"),
     "mnn": ("MNN==3.6.1", "numpy"),
+    "ncnn": ("--no-deps", "pnnx==20261020", "ncnn==1.0.20261020", "numpy"),
 }
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"

@@ -1,4 +1,4 @@
-"""ONNX files in the runtimes that they are for: onnxruntime, OpenCV 4 and 5, MNN.
+"""ONNX files in the runtimes that they are for: onnxruntime, OpenCV 4 and 5, MNN, ncnn.
 
 The file that ``convert`` writes, folded and with a dynamic batch. Its scores, before any softmax,
 equal our forward pass in float64; in onnxruntime every blob does.
@@ -158,6 +158,14 @@ def test_opencv_5(case, opencv5_python):
 
 def test_mnn(case, mnn_python):
     answer = case.answer(mnn_python, "mnn")
+
+    assert answer.shape == case.expected.shape
+    assert relative_l2(answer, case.expected) <= TOLERANCE
+
+
+def test_ncnn(case, ncnn_python):
+    """Through pnnx; ncnn takes an image at a time."""
+    answer = case.answer(ncnn_python, "ncnn")
 
     assert answer.shape == case.expected.shape
     assert relative_l2(answer, case.expected) <= TOLERANCE
