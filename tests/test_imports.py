@@ -44,6 +44,7 @@ ORDER = [
     "check",
     "weights",
     "fold",
+    "floor",
     "formats",
     "foreign",
     "state_dict",
@@ -55,7 +56,7 @@ ORDER = [
     "__main__",
 ]
 # Nothing behind the net knows what a stage is.
-NO_SPEC = {"memory", "weights", "fold", "formats", "preprocess", "engine", "report"}
+NO_SPEC = {"memory", "weights", "fold", "floor", "formats", "preprocess", "engine", "report"}
 
 
 def imported(path: Path) -> set[str]:
