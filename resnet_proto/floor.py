@@ -15,7 +15,6 @@ from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.fold import Kept
 from resnet_proto.layers import Layer, Pooling, Shape
 from resnet_proto.layers.convolution import Convolution
 from resnet_proto.layers.pooling import Pair, pool_size
@@ -74,6 +73,8 @@ def spelled(
         for name, shape in step.blobs.items()
         if step.layer.name in fixed
     }
+    from resnet_proto.fold import Kept
+
     return net, Kept(blobs, weights, set())
 
 

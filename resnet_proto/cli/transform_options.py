@@ -19,6 +19,7 @@ import click
 from resnet_proto.cli.options import shape_of_images
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.floor import DIALECTS, spelled
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ def fold_bn(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
     from resnet_proto.fold import folded
 
     return folded(net, weights)
+
+
+def floor(net: Net, weights: Weights, dialect: str) -> tuple[Net, Arrays]:
+    """``--floor``."""
+    new, arrays = spelled(net, weights, dialect)
+    return new, weights if arrays is None else arrays
 
 
 def the_same(inputs: Arrays, _: object) -> Arrays:
@@ -69,6 +76,13 @@ TRANSFORMS = (
                      help="BatchNorm and Scale as part of the layer before them; ONNX has it so "
                      "by default."),
         fold_bn,
+    ),
+    Transform(
+        "floor",
+        click.option("--floor", type=click.Choice(DIALECTS),
+                     help="Pooling that rounds down: mainline's field (2018), that of forks, or "
+                     "layers that Caffe 1.0 and NPU compilers have."),
+        floor,
     ),
 )  # fmt: skip
 """In the order in which they are done."""
