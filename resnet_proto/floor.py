@@ -56,15 +56,15 @@ def spelled(
     if not any(isinstance(layer, Pooling) and unclear(layer) for layer in net.layers):
         return net, weights
     if dialect in FIELDS:
-        return replace(
-            net, layers=tuple(in_fields(x, FIELDS[dialect]) for x in net.layers)
-        ), weights
+        layers = [in_fields(layer, FIELDS[dialect]) for layer in net.layers]
+        return replace(net, layers=tuple(layers)), weights
     net = net.filtered()
-    taken = {name for layer in net.layers for name in (layer.name, *layer.tops)}
-    layers = {id(step.layer): in_layers(step, taken) for step in net.walk()}
-    new = [made for layer in net.layers for made in layers.get(id(layer), [layer])]
-    fixed = {x.name: x for x in new if x.name not in {layer.name for layer in net.layers}}
-    net = replace(net, layers=tuple(new))
+    known = {layer.name for layer in net.layers}
+    taken = known | {name for layer in net.layers for name in layer.tops}
+    made = {id(step.layer): in_layers(step, taken) for step in net.walk()}
+    layers = [new for layer in net.layers for new in made.get(id(layer), [layer])]
+    fixed = {layer.name for layer in layers} - known
+    net = replace(net, layers=tuple(layers))
     if weights is None or not fixed:
         return net, weights
     blobs = {

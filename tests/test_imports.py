@@ -45,6 +45,7 @@ ORDER = [
     "weights",
     "fold",
     "floor",
+    "retarget",
     "formats",
     "foreign",
     "state_dict",
