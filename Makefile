@@ -38,7 +38,7 @@ schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
 
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, OpenCV 5, MNN, PyTorch
-	@$(ORACLES) released caffe opencv5 mnn torch training
+	@$(ORACLES) released caffe opencv5 mnn nncase torch training
 
 caffe: $(READY)  ## the real Caffe with training, compiled once, into a cache folder
 	@PYTHON="$(CURDIR)/$(BIN)/python" bash examples/build-caffe.sh

@@ -1,9 +1,11 @@
-"""Runs ONNX models in a Python of its own: ``onnx_child.py opencv|mnn FOLDER ...``.
+"""Runs models in a Python of its own: ``onnx_child.py opencv|mnn|nncase FOLDER ...``.
 
-A folder has ``model.onnx``, ``output.txt`` with the name of the output that is wanted, and
-``inputs.npz``, whose arrays are named after the inputs. It gets ``answer.npy``, or ``error.txt``.
+A folder has ``model.onnx``, or for MNN and nncase ``model.caffemodel`` and its prototxt;
+``output.txt`` with the name of the output that is wanted, and ``inputs.npz``, whose arrays are
+named after the inputs. It gets ``answer.npy``, or ``error.txt``.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +32,14 @@ def mnn(model, inputs, output):
     import MNN
 
     converted = model.with_suffix(".mnn")
+    caffe = ["-f", "CAFFE", "--prototxt", str(model.with_suffix(".prototxt"))]
     command = [
         sys.executable.replace("python3", "python").replace("bin/python", "bin/mnnconvert"),
-        "-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(converted),
+        *(caffe if model.suffix == ".caffemodel" else ["-f", "ONNX"]),
+        "--modelFile", str(model), "--MNNModel", str(converted),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PATH": ""}  # else it has pip install a package for its logs, each time
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if not converted.exists():
         raise RuntimeError((done.stdout + done.stderr)[-300:])
     config = {"backend": "CPU", "precision": "high", "numThread": 1}
@@ -50,13 +55,31 @@ def mnn(model, inputs, output):
     return np.array(kept.read())
 
 
+def nncase(model, inputs, _):
+    """What the only output is on nncase's simulated CPU."""
+    import nncase as chain
+
+    options = chain.CompileOptions()
+    options.target = "cpu"
+    compiler = chain.Compiler(options)
+    compiler.import_caffe(model.read_bytes(), model.with_suffix(".prototxt").read_bytes())
+    compiler.compile()
+    simulator = chain.Simulator()
+    simulator.load_model(compiler.gencode_tobytes())
+    for i, value in enumerate(inputs.values()):
+        simulator.set_input_tensor(i, chain.RuntimeTensor.from_numpy(value))
+    simulator.run()
+    return simulator.get_output_tensor(0).to_numpy()
+
+
 if __name__ == "__main__":
-    run = {"opencv": opencv, "mnn": mnn}[sys.argv[1]]
+    run = {"opencv": opencv, "mnn": mnn, "nncase": nncase}[sys.argv[1]]
     for folder in map(Path, sys.argv[2:]):
         with np.load(folder / "inputs.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         try:
             output = (folder / "output.txt").read_text()
-            np.save(folder / "answer.npy", run(folder / "model.onnx", arrays, output))
+            (model,) = (*folder.glob("model.onnx"), *folder.glob("model.caffemodel"))
+            np.save(folder / "answer.npy", run(model, arrays, output))
         except Exception as error:
             (folder / "error.txt").write_text(str(error))
