@@ -37,8 +37,8 @@ generated: $(READY)  ## the checked-in nets, through the command line
 schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
 
-oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, OpenCV 5, MNN, ncnn, PyTorch
-	@$(ORACLES) released caffe opencv5 mnn ncnn torch training
+oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, OpenCV 5, MNN ..., PyTorch
+	@$(ORACLES) released caffe opencv5 mnn ncnn nncase torch training
 
 caffe: $(READY)  ## the real Caffe with training, compiled once, into a cache folder
 	@PYTHON="$(CURDIR)/$(BIN)/python" bash examples/build-caffe.sh

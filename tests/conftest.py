@@ -97,6 +97,12 @@ def ncnn_python():
 
 
 @pytest.fixture(scope="session")
+def nncase_python():
+    """A Python with nncase, which compiles for NPUs and simulates them."""
+    return environment("nncase")
+
+
+@pytest.fixture(scope="session")
 def caffe_binary():
     """The ``caffe`` that trains, an absolute path; ``oracles.training`` runs it."""
     find = ["bash", ROOT / "examples" / "build-caffe.sh", "--find"]

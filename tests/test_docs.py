@@ -23,6 +23,7 @@ import pytest
 from test_imports import ORDER
 
 from resnet_proto import presets
+from resnet_proto.check.target import NAMES, load_target
 from resnet_proto.cli import COMMANDS
 from resnet_proto.preprocess import PRESETS
 from resnet_proto.recipe import RECIPES, Training
@@ -225,11 +226,19 @@ def test_every_field_is_in_a_table(settings, page, prefix):
         ("README.md", "The commands", list(COMMANDS)),
         ("docs/training.md", "Recipes", list(RECIPES)),
         ("docs/tasks.md", "tasks", list(TASKS)),
+        ("docs/npu.md", "The targets", list(NAMES)),
     ],
-    ids=["commands", "recipes", "tasks"],
+    ids=["commands", "recipes", "tasks", "targets"],
 )
 def test_every_name_is_in_the_table(page, title, names):
     assert [first.split()[0] for first, *_ in rows(part(page, title))] == names
+
+
+def test_floor_pooling_of_each_target():
+    for name, _, _, floor, _ in rows(part("docs/npu.md", "The targets")):
+        words = re.findall("`(.*?)`", floor)
+        assert words == [*load_target(name).floor], name
+        assert words or floor == "old layers"
 
 
 def test_the_number_of_presets():

@@ -45,6 +45,8 @@ ORDER = [
     "weights",
     "fold",
     "inputs",
+    "floor",
+    "retarget",
     "formats",
     "foreign",
     "state_dict",
@@ -56,7 +58,9 @@ ORDER = [
     "__main__",
 ]
 # Nothing behind the net knows what a stage is.
-NO_SPEC = {"memory", "weights", "fold", "inputs", "formats", "preprocess", "engine", "report"}
+NO_SPEC = {
+    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "engine", "report"
+}  # fmt: skip
 
 
 def imported(path: Path) -> set[str]:

@@ -257,23 +257,7 @@ def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
     if unit.stride > 1:
         name = d.other(unit.name, "subsample")
         blob = d.put(
-            layers.Convolution(
-                name,
-                "Convolution",
-                (bottom,),
-                (name,),
-                {
-                    "param": ({"lr_mult": 0.0, "decay_mult": 0.0},),
-                    "convolution_param": {
-                        "num_output": unit.channels,
-                        "bias_term": False,
-                        "kernel_size": (1,),
-                        "stride": (unit.stride,),
-                        "group": unit.channels,
-                        "weight_filler": {"type": "constant", "value": 1.0},
-                    },
-                },
-            )
+            layers.Convolution.subsample(name, bottom, name, unit.channels, (unit.stride,) * 2)
         )
     if unit.channels == unit.out:
         return blob

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.check.finding import (
     ERROR,
@@ -25,6 +25,7 @@ from resnet_proto.check.finding import (
 )
 from resnet_proto.check.nets import View, check_views, phases_of, view
 from resnet_proto.check.solvers import BOTH, Case, check_case
+from resnet_proto.check.target import Aim, Target, check_target, load_target
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape
 from resnet_proto.net import Net
@@ -32,6 +33,9 @@ from resnet_proto.prototxt import net_of, parse_net, read_text
 from resnet_proto.solver import Instance, find, instances, is_solver
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import old_within
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
 
 __all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
 
@@ -49,17 +53,24 @@ class Check:
     test_images: int | None = None
     state: State = DEFAULT
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    target: Target | None = None
+    weights: Mapping[str, Array] | None = None
     checked: list[Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def net(self, file: str, nets: Callable[[], Sequence[Net]], **how: Any) -> list[View]:
         """Check a net in one state or several; the views that were checked."""
         try:
-            views = [view(net, net.state.phase, shapes=self.shapes, **how) for net in nets()]
+            written = list(nets())
+            views = [view(net, net.state.phase, shapes=self.shapes, **how) for net in written]
         except ResNetProtoError as error:
             self.refused(file, error)
             return []
-        self.findings += placed(file, check_views(views))
+        found = list(check_views(views))
+        for net, at in zip(written, views, strict=True):
+            if self.target and at.phase == "TEST":
+                found += check_target(Aim(self.target, net, at, self.weights))
+        self.findings += placed(file, found)
         return views
 
     def solver(self, fields: Mapping[str, Any], file: str, folder: Path | None, said: int) -> None:
@@ -144,7 +155,8 @@ class Check:
                 net = parse_net(text, source=file, lenient=self.lenient)
                 self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")
                 net = replace(net, state=self.state)
-                self.net(file, lambda: [net.at(phase=phase) for phase in phases_of(net)])
+                phases = ("TEST",) if self.target else phases_of(net)
+                self.net(file, lambda: [net.at(phase=phase) for phase in phases])
         except ResNetProtoError as error:
             self.refused(file, error)
 
@@ -168,6 +180,8 @@ def check_text(
     test_images: int | None = None,
     state: State = DEFAULT,
     shapes: Mapping[str, Shape] | None = None,
+    target: str | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> Report:
     """What would hurt in a net or a solver; which of them it is, its fields say.
 
@@ -179,8 +193,11 @@ def check_text(
         test_images: how many images the test data has.
         state: level and stages of a net, or of the net that a solver trains.
         shapes: of inputs, as for ``Net.with_input_shapes``.
+        target: one of ``check.target.NAMES``, which the net at TEST is for.
+        weights: what the target is given with it, by ``<layer>.<blob>``.
     """
-    check = Check(lenient, test_images, state, shapes or {})
+    aim = load_target(target) if target else None
+    check = Check(lenient, test_images, state, shapes or {}, aim, weights)
     check.text(text, file, folder)
     return Report(tuple(check.checked), tuple(check.findings))
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import (
     echo_json,
     file_to_read,
     json_option,
     lenient_option,
     readable,
+    regular,
     shape_option,
     stage_options,
+    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +40,15 @@ def each_to_read(
 @click.option(
     "--test-images", type=click.IntRange(1), metavar="N", help="How many images the test data has."
 )
+@click.option(
+    "--target",
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"Say what a tool chain does not take of a net: {', '.join(NAMES)}.",
+)
+@click.option(
+    "--weights", metavar="FILE", callback=file_to_read, help="What --target is given with the net."
+)
 @stage_options
 @shape_option
 @lenient_option
@@ -45,6 +57,8 @@ def command(
     files: tuple[str, ...],
     strict: bool,
     test_images: int | None,
+    target: str | None,
+    weights: str | None,
     state: State,
     shapes: dict[str, Shape],
     lenient: bool,
@@ -59,6 +73,12 @@ def command(
     \b
     resnet-proto check deploy.prototxt
     resnet-proto check solver.prototxt --test-images 50000 --strict
+
+    --target holds a net against what the documents of a tool chain say that it takes; `convert
+    --target` writes what passes.
+
+    \b
+    resnet-proto check deploy.prototxt --target tpu-mlir
     """
     from resnet_proto.check import as_json as to_json
     from resnet_proto.check import check_file, check_text, joined
@@ -68,7 +88,11 @@ def command(
         "test_images": test_images,
         "state": state,
         "shapes": shapes,
+        "target": target,
+        "weights": weights_of(*regular(weights)) if weights else None,
     }
+    if weights and not target:
+        raise click.UsageError("--weights goes with --target")
     reports = []
     for file in files:
         if file == "-":

@@ -138,6 +138,12 @@ def command(
     \b
     resnet-proto convert resnet50.safetensors resnet50.caffemodel
 
+    --target makes a net that a tool chain for Caffe takes, its prototxt beside it, or says
+    what stands in the way and writes nothing.
+
+    \b
+    resnet-proto convert r50.npz npu.caffemodel --target tpu-mlir
+
     A mean of images goes from .binaryproto to .npy, and back.
 
     \b

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import shape_of_images
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.floor import DIALECTS, spelled
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
@@ -79,6 +81,32 @@ def read_scale(
         ) from None
 
 
+def floor(net: Net, weights: Weights, dialect: str) -> tuple[Net, Arrays]:
+    """``--floor``."""
+    new, arrays = spelled(net, weights, dialect)
+    return new, weights if arrays is None else arrays
+
+
+def retarget(net: Net, weights: Weights, name: str) -> tuple[Net, Arrays]:
+    """``--target``.
+
+    Raises:
+        ResNetProtoError: the target does not take the net, whatever is done.
+    """
+    from resnet_proto.check.target import load_target
+    from resnet_proto.retarget import left_over, retargeted
+
+    target = load_target(name)
+    new, arrays, done = retargeted(net, weights, target)
+    if found := left_over(new, arrays, target):
+        lines = "\n".join(finding.line for finding in found)
+        raise ResNetProtoError(
+            f"{target.title} does not take the net; nothing was written\n{lines}"
+        )
+    click.echo(f"for {target.title}: {', '.join(done) or 'nothing to do'}", err=True)
+    return new, arrays
+
+
 def the_same(inputs: Arrays, _: object) -> Arrays:
     """The inputs of a net that takes what the old one took."""
     return inputs
@@ -123,6 +151,20 @@ TRANSFORMS = (
                      help="A net that takes x where this one takes X times x; or a factor for each "
                      "channel, in the order in which the new net takes them."),
         input_scale, times_scale,
+    ),
+    Transform(
+        "floor",
+        click.option("--floor", type=click.Choice(DIALECTS),
+                     help="Pooling that rounds down: mainline's field (2018), that of forks, or "
+                     "layers that Caffe 1.0 and NPU compilers have."),
+        floor,
+    ),
+    Transform(
+        "aim",
+        click.option("--target", "aim", type=click.Choice(NAMES), metavar="NAME",
+                     help="A net that a tool chain for Caffe takes, one of those of check "
+                     "--target."),
+        retarget,
     ),
 )  # fmt: skip
 """In the order in which they are done."""
@@ -210,6 +252,9 @@ def prove(
     old_inputs = inputs
     for transform, value in reversed(asked):
         old_inputs = transform.old_inputs(old_inputs, value)
+    shapes = net.inputs()
+    others = {k: v.shape for k, v in old_inputs.items() if shapes.get(k, v.shape) != v.shape}
+    net = net.with_input_shapes(others) if others else net  # a target may want another batch
     known = {name for layer in net.layers for name in layer.tops}
     blobs = [
         name for name in dict.fromkeys(name for layer in new.layers for name in layer.tops)

@@ -35,11 +35,36 @@ class Convolution(BaseConvolution):
             "make the kernel or the dilation smaller, or pad more"
         )
 
+    @classmethod
+    def subsample(
+        cls, name: str, bottom: str, top: str, channels: int, stride: tuple[int, int]
+    ) -> Convolution:
+        """One that is ``fixed``: every ``stride``-th row and column, as they are."""
+        one = {"stride": (stride[0],)}
+        sides = {"stride_h": stride[0], "stride_w": stride[1]}
+        return cls(
+            name,
+            cls.__name__,
+            (bottom,),
+            (top,),
+            {
+                "param": ({"lr_mult": 0.0, "decay_mult": 0.0},),
+                "convolution_param": {
+                    "num_output": channels,
+                    "bias_term": False,
+                    "kernel_size": (1,),
+                    **(one if stride[0] == stride[1] else sides),
+                    "group": channels,
+                    "weight_filler": {"type": "constant", "value": 1.0},
+                },
+            },
+        )
+
     @property
     def fixed(self) -> bool:
         """Whether it only chooses pixels: one constant weight for each channel, with rate 0.
 
-        Zero padding (option A) subsamples so, because pooling would round up.
+        Zero padding (option A) and floor pooling subsample so, because pooling would round up.
         """
         rates = [param.get("lr_mult", 1.0) for param in self.fields.get("param", ())]
         filler = self.weight_filler

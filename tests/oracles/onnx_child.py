@@ -1,7 +1,8 @@
-"""Runs ONNX models in a Python of its own: ``onnx_child.py opencv|mnn|ncnn FOLDER ...``.
+"""Runs models in a Python of its own: ``onnx_child.py opencv|mnn|ncnn|nncase FOLDER ...``.
 
-A folder has ``model.onnx``, ``output.txt`` with the name of the output that is wanted, and
-``inputs.npz``, whose arrays are named after the inputs. It gets ``answer.npy``, or ``error.txt``.
+A folder has ``model.onnx``, or for MNN and nncase ``model.caffemodel`` and its prototxt;
+``output.txt`` with the name of the output that is wanted, and ``inputs.npz``, whose arrays are
+named after the inputs. It gets ``answer.npy``, or ``error.txt``.
 """
 
 import subprocess
@@ -34,9 +35,11 @@ def mnn(model, inputs, output):
     import MNN
 
     converted = model.with_suffix(".mnn")
+    caffe = ["-f", "CAFFE", "--prototxt", str(model.with_suffix(".prototxt"))]
     command = [
-        sys.executable, "-c", MNNCONVERT, "-f", "ONNX", "--modelFile", str(model),
-        "--MNNModel", str(converted),
+        sys.executable, "-c", MNNCONVERT,
+        *(caffe if model.suffix == ".caffemodel" else ["-f", "ONNX"]),
+        "--modelFile", str(model), "--MNNModel", str(converted),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not converted.exists():
@@ -86,13 +89,31 @@ def ncnn(model, inputs, output):
     return np.stack(answers)
 
 
+def nncase(model, inputs, _):
+    """What the only output is on nncase's simulated CPU."""
+    import nncase as chain
+
+    options = chain.CompileOptions()
+    options.target = "cpu"
+    compiler = chain.Compiler(options)
+    compiler.import_caffe(model.read_bytes(), model.with_suffix(".prototxt").read_bytes())
+    compiler.compile()
+    simulator = chain.Simulator()
+    simulator.load_model(compiler.gencode_tobytes())
+    for i, value in enumerate(inputs.values()):
+        simulator.set_input_tensor(i, chain.RuntimeTensor.from_numpy(value))
+    simulator.run()
+    return simulator.get_output_tensor(0).to_numpy()
+
+
 if __name__ == "__main__":
-    run = {"opencv": opencv, "mnn": mnn, "ncnn": ncnn}[sys.argv[1]]
+    run = {"opencv": opencv, "mnn": mnn, "ncnn": ncnn, "nncase": nncase}[sys.argv[1]]
     for folder in map(Path, sys.argv[2:]):
         with np.load(folder / "inputs.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         try:
             output = (folder / "output.txt").read_text()
-            np.save(folder / "answer.npy", run(folder / "model.onnx", arrays, output))
+            (model,) = (*folder.glob("model.onnx"), *folder.glob("model.caffemodel"))
+            np.save(folder / "answer.npy", run(model, arrays, output))
         except Exception as error:
             (folder / "error.txt").write_text(str(error))

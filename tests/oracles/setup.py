@@ -7,6 +7,7 @@
     opencv5    a virtual environment with OpenCV 5, which reads ONNX and no Caffe
     mnn        another with MNN and its converter
     ncnn       another with ncnn and pnnx, which converts ONNX for it
+    nncase     another, of an older Python too, with Canaan's compiler and its simulator
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes. Beside it go
                torchvision and timm, 10 MB, without what they depend on
@@ -47,7 +48,10 @@ CLIENTS = {
     "opencv5": ("opencv-python-headless==5.0.0.93", "numpy"),
     "mnn": ("MNN==3.6.1", "numpy"),
     "ncnn": ("--no-deps", "pnnx==20261020", "ncnn==1.0.20261020", "numpy"),
+    "nncase": ("nncase==1.9.0.20230322", "numpy<2"),  # the last that reads Caffe
 }
+OLD = ("nncase",)
+"""Clients whose wheels are for ``VERSIONS``."""
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"
 MODELS = ("torchvision==0.28.0", "timm==1.0.31")
@@ -128,13 +132,16 @@ def old_pythons() -> Iterator[Path]:
 
 
 def client(name: str) -> None:
-    """Make a virtual environment with a runtime for ONNX."""
+    """Make a virtual environment with a runtime for ONNX, or for Caffe."""
     target = HERE / name
     done = target / ".done"
     if done.exists() and done.read_text() == "\n".join(CLIENTS[name]):
         return
+    python = next(old_pythons(), None) if name in OLD else sys.executable
+    if python is None:
+        raise MissingError(f"no Python {' or '.join(VERSIONS)} was found")
     shutil.rmtree(target, ignore_errors=True)
-    run(sys.executable, "-m", "venv", target)
+    run(python, "-m", "venv", target)
     pip = (target / "bin" / "python", "-m", "pip", "install", "-qq", "--only-binary=:all:")
     run(*pip, *CLIENTS[name])
     done.write_text("\n".join(CLIENTS[name]))
