@@ -49,6 +49,7 @@ class Blob:
         uses: how many nodes read it; the graph's output is one more.
         maker: the layer whose top it is.
         root: the blob whose values it has in another shape.
+        output: the name that it has to have.
     """
 
     shape: Shape
@@ -56,6 +57,7 @@ class Blob:
     uses: int = 1
     maker: Drawn | None = None
     root: Blob | None = None
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,9 @@ class Draft:
         """The blobs to end with: one for each name, a copy where an input has it."""
         ends: list[Blob] = []
         for blob, name in zip(outputs, wanted, strict=True):
-            if blob in ends or blob.maker is None or blob.maker.type == "Input":
+            if blob.output or blob.maker is None or blob.maker.type == "Input":
                 (blob,) = self.add("Split", name, [blob]).tops
-            if name in blob.names:
-                blob.names.remove(name)
-            blob.names.insert(0, name)
+            blob.output = name
             ends.append(blob)
         return ends
 
@@ -227,10 +227,10 @@ class Draft:
         result: dict[int, str] = {}
         tops = [(blob, drawn) for drawn in self.layers for blob in drawn.tops]
         last = {id(blob) for blob, _ in tops if id(blob) not in same}
-        chosen = sorted(tops, key=lambda pair: not pair[0].names)  # values have their names first
-        for blob, drawn in chosen:
+        for blob, drawn in sorted(tops, key=lambda pair: precedence(pair[0])):
             if id(blob) in last:
-                name = blob.names[0] if blob.names else drawn.label
+                aliases = blob.names[-1:] if self.ours else blob.names[:1]  # behind a Dropout
+                name = blob.output or "".join(aliases) or drawn.label
                 result[id(blob)] = taken.free(name)
         for blob, _ in reversed(tops):
             if id(blob) in same:
@@ -275,13 +275,18 @@ def cut(drawn: Drawn) -> tuple[Drawn, ...]:
     return drawn, Drawn("Silence", f"{drawn.label}/rest", empty, [], {}, [])
 
 
+def precedence(blob: Blob) -> int:
+    """Who gets a name first: what has to have it, then values of the graph."""
+    return 0 if blob.output else 1 if blob.names else 2
+
+
 def version_of(blob: Blob) -> str:
     """The name of the blob that a value is a version of: ``conv1`` of ``conv1@bn1``."""
     if not blob.names:
         return ""
     name, _, label = blob.names[0].rpartition("@")
-    maker = blob.maker
-    return name if maker is not None and name and label == maker.label else blob.names[0]
+    maker = blob.maker.label if blob.maker is not None else ""
+    return name if name and label in (maker, maker.removesuffix("/scale")) else blob.names[0]
 
 
 def needed(layers: Sequence[Drawn], ends: Iterable[Blob]) -> list[Drawn]:
