@@ -564,8 +564,11 @@ def reduce(site: Site) -> Blob:
     if len(shape) == 4 and large == (2, 3) and kind in ("MEAN", "MAX", "MIN"):
         param: dict[str, Any] = {"pool": "AVE"} if kind == "MEAN" else {}
         y = site.add("Pooling", [blob], same, **param, global_pooling=True)
-    elif len(shape) == 4 and large == (1,) and kind in ("MAX", "MIN"):
-        y = site.add("ArgMax", [blob], same, axis=1, out_max_val=True)
+    elif kind in ("MAX", "MIN") and (len(large) == 1 or trailing):
+        if len(large) > 1:
+            rows = (*shape[: large[0]], count(shape[large[0] :]))
+            blob = site.reshaped(blob, rows, "row")
+        y = site.add("ArgMax", [blob], same, axis=large[0], out_max_val=True)
     elif len(shape) == 4 and large == (1,) and kind in ("MEAN", "SUM"):
         weight = np.full((1, shape[1], 1, 1), 1 / shape[1] if kind == "MEAN" else 1, np.float32)
         y = site.add("Convolution", [blob], "", [weight],
@@ -575,8 +578,8 @@ def reduce(site: Site) -> Blob:
         y = site.add("Reduction", [blob], same, **operation, axis=large[0])
     else:
         raise NoWayError(
-            f"over the axes {', '.join(map(str, axes))} of {dims(shape)}: Caffe has the mean and "
-            "maximum over rows and columns or channels, and sums over the last axes"
+            f"over the axes {', '.join(map(str, axes))} of {dims(shape)}: Caffe has the maximum "
+            "along an axis, the mean of channels, and sums over the last axes"
         )
     if kind == "MIN":
         y = site.add("Power", [y], scale=-1)

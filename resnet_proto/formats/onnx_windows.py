@@ -241,6 +241,8 @@ def pooled(site: Site, pool: str, around: Around) -> Blob:
     if min(out) < 1:
         raise NoWayError(f"its kernel {dims(kernel)} is larger than what it reads")
     found = find_pooling(pool, shape, kernel, stride, begin, (out[0], out[1]))
+    if found is None and any((*around.begin, *around.end)):
+        return pooled(site, pool, Around(site.padded(around), (0, 0), (0, 0)))
     if found is None:
         raise NoWayError(
             f"windows of {dims(kernel)} by {dims(stride)} from {', '.join(str(-b) for b in begin)} "
