@@ -18,6 +18,7 @@ from resnet_proto.cli.onnx_options import (
     OnnxOptions,
     convert_onnx,
     onnx_options,
+    read_onnx,
     refuse_onnx_options,
 )
 from resnet_proto.cli.options import (
@@ -147,7 +148,7 @@ def command(
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
-        refuse_onnx_options()
+        refuse_onnx_options(read=is_onnx(source))
     elif names is not None:
         raise click.UsageError("--names are keys of weights; an ONNX model has none")
     if force and names is None:
@@ -160,10 +161,13 @@ def command(
         raise click.UsageError("OUT is -: leave --json out")
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
-    given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
-    if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
-        given = imported(given, settings, onnx.shapes, verify=verify)
-    if settings and not given.made:
+    if is_onnx(source):
+        given = Source(*read_onnx(path, net, state, onnx.shapes, verify=verify), made=True)
+    else:
+        given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
+        if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
+            given = imported(given, settings, onnx.shapes, verify=verify)
+    if settings and (is_onnx(source) or not given.made):
         raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
     the_net, weights = given.net, given.weights
     if form == ONNX or any(transforms.values()):
@@ -208,6 +212,11 @@ class Source:
     weights: Weights
     made: bool = False
     proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_onnx(source: str) -> bool:
+    """Whether IN is a model, by its suffix: the format has no mark."""
+    return Path(source).suffix.lower() == f".{ONNX}"
 
 
 def read_source(

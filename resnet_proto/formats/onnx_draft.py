@@ -134,11 +134,13 @@ class Draft:
 
     Args:
         name: the net's.
+        reserved: names of values; a blob that is none gets none of them.
         ours: whether names of values say which layers worked in place: ``formats/onnx.py``.
         layers: in order. ``inputs`` are among them.
     """
 
     name: str
+    reserved: frozenset[str] = frozenset()
     ours: bool = False
     layers: list[Drawn] = field(default_factory=list)
     slices: dict[tuple[int, int], list[Drawn]] = field(default_factory=dict)
@@ -230,8 +232,10 @@ class Draft:
         for blob, drawn in sorted(tops, key=lambda pair: precedence(pair[0])):
             if id(blob) in last:
                 aliases = blob.names[-1:] if self.ours else blob.names[:1]  # behind a Dropout
-                name = blob.output or "".join(aliases) or drawn.label
-                result[id(blob)] = taken.free(name)
+                name = blob.output or "".join(aliases)
+                if not name:
+                    taken.last.update(dict.fromkeys(self.reserved & {drawn.label}, 1))
+                result[id(blob)] = taken.free(name or drawn.label)
         for blob, _ in reversed(tops):
             if id(blob) in same:
                 result[id(blob)] = result[id(same[id(blob)])]

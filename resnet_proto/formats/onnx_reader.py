@@ -94,6 +94,24 @@ def load_model(path: Path) -> Any:
     return model
 
 
+def without_rest(model: Any, path: Path) -> None:
+    """Take away what no output needs, so that nobody runs it.
+
+    Raises:
+        FormatError: as ``read``.
+    """
+    graph = model.graph
+    nodes = Reading(model, path, {}, []).needed()
+    kept = [node.SerializeToString() for node in nodes]
+    read = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
+    del graph.node[:]
+    for data in kept:
+        graph.node.add().ParseFromString(data)
+    for i in reversed(range(len(graph.initializer))):
+        if graph.initializer[i].name not in read:
+            del graph.initializer[i]
+
+
 class Reading:
     """One model on its way.
 
@@ -108,7 +126,8 @@ class Reading:
         self.model, self.path, self.shapes, self.warnings = model, path, shapes, warnings
         self.graph = model.graph
         self.outputs = [value.name for value in self.graph.output]
-        self.draft = Draft(self.graph.name, ours=model.producer_name == PRODUCER)
+        names = frozenset(name for node in self.graph.node for name in node.output)
+        self.draft = Draft(self.graph.name, names, model.producer_name == PRODUCER)
         self.values: dict[str, Any] = {}
         self.obstacles: list[tuple[str, str, str]] = []
         self.version = 0

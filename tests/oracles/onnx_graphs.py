@@ -220,8 +220,9 @@ def two(op):
         model = Model(rng)
         shape = any_shape(rng, 2)
         kept = [n if coin(rng) else 1 for n in shape]
-        other = [(), (1,), shape, tuple(kept), tuple(kept[1:]), (shape[0], shape[1], *(1 for _ in shape[2:])),
-                 (shape[1], *(1 for _ in shape[2:]))][rng.integers(7)]  # fmt: skip
+        ones = (1,) * (len(shape) - 2)
+        others = [(), (1,), shape, kept, kept[1:], (*shape[:2], *ones), (shape[1], *ones)]
+        other = others[rng.integers(7)]
         small = model.input(*other) if coin(rng) else model.constant(away(normal(rng, *other)))
         large = model.input(*shape)
         if small.startswith("x"):
@@ -322,7 +323,7 @@ def average_pool(rng):
 
 
 def average_pool_ceil(rng):
-    """onnxruntime is right about it in opset 19 and later."""
+    """In an opset of which onnxruntime is right about it."""
     model = Model(rng, 21)
     x = model.input(*map_shape(rng))
     attributes = {k: v for k, v in windows(rng).items() if k != "auto_pad"}
