@@ -516,15 +516,40 @@ def softmax(site: Site) -> Blob:
     old = site.version < 13
     axis = site.axis(site.attribute("axis", 1 if old else -1), blob.shape)
     shape = blob.shape
-    last = site.op == "Softmax"
     if old and count(shape[axis + 1 :]) != 1:
-        flat = site.reshaped(blob, (count(shape[:axis]), count(shape[axis:])), "matrix")
-        y = site.add("Softmax", [flat], "softmax")
-        y = site.reshaped(y, shape, "axes" if not last else "")
+        blob = site.reshaped(blob, (count(shape[:axis]), count(shape[axis:])), "matrix")
+        axis = 1
+    if site.op == "Softmax":
+        y = site.add("Softmax", [blob], **along_axis(axis))
     else:
-        param = along_axis(axis)
-        y = site.add("Softmax", [blob], "" if last else "softmax", **param)
-    return y if last else site.add("Log", [y])
+        behind = count(blob.shape[axis + 1 :])
+        if behind != 1 and (axis, len(shape)) != (1, 4):
+            rows = (count(blob.shape[:axis]), blob.shape[axis], behind, 1)
+            blob, axis = site.reshaped(blob, rows, "map"), 1
+        y = log_softmax(site, blob, axis)
+    return site.reshaped(y, shape, "axes")
+
+
+def log_softmax(site: Site, blob: Blob, axis: int) -> Blob:
+    """In steps, for the largest is 0 then: a Softmax may be 0, which has no logarithm."""
+    largest = site.add("ArgMax", [blob], "max", axis=axis, out_max_val=True)
+    centred = joined(site, "SUM", blob, negated(site, largest, "max/neg"), "centred")
+    total = sum_along(site, site.add("Exp", [centred], "exp"), axis)
+    log = negated(site, site.add("Log", [total], "log"), "log/neg")
+    return joined(site, "SUM", centred, log)
+
+
+def sum_along(site: Site, blob: Blob, axis: int) -> Blob:
+    """The sum along an axis, which stays with size 1: a Reduction, or a Convolution of channels."""
+    import numpy as np
+
+    shape = blob.shape
+    if all(size == 1 for size in shape[axis + 1 :]):
+        y = site.add("Reduction", [blob], "sum", axis=axis)
+        return site.reshaped(y, (*shape[:axis], 1, *shape[axis + 1 :]), "sum/axes")
+    weight = np.ones((1, shape[1], *(1 for _ in shape[2:])), np.float32)
+    param: dict[str, Any] = {"num_output": 1, "kernel_size": 1, "bias_term": False}
+    return site.add("Convolution", [blob], "sum", [weight], **param)
 
 
 REDUCTIONS = {

@@ -107,9 +107,10 @@ def without_rest(model: Any, path: Path) -> None:
     del graph.node[:]
     for data in kept:
         graph.node.add().ParseFromString(data)
-    for i in reversed(range(len(graph.initializer))):
-        if graph.initializer[i].name not in read:
-            del graph.initializer[i]
+    for values in (graph.initializer, graph.input):
+        for i in reversed(range(len(values))):
+            if values[i].name not in read:
+                del values[i]
 
 
 class Reading:
@@ -291,7 +292,11 @@ class Reading:
         Raises:
             NetError: a size is not known, or another than the model's; or no input has that name.
         """
-        inputs = [value for value in self.graph.input if value.name not in self.values]
+        inputs = [
+            value
+            for value in self.graph.input
+            if value.name not in self.values and self.uses[value.name]
+        ]
         names = [value.name for value in inputs]
         given = dict(self.shapes)
         if "" in given and len(names) == 1:
