@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +200,7 @@ class Draft:
         for drawn in self.layers:
             bottoms, tops = ([shown[id(b)] for b in s] for s in (drawn.bottoms, drawn.tops))
             layer = drawn.layer(bottoms, tops)
-            layers.append(layer)
+            layers.append(fixed(layer, drawn.arrays))
             for name, value in zip(layer.blob_names(len(drawn.arrays)), drawn.arrays, strict=True):
                 arrays[f"{drawn.label}.{name}"] = value
         net = Net(self.name, tuple(layers))
@@ -223,9 +223,15 @@ class Draft:
         readers = Counter(id(blob) for drawn in self.layers for blob in drawn.bottoms)
         readers.update(id(blob) for blob in ends)
         same: dict[int, Blob] = {}  # a blob that is overwritten -> what it becomes
-        for drawn in self.layers:
-            if self.works_in_place(drawn, readers):
-                same[id(drawn.bottoms[0])] = drawn.tops[0]
+        versions: dict[int, str] = {}
+        for drawn in reversed(self.layers):
+            for top in drawn.tops:
+                versions.setdefault(id(top), version_of(top))
+            if self.works_in_place(drawn, readers, versions):
+                (bottom, *_), (top,) = drawn.bottoms, drawn.tops
+                same[id(bottom)] = top
+                if not bottom.names:
+                    versions[id(bottom)] = versions[id(top)]
         result: dict[int, str] = {}
         tops = [(blob, drawn) for drawn in self.layers for blob in drawn.tops]
         last = {id(blob) for blob, _ in tops if id(blob) not in same}
@@ -241,8 +247,13 @@ class Draft:
                 result[id(blob)] = result[id(same[id(blob)])]
         return result
 
-    def works_in_place(self, drawn: Drawn, readers: Mapping[int, int]) -> bool:
-        """Whether a layer may overwrite its bottom, and should."""
+    def works_in_place(
+        self, drawn: Drawn, readers: Mapping[int, int], versions: Mapping[int, str]
+    ) -> bool:
+        """Whether a layer may overwrite its bottom, and should.
+
+        ``versions`` are the blobs' names without what makes a version of one.
+        """
         bottom, top = drawn.bottoms[:1], drawn.tops[:1]
         if not (bottom and top) or len(drawn.tops) > 1 or readers[id(bottom[0])] > 1:
             return False
@@ -256,8 +267,23 @@ class Draft:
             return False
         if not self.ours:
             return drawn.type in IN_PLACE
-        before, after = (version_of(blob) for blob in (bottom[0], top[0]))
-        return before == after or (not before and drawn.type in IN_PLACE)
+        before = version_of(bottom[0])
+        return before == versions[id(top[0])] or (not before and drawn.type in IN_PLACE)
+
+
+def fixed(layer: Layer, arrays: Sequence[Values]) -> Layer:
+    """The layer with rate 0, where its weights only choose or spread what is there."""
+    import numpy as np
+
+    if layer.type not in ("Convolution", "Deconvolution") or len(arrays) != 1:
+        return layer
+    for filler in ({"type": "constant", "value": 1.0}, {"type": "bilinear"}):
+        param = {**layer.param, "weight_filler": filler}
+        fields = {**layer.fields, layer.message: param, "param": ({"lr_mult": 0.0},)}
+        other = replace(layer, fields=fields)
+        if other.fixed and np.array_equal(other.fixed_blob(arrays[0].shape), arrays[0]):
+            return other
+    return layer
 
 
 def cut(drawn: Drawn) -> tuple[Drawn, ...]:

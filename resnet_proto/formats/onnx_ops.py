@@ -384,6 +384,8 @@ def clipped(site: Site, blob: Blob, low: Any, high: Any, suffix: str = "") -> Bl
     """Min(Max(x, low), high); limits that cross give the upper one."""
     import numpy as np
 
+    if low == high:
+        return site.add("Power", [blob], suffix, scale=0, shift=float(low))
     both = high != np.inf
     lower = at_least(site, blob, np.asarray(low), within(suffix, "low") if both else suffix)
     return at_most(site, lower, np.asarray(high), suffix)

@@ -87,7 +87,7 @@ def test_a_net_as_caffes_users_write_it(torch, torch_nets, tmp_path):
     assert [layer.type for layer in resnet.layers] == [
         "Input", "Convolution", "ReLU", "Pooling",
         "Convolution", "ReLU", "Convolution", "Eltwise", "ReLU",
-        "Convolution", "ReLU", "Convolution", "Convolution", "Eltwise", "ReLU",
+        "Convolution", "Convolution", "ReLU", "Convolution", "Eltwise", "ReLU",
         "Pooling", "InnerProduct",
     ]  # fmt: skip
     assert all(layer.in_place for layer in resnet.layers if layer.type == "ReLU")
