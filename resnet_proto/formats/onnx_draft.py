@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Values = np.ndarray[Any, np.dtype[Any]]
 
-MAX_MADE = 1 << 27
+MAX_MADE = 1 << 26
 """Values of a weight that gets zeros."""
 IN_PLACE = ("BatchNorm", "Bias", "Dropout", "PReLU", "ReLU", "Scale")
 """Types that Caffe's users write in place, and that compilers look for there."""
@@ -211,7 +211,11 @@ class Draft:
         """The blobs to end with: one for each name, a copy where an input has it."""
         ends: list[Blob] = []
         for blob, name in zip(outputs, wanted, strict=True):
-            if blob.output or blob.maker is None or blob.maker.type == "Input":
+            is_input = blob.maker is None or blob.maker.type == "Input"
+            if is_input and blob.names[:1] == [name]:
+                ends.append(blob)
+                continue
+            if blob.output or is_input:
                 (blob,) = self.add("Split", name, [blob]).tops
             blob.output = name
             ends.append(blob)

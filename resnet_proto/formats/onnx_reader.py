@@ -310,7 +310,10 @@ class Reading:
             raise self.wrong("an input is there twice")
         for value in inputs:
             shape = self.input_shape(value, given.get(value.name))
-            drawn = self.draft.add("Input", value.name, [], shape=({"dim": shape},))
+            try:
+                drawn = self.draft.add("Input", value.name, [], shape=({"dim": shape},))
+            except NoWayError as error:
+                raise NetError(f"{self.path}: input '{value.name}': {error}") from None
             (blob,) = drawn.tops
             blob.names, blob.uses = [value.name], self.uses[value.name] + 1
             self.values[value.name] = blob

@@ -408,6 +408,8 @@ def resize(site: Site) -> Blob:
         )
     (rows, stride_h, pad_h, sum_h), (columns, stride_w, pad_w, sum_w) = pairs
     n = blob.shape[1]
+    if max(len(rows) * len(columns), len(sum_h) * len(sum_w)) > MAX_MAP:
+        raise NoWayError(f"a kernel of {len(rows)}x{len(columns)} for {dims(sizes)}")
     kernel = np.outer(rows, columns).astype(np.float32)
     param = spelled(kernel.shape, (stride_h, stride_w), (pad_h, pad_w))
     sums = np.outer(sum_h, sum_w)
