@@ -20,7 +20,7 @@ from resnet_proto.files import atomic, path_of
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
 from resnet_proto.formats.onnx import FLOAT, LIMIT, OPSET, Pixels, draw, free, write_model
-from resnet_proto.formats.onnx_reader import load_model, without_rest
+from resnet_proto.formats.onnx_reader import FROM_CAFFE, load_model, turned_inputs, without_rest
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -214,12 +214,17 @@ def prove_read(
     model = load_model(Path(path))
     without_rest(model, Path(path))
     to_float32(model, Path(path))
+    feeds = dict(inputs)
+    for name in turned_inputs(model.graph):
+        feeds[name] = inputs[name].transpose(FROM_CAFFE)
     made = {name for node in model.graph.node for name in node.output}
     blobs = [name for layer in net.layers for name in layer.tops if name in made]
     blobs = list(dict.fromkeys(blobs))
+    if not blobs:
+        return Proof(missing="the new net has no blob that is a value of the model")
     ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
     try:
-        theirs = run_model(onnxruntime, model, Path(path), inputs, blobs)
+        theirs = run_model(onnxruntime, model, Path(path), feeds, blobs)
     except FormatError as error:
         return Proof(missing=str(error))
     return Proof(tuple(compare(theirs, ours)))

@@ -74,17 +74,25 @@ def transpose(site: Site) -> Any:
     """Nothing where it undoes another one or moves axes of size 1; else it waits for that."""
     value = site.given(0, "input")
     turned = value if isinstance(value, Turned) else None
-    blob = turned.blob if turned else site.blob(0)
+    inner = turned.blob if turned else site.blob(0)
+    blob = inner.blob if isinstance(inner, Around) else inner
     n = len(blob.shape)
     axes = site.attribute("perm", tuple(range(n))[::-1])
     if sorted(axes) != list(range(n)):
         raise NoWayError(f"perm {axes} for {dims(blob.shape)}")
     if turned:
         axes = tuple(turned.axes[axis] for axis in axes)
+    if axes == tuple(range(n)) or isinstance(inner, Around):
+        return inner if axes == tuple(range(n)) else Turned(inner, axes, site.label)
+    return turned_to(site, blob, axes, site.label)
+
+
+def turned_to(site: Site, blob: Blob, axes: tuple[int, ...], label: str) -> Blob | Turned:
+    """A blob with its axes in another order; a Reshape where only those of size 1 move."""
     moved = [axis for axis in axes if blob.shape[axis] != 1]
     if moved == sorted(moved):
-        return site.reshaped(blob, tuple(blob.shape[axis] for axis in axes))
-    return Turned(blob, axes, site.label)
+        return site.reshaped(blob, tuple(blob.shape[axis] for axis in axes), "axes")
+    return Turned(blob, axes, label)
 
 
 def expand(site: Site) -> Blob:

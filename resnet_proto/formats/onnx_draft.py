@@ -73,7 +73,7 @@ class Around:
 class Turned:
     """A blob whose axes have another order, which no mainline layer makes."""
 
-    blob: Blob
+    blob: Blob | Around
     axes: tuple[int, ...]
     label: str
 
@@ -208,11 +208,11 @@ class Draft:
         return net, Weights.of(arrays)
 
     def named_outputs(self, outputs: Sequence[Blob], wanted: Sequence[str]) -> list[Blob]:
-        """The blobs to end with: one for each name, a copy where an input has it."""
+        """The blobs to end with: one for each name, a copy where an input has it; "" is any."""
         ends: list[Blob] = []
         for blob, name in zip(outputs, wanted, strict=True):
             is_input = blob.maker is None or blob.maker.type == "Input"
-            if is_input and blob.names[:1] == [name]:
+            if not name or (is_input and blob.names[:1] == [name]):
                 ends.append(blob)
                 continue
             if blob.output or is_input:
@@ -270,7 +270,8 @@ class Draft:
         if not layer.may_work_in_place():
             return False
         if not self.ours:
-            return drawn.type in IN_PLACE
+            keeps = bool(versions[id(top[0])]) or not bottom[0].names
+            return drawn.type in IN_PLACE and keeps
         before = version_of(bottom[0])
         return before == versions[id(top[0])] or (not before and drawn.type in IN_PLACE)
 

@@ -22,12 +22,15 @@ from resnet_proto.formats.onnx_axes import (
     squeeze,
     tile,
     transpose,
+    turned_to,
     unsqueeze,
 )
 from resnet_proto.formats.onnx_draft import (
+    Around,
     Blob,
     NoWayError,
     Site,
+    Turned,
     along_axis,
     broadcast_shape,
     span_of,
@@ -42,6 +45,7 @@ from resnet_proto.formats.onnx_windows import (
     pad,
     resize,
     space_to_depth,
+    two,
 )
 from resnet_proto.layers import Shape, count, dims
 
@@ -663,6 +667,58 @@ def group_norm(site: Site) -> Blob:
     return site.add("Scale", [y], "", [gamma, beta], bias_term=True)
 
 
+# ---- values whose axes wait in another order
+
+
+def applied(site: Site) -> Any:
+    """What a node gives. Value by value, and along axes, axes in another order are no matter."""
+    turned = [value for value in site.inputs if isinstance(value, Turned)]
+    if len({value.axes for value in turned}) == 1 and site.op in ANY_ORDER:
+        others = [i for i, v in enumerate(site.inputs) if not (v is None or isinstance(v, Turned))]
+        if all(site.is_constant(i) for i in others):
+            return in_order(site, turned[0], others)
+    return OPS[site.op](site)
+
+
+def in_order(site: Site, turned: Turned, constants: Sequence[int]) -> Any:
+    """The node on blobs as they lie in Caffe; what it gives waits likewise."""
+    axes, n = turned.axes, len(turned.axes)
+    inputs = [value.blob if isinstance(value, Turned) else value for value in site.inputs]
+    attributes = dict(site.attributes)
+    kept = list(range(n))
+    if site.op == "Pad":
+        if site.has(3):
+            return OPS[site.op](site)
+        begin, end = two(site.whole_or_attribute(1, "pads") or (), n)
+        order = [axes.index(i) for i in range(n)]
+        attributes["pads"] = tuple(side[i] for side in (begin, end) for i in order)
+        inputs[1:2] = [None]
+    elif site.op in REDUCTIONS:
+        given = site.whole_or_attribute(1, "axes") or tuple(range(n))
+        chosen = site.axes(given, (1,) * n)
+        attributes["axes"] = tuple(axes[axis] for axis in chosen)
+        inputs[1:] = []
+        if not site.attribute("keepdims", 1):
+            kept = [axis for axis in kept if axis not in chosen]
+    elif "axis" in attributes:
+        attributes["axis"] = axes[site.axis(site.attribute("axis", 0), (1,) * n)]
+    if site.op != "Pad" and site.op not in REDUCTIONS:
+        for i in constants:
+            value = site.constant(i, "input")
+            wide = value.reshape((1,) * (n - value.ndim) + value.shape)
+            inputs[i] = wide.transpose([axes.index(axis) for axis in range(n)])
+    inner = Site(site.draft, site.op, site.label, site.version, inputs, attributes, site.n_outputs)
+    result = OPS[site.op](inner)
+    left = [axes[axis] for axis in kept]
+    if left == sorted(left):
+        return result
+    if len(left) < n:
+        raise NoWayError(f"its output has axes {', '.join(map(str, left))} in another order")
+    if isinstance(result, Around):
+        return Turned(result, axes, turned.label)
+    return turned_to(site, result, axes, turned.label)
+
+
 OPS: dict[str, Callable[[Site], Any]] = {
     "Abs": layer_of("AbsVal"),
     "Add": add,
@@ -729,3 +785,10 @@ OPS: dict[str, Callable[[Site], Any]] = {
     "Upsample": resize,
 }
 """Op -> what it becomes."""
+ANY_ORDER = {
+    "Abs", "Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Exp", "Greater",
+    "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mul", "Neg", "PRelu", "Pad",
+    "Pow", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum",
+    "Tanh", "ThresholdedRelu", *REDUCTIONS,
+}  # fmt: skip
+"""Ops that are done value by value, or along axes that they name."""

@@ -18,7 +18,7 @@ from resnet_proto.errors import FormatError, NetError, UnknownLayerError
 from resnet_proto.formats.onnx import check_installed
 from resnet_proto.formats.onnx_draft import Around, Blob, Draft, Lost, NoWayError, Site, Turned
 from resnet_proto.formats.onnx_fold import TYPES, folded
-from resnet_proto.formats.onnx_ops import FLOATS, OPS
+from resnet_proto.formats.onnx_ops import FLOATS, OPS, applied
 from resnet_proto.layers import MAX_COUNT, Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.sniff import HEAD, refuse
@@ -34,6 +34,8 @@ OLDEST = 7
 """Opset from which on shapes broadcast as they do today; of 2017."""
 MAX_FILE = (1 << 31) - 1
 """Bytes of a model: protobuf reads no more. What is more lies in files beside it."""
+TO_CAFFE, FROM_CAFFE = (0, 3, 1, 2), (0, 2, 3, 1)
+"""Orders of axes: channels last become channels before rows, and the way back."""
 PRODUCER = "resnet-proto"
 """Of models of ours, whose values say which layers worked in place."""
 
@@ -111,6 +113,22 @@ def without_rest(model: Any, path: Path) -> None:
         for i in reversed(range(len(values))):
             if values[i].name not in read:
                 del values[i]
+
+
+def turned_inputs(graph: Any) -> set[str]:
+    """Inputs with channels last, which only a Transpose reads; but those that are outputs."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    result = set()
+    for value in graph.input:
+        found = readers.get(value.name, [])
+        if len(found) == 1 and found[0].op_type == "Transpose":
+            perm = next((tuple(a.ints) for a in found[0].attribute if a.name == "perm"), ())
+            if perm == TO_CAFFE:
+                result.add(value.name)
+    return result - {output.name for output in graph.output}
 
 
 class Reading:
@@ -306,10 +324,18 @@ class Reading:
                 raise NetError(
                     f"{self.path}: the model has no input '{name}'; it has {', '.join(names)}"
                 )
+        turned = turned_inputs(self.graph)
         if len({*names}) != len(names):
             raise self.wrong("an input is there twice")
         for value in inputs:
             shape = self.input_shape(value, given.get(value.name))
+            turns = value.name in turned and len(shape) == len(TO_CAFFE)
+            if turns:
+                shape = tuple(shape[axis] for axis in TO_CAFFE)
+                self.warnings.append(
+                    f"input '{value.name}' is {dims(shape)}, with channels before rows: the "
+                    "model's own Transpose of it is left out"
+                )
             try:
                 drawn = self.draft.add("Input", value.name, [], shape=({"dim": shape},))
             except NoWayError as error:
@@ -317,6 +343,8 @@ class Reading:
             (blob,) = drawn.tops
             blob.names, blob.uses = [value.name], self.uses[value.name] + 1
             self.values[value.name] = blob
+            if turns:
+                self.values[value.name] = Turned(blob, FROM_CAFFE, value.name)
 
     def input_shape(self, value: Any, given: Shape | None) -> Shape:
         """The shape of an input: what is given, where it does not contradict the model."""
@@ -377,7 +405,9 @@ class Reading:
         results = result if isinstance(result, list) else [result]
         for name, value in zip(outputs, results, strict=False):
             self.values[name] = value
-            blob = value.blob if isinstance(value, Around | Turned) else value
+            blob = value
+            while isinstance(blob, Around | Turned):
+                blob = blob.blob
             if isinstance(blob, Blob):
                 self.name(blob, name, alias=blob is not value)
         for name in outputs[len(results) :]:
@@ -422,7 +452,7 @@ class Reading:
                 for value in site.inputs
             ]
         try:
-            return OPS[site.op](site)
+            return applied(site)
         except (NetError, ValueError, TypeError, IndexError, OverflowError) as error:
             raise NoWayError(f"it does not fit what it reads: {error}") from None
 
@@ -472,7 +502,8 @@ class Reading:
             sides = zip(shape[2:], value.begin, value.end, strict=True)
             return (*shape[:2], *(sum(side) for side in sides))
         if isinstance(value, Turned):
-            return tuple(value.blob.shape[axis] for axis in value.axes)
+            shape = self.shape_of(value.blob) or ()
+            return tuple(shape[axis] for axis in value.axes)
         return None if value is None else tuple(value.shape)
 
     def lost(self, node: Any, inputs: Sequence[Any]) -> dict[str, Lost]:
@@ -515,11 +546,18 @@ class Reading:
         Raises:
             UnknownLayerError: something stood in the way.
         """
-        ends = []
+        ends, wanted = [], []
         for name in self.outputs:
             if name not in self.values:
                 raise self.wrong(f"output '{name}' is made by no node")
             value = self.values[name]
+            wanted.append(name)
+            if isinstance(value, Turned) and value.axes == FROM_CAFFE:
+                value, wanted[-1] = value.blob, ""
+                self.warnings.append(
+                    f"output '{name}' has channels before rows: the model's own Transpose of it is "
+                    "left out"
+                )
             site = Site(self.draft, "the model's output", name, self.version, [value], {})
             try:
                 ends.append(site.blob(0))
@@ -531,7 +569,7 @@ class Reading:
         if self.obstacles:
             raise UnknownLayerError(self.refusal())
         try:
-            net, weights = self.draft.finished(ends, self.outputs)
+            net, weights = self.draft.finished(ends, wanted)
         except NetError as error:
             raise type(error)(f"{self.path}: {error}") from None
         weights.source = str(self.path)

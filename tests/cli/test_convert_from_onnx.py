@@ -59,7 +59,7 @@ def test_a_caffemodel_and_its_prototxt(tmp_path, model):
     assert proof.startswith(
         "the new net against onnxruntime, random input: 3 blobs within 1e-05; the worst is '"
     )
-    assert wrote == f"wrote {out}: 8 blobs, 1,372 bytes of values, read back equal"
+    assert wrote == f"wrote {out}: 7 blobs, 1,220 bytes of values, read back equal"
     assert beside == f"written {tmp_path / 'out.prototxt'}"
     text = (tmp_path / "out.prototxt").read_text()
     assert "round_mode: FLOOR" in text

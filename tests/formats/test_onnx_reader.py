@@ -203,6 +203,27 @@ def test_sizes_that_may_vary(tmp_path):
     assert prove_read(path, net, weights).worst.within(TOLERANCE)
 
 
+def test_an_input_with_channels_last(tmp_path):
+    """It is as Caffe has blobs, and so is an output; that is said."""
+    model = Model(np.random.default_rng(0), 13)
+    x = model.node("Transpose", model.input(1, 6, 5, 3), perm=[0, 3, 1, 2])
+    x = model.node("Conv", x, model.constant(np.ones((4, 3, 2, 2))))
+    model.node("Relu", model.node("Transpose", x, perm=[0, 2, 3, 1]))
+    path, warnings = tmp_path / "m.onnx", []
+    model.proto(path=path)
+
+    net, weights = read(path, {"": (2, 6, 5, 3)}, warnings)
+
+    assert net.inputs() == {"x0": (2, 3, 6, 5)}
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "input 'x0' is 2x3x6x5, with channels before rows",
+        "output 'Relu3_0' has channels before rows",
+    ]
+    assert net.layers[-1].type == "ReLU"
+    net, weights = read(path)
+    assert prove_read(path, net, weights).worst.within(TOLERANCE)
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
 def test_other_floats(kind, tmp_path):
     """All become float32; what float64 loses is said."""

@@ -480,14 +480,49 @@ def transpose(rng):
     """Twice, back to what it was; or of axes of size 1."""
     model = Model(rng)
     if coin(rng):
-        perm = [int(i) for i in rng.permutation(4)]
+        perms = [(0, 2, 3, 1), (3, 1, 2, 0), (1, 0, 2, 3), (2, 3, 1, 0), (0, 1, 3, 2)]
+        perm = perms[rng.integers(len(perms))]
         y = model.node("Transpose", model.input(*map_shape(rng)), perm=perm)
         model.node("Transpose", y, perm=[int(i) for i in np.argsort(perm)])
     else:
         n, c = sizes(rng, 2, 7, 2)
-        perm = [(0, 2, 3, 1), (0, 3, 1, 2), (2, 0, 1, 3)][rng.integers(3)]
+        perm = [(0, 2, 3, 1), (0, 1, 3, 2), (2, 0, 1, 3)][rng.integers(3)]
         model.node("Transpose", model.input(n, c, 1, 1), perm=perm)
     model.node("Mul", model.value, model.constant(2))
+    return model
+
+
+def channels_last(rng):
+    """Ops between two Transposes, that do not care about the order of axes."""
+    model = Model(rng, int(rng.choice([13, 18])))
+    n, c, rows, columns = map_shape(rng)
+    x = model.node("Transpose", model.input(n, c, rows, columns), perm=[0, 2, 3, 1])
+    for _ in range(whole(rng, 1, 4)):
+        way = rng.integers(8)
+        if way == 0:
+            x = model.node("Relu", x)
+        elif way == 1:
+            x = model.node("Add", x, model.constant(normal(rng, c)))
+        elif way == 2:
+            x = model.node("Mul", model.constant(normal(rng, *([1, 1, c] if coin(rng) else []))), x)
+        elif way == 3:
+            x = model.node("Clip", x, model.constant(-0.5), model.constant(0.75))
+        elif way == 4:
+            x = model.node("Add", x, model.node("Abs", x))
+        elif way == 5:
+            x = model.node("Concat", x, model.node("Neg", x), axis=int(rng.choice([-1, 3])))
+            c *= 2
+        elif way == 6:
+            x = padded(model, x, [0, *whole(rng, 0, 2, 2), 0, 0, *whole(rng, 0, 2, 2), 0])
+        else:
+            x = model.node("PRelu", x, model.constant(normal(rng, c)))
+    if coin(rng, 0.3):
+        x = model.axes("ReduceMean", x, [1, 2], 18, keepdims=whole(rng, 0, 1))
+    if coin(rng) and c > 1 and model.nodes[-1].op_type != "ReduceMean":
+        x = model.node("Transpose", x, perm=[0, 3, 1, 2])
+        model.node("Conv", x, model.constant(normal(rng, 3, c, 2, 2)))
+    elif model.nodes[-1].op_type != "ReduceMean":
+        model.node("Transpose", x, perm=[0, 3, 1, 2])
     return model
 
 
@@ -737,6 +772,7 @@ CASES = {
     "ThresholdedRelu": neuron("ThresholdedRelu", alpha=(-1, 1)),
     "Tile": tile,
     "Transpose": transpose,
+    "Transpose, channels last": channels_last,
     "Unsqueeze": unsqueeze,
     "Upsample": upsample,
 }
