@@ -132,6 +132,11 @@ def command(
     \b
     resnet-proto convert resnet50.safetensors resnet50.caffemodel
 
+    So does an ONNX model of ops that Caffe's layers express; it is held against onnxruntime.
+
+    \b
+    resnet-proto convert model.onnx model.caffemodel
+
     A mean of images goes from .binaryproto to .npy, and back.
 
     \b
@@ -162,7 +167,8 @@ def command(
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
     if is_onnx(source):
-        given = Source(*read_onnx(path, net, state, onnx.shapes, verify=verify), made=True)
+        made_net, stored, proof = read_onnx(path, net, state, onnx.shapes, verify=verify)
+        given = Source(made_net, stored, True, proof)
     else:
         given = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
         if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):

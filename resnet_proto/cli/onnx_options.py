@@ -85,8 +85,11 @@ def refuse_onnx_options(*, read: bool) -> None:
 
 def read_onnx(
     path: Path, net: str | None, state: State, shapes: Mapping[str, Shape], *, verify: bool
-) -> tuple[Net, Weights]:
+) -> tuple[Net, Weights, dict[str, Any]]:
     """The net and weights of a model; say how far they are from what onnxruntime makes of it.
+
+    Returns:
+        with the proof, for --json.
 
     Raises:
         ResNetProtoError: too far.
@@ -105,11 +108,11 @@ def read_onnx(
     for warning in warnings:
         click.echo(printable(f"Warning: {warning}"), err=True)
     if not verify:
-        return made, weights
+        return made, weights, {}
     proof = prove_read(path, made, weights)
     if not proof.rows:
         click.echo(printable(f"Warning: not verified: {proof.missing}"), err=True)
-        return made, weights
+        return made, weights, {}
     worst = proof.worst
     if not worst.within(TOLERANCE):
         raise ResNetProtoError(
@@ -124,7 +127,7 @@ def read_onnx(
         ),
         err=True,
     )
-    return made, weights
+    return made, weights, {"worst_blob": worst.blob, "relative_l2": worst.distance}
 
 
 def convert_onnx(

@@ -241,8 +241,8 @@ class Draft:
         last = {id(blob) for blob, _ in tops if id(blob) not in same}
         for blob, drawn in sorted(tops, key=lambda pair: precedence(pair[0])):
             if id(blob) in last:
-                aliases = blob.names[-1:] if self.ours else blob.names[:1]  # behind a Dropout
-                name = blob.output or "".join(aliases)
+                last_name = self.ours and drawn.type != "Input"  # which is behind a Dropout
+                name = blob.output or "".join(blob.names[-1:] if last_name else blob.names[:1])
                 if not name:
                     taken.last.update(dict.fromkeys(self.reserved & {drawn.label}, 1))
                 result[id(blob)] = taken.free(name or drawn.label)

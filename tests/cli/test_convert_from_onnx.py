@@ -74,7 +74,10 @@ def test_with_a_transform(tmp_path, model):
     done = run(model, tmp_path / "out.npz", "--fold-bn", "--json")
 
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["blobs"] == 3
+    answer = json.loads(done.stdout)
+    assert answer["blobs"] == 3
+    assert answer["worst_blob"]
+    assert 0 <= answer["relative_l2"] <= TOLERANCE
     weights = load(tmp_path / "out.npz")
     net = read_prototxt(weights.net_text)
     assert relative_l2(result(net, weights), expected(model)) <= TOLERANCE

@@ -5,11 +5,14 @@ import zlib
 import numpy as np
 import onnx
 import pytest
+from oracles.configurations import CONFIGURATIONS, one_layer_net
 from oracles.onnx_graphs import CASES, Model
+from oracles.warm import far, ours
 
 from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, compare, relative_l2
-from resnet_proto.errors import UnknownLayerError
+from resnet_proto.errors import NetError, UnknownLayerError
+from resnet_proto.formats.onnx import WRITERS, to_onnx
 from resnet_proto.formats.onnx_ops import OPS
 from resnet_proto.formats.onnx_reader import read
 from resnet_proto.layers import dims
@@ -80,6 +83,39 @@ def test_random_attributes(op, onnxruntime, warm_caffe, tmp_path):
         assert relative_l2(blobs[name], value) <= TOLERANCE
     assert seen > 3 * refused
     assert seen >= N / 2
+
+
+NO_WAY_BACK = {"BatchReindex": "Cast", "Embed": "Cast", "ROIPooling": "MaxRoiPool"}
+"""Types that are written as ops which are not read."""
+
+
+@pytest.mark.parametrize("type", sorted({*WRITERS} & CONFIGURATIONS.keys()))
+def test_layers_come_back(type, tmp_path):
+    """What is written of any layer is read as a net that gives the same."""
+    rng = np.random.default_rng(sum(map(ord, type)))
+    seen, refused = 0, 0
+    for i in range(N):
+        net, given = one_layer_net(type, rng, stray=0)
+        inputs, weights, blobs = ours(to_prototxt(net), rng, given)
+        if isinstance(blobs, NetError):
+            continue
+        written, _ = attempt(to_onnx, net, weights)
+        if written is None:
+            continue
+        onnx.save(written, tmp_path / "m.onnx")
+        made, reason = attempt(read, tmp_path / "m.onnx")
+        if made is None:
+            assert "export it as a 2-D one" in reason or f" {NO_WAY_BACK[type]} 'layer" in reason
+            refused += 1
+            continue
+        seen += 1
+        back, values = made
+        named = {name: inputs[name.partition("@")[0]] for name in back.inputs()}
+        theirs = forward(back, values, named, dtype="float64")
+        exact = forward(net, weights, inputs, dtype="float64")
+        for name in net.layers[-1].tops:
+            assert far(theirs[name], exact[name]) <= TOLERANCE, (i, to_prototxt(net))
+    assert seen > refused or type in NO_WAY_BACK
 
 
 REFUSED = {
