@@ -282,6 +282,8 @@ def fixed(layer: Layer, arrays: Sequence[Values]) -> Layer:
 
     if layer.type not in ("Convolution", "Deconvolution") or len(arrays) != 1:
         return layer
+    if len({*arrays[0].shape[2:]}) > 1:
+        return layer  # no filler makes them
     for filler in ({"type": "constant", "value": 1.0}, {"type": "bilinear"}):
         param = {**layer.param, "weight_filler": filler}
         fields = {**layer.fields, layer.message: param, "param": ({"lr_mult": 0.0},)}

@@ -44,7 +44,7 @@ def folded(site: Site) -> Values | None:
             return None
         with np.errstate(all="ignore"):
             result: Values = np.asarray(FOLDED[site.op](site, *values))
-    except (ValueError, IndexError, TypeError, OverflowError, NetError) as error:
+    except (ValueError, IndexError, TypeError, AttributeError, OverflowError, NetError) as error:
         raise NoWayError(
             f"it does not fit its inputs, {' and '.join(map(dims, shapes))}: {error}"
         ) from None

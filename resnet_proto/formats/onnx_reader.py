@@ -412,6 +412,9 @@ class Reading:
                 self.name(blob, name, alias=blob is not value)
         for name in outputs[len(results) :]:
             self.values[name] = Lost()
+            if self.uses[name]:
+                reason = f"its output '{name}' is read, which no layer gives"
+                self.obstacles.append((label, node.op_type, reason))
 
     def name(self, blob: Blob, name: str, *, alias: bool) -> None:
         """Call a blob as the value that it is, and count who reads it."""
