@@ -582,7 +582,7 @@ def reduce(site: Site) -> Blob:
     if not axes:
         raise NoWayError("its input is a scalar")
     kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
-    if not site.attribute("keepdims", 1):
+    if site.attribute("keepdims", 1) != 1:
         kept = tuple(n for i, n in enumerate(shape) if i not in axes)
     large = tuple(axis for axis in axes if shape[axis] != 1)
     if not large and kind in ("MEAN", "SUM", "MAX", "MIN"):
@@ -626,7 +626,7 @@ def argmax(site: Site) -> Blob:
     if not site.attribute("select_last_index", 0):
         raise NoWayError("of equal values it takes the first, Caffe's ArgMax the last")
     y = site.add("ArgMax", [blob], axis=axis)
-    kept = [n for i, n in enumerate(y.shape) if i != axis or site.attribute("keepdims", 1)]
+    kept = [n for i, n in enumerate(y.shape) if i != axis or site.attribute("keepdims", 1) == 1]
     return site.reshaped(y, tuple(kept), "axes")
 
 
@@ -698,7 +698,7 @@ def in_order(site: Site, turned: Turned, constants: Sequence[int]) -> Any:
         chosen = site.axes(given, (1,) * n)
         attributes["axes"] = tuple(axes[axis] for axis in chosen)
         inputs[1:] = []
-        if not site.attribute("keepdims", 1):
+        if site.attribute("keepdims", 1) != 1:
             kept = [axis for axis in kept if axis not in chosen]
     elif "axis" in attributes:
         attributes["axis"] = axes[site.axis(site.attribute("axis", 0), (1,) * n)]

@@ -494,6 +494,8 @@ class Reading:
                 result[attribute.name] = tuple(map(int, attribute.ints))
             elif kind in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
                 raise NoWayError("it runs graphs of its own, which a net has not")
+            else:
+                raise NoWayError(f"its attribute '{attribute.name}' is of a kind that is not read")
         return result
 
     def shape_of(self, value: Any) -> Shape | None:
