@@ -25,6 +25,7 @@ from test_imports import ORDER
 from resnet_proto import presets
 from resnet_proto.check.target import NAMES, load_target
 from resnet_proto.cli import COMMANDS
+from resnet_proto.formats.onnx_ops import OPS
 from resnet_proto.preprocess import PRESETS
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.settings import spelled
@@ -239,6 +240,14 @@ def test_floor_pooling_of_each_target():
         words = re.findall("`(.*?)`", floor)
         assert words == [*load_target(name).floor], name
         assert words or floor == "old layers"
+
+
+def test_every_op_of_onnx_is_in_the_table():
+    _, _, table = part("docs/to-caffe.md", "From ONNX").partition("| op | becomes |\n|---|---|\n")
+    names = [name for row in table.splitlines() for name in row.split("|")[1].strip().split(", ")]
+
+    assert sorted(names) == sorted(OPS)
+    assert f"{len(OPS)} ops" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_number_of_presets():

@@ -20,6 +20,7 @@ from resnet_proto.cli.onnx_options import (
     convert_onnx,
     given,
     onnx_options,
+    read_onnx,
     refuse_onnx_options,
 )
 from resnet_proto.cli.options import (
@@ -138,6 +139,11 @@ def command(
     \b
     resnet-proto convert resnet50.safetensors resnet50.caffemodel
 
+    So does an ONNX model of ops that Caffe's layers express; it is held against onnxruntime.
+
+    \b
+    resnet-proto convert model.onnx model.caffemodel
+
     --target makes a net that a tool chain for Caffe takes, its prototxt beside it, or says
     what stands in the way and writes nothing.
 
@@ -160,7 +166,7 @@ def command(
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
-        refuse_onnx_options()
+        refuse_onnx_options(read=is_onnx(source))
     elif names is not None:
         raise click.UsageError("--names are keys of weights; an ONNX model has none")
     if force and names is None:
@@ -178,10 +184,14 @@ def command(
         )
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
-    found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
-    if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
-        found = imported(found, settings, onnx.shapes, verify=verify)
-    if settings and not found.made:
+    if is_onnx(source):
+        made_net, stored, proof = read_onnx(path, net, state, onnx.shapes, verify=verify)
+        found = Source(made_net, stored, True, proof)
+    else:
+        found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
+        if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
+            found = imported(found, settings, onnx.shapes, verify=verify)
+    if settings and (is_onnx(source) or not found.made):
         raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
     the_net, weights = found.net, found.weights
     if form == ONNX or any(transforms.values()):
@@ -227,6 +237,11 @@ class Source:
     weights: Weights
     made: bool = False
     proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_onnx(source: str) -> bool:
+    """Whether IN is a model, by its suffix: the format has no mark."""
+    return Path(source).suffix.lower() == f".{ONNX}"
 
 
 def read_source(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -14,6 +14,7 @@ from resnet_proto.cli.engine_options import warn_ignored
 from resnet_proto.cli.image_options import image_options
 from resnet_proto.cli.options import echo_json, shape_option
 from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats.onnx import DYNAMIC, OPSET, OPSETS
 from resnet_proto.words import counted, printable
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from resnet_proto.layers import Shape
     from resnet_proto.net import Net
     from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
     from resnet_proto.weights import Weights
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,16 +70,64 @@ def given(*names: str) -> list[str]:
     return [name for name in names if source(name) == click.core.ParameterSource.COMMANDLINE]
 
 
-def refuse_onnx_options() -> None:
-    """Options for ONNX go with nothing else.
+def refuse_onnx_options(*, read: bool) -> None:
+    """Options for ONNX go with nothing else; a model that is read may get an --input-shape.
 
     Raises:
         click.UsageError: one was given.
     """
-    own = [field.name for field in fields(OnnxOptions) if field.name != "image"]
+    free = ("image", "shapes") if read else ("image",)
+    own = [field.name for field in fields(OnnxOptions) if field.name not in free]
     if found := given(*own, *IMAGE):
         spelled = {"shapes": "input-shape"}.get(found[0], found[0].replace("_", "-"))
         raise click.UsageError(f"--{spelled} is for ONNX; give OUT the suffix .onnx")
+
+
+def read_onnx(
+    path: Path, net: str | None, state: State, shapes: Mapping[str, Shape], *, verify: bool
+) -> tuple[Net, Weights, dict[str, Any]]:
+    """The net and weights of a model; say how far they are from what onnxruntime makes of it.
+
+    Returns:
+        with the proof, for --json.
+
+    Raises:
+        ResNetProtoError: too far.
+    """
+    from resnet_proto.engine.onnx_file import prove_read
+    from resnet_proto.formats.onnx_reader import read
+    from resnet_proto.state import DEFAULT
+
+    if net is not None or state != DEFAULT:
+        raise click.UsageError(
+            "an ONNX model is a net itself, at phase TEST; leave out --net, --phase, --level and "
+            "--net-stage"
+        )
+    warnings: list[str] = []
+    made, weights = read(path, shapes, warnings)
+    for warning in warnings:
+        click.echo(printable(f"Warning: {warning}"), err=True)
+    if not verify:
+        return made, weights, {}
+    proof = prove_read(path, made, weights)
+    if not proof.rows:
+        click.echo(printable(f"Warning: not verified: {proof.missing}"), err=True)
+        return made, weights, {}
+    worst = proof.worst
+    if not worst.within(TOLERANCE):
+        raise ResNetProtoError(
+            f"{path}: in the new net blob '{worst.blob}' is {worst.distance:.2e} from what "
+            f"onnxruntime computes of the model, over {TOLERANCE:g} (relative L2); nothing was "
+            "written. --no-verify writes it"
+        )
+    click.echo(
+        printable(
+            f"the new net against onnxruntime, random input: {counted(len(proof.rows), 'blob')} "
+            f"within {TOLERANCE:g}; the worst is '{worst.blob}' with {worst.distance:.2e}"
+        ),
+        err=True,
+    )
+    return made, weights, {"worst_blob": worst.blob, "relative_l2": worst.distance}
 
 
 def convert_onnx(

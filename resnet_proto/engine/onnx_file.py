@@ -1,6 +1,7 @@
-"""Net + weights -> ONNX file, held against our own forward pass before it takes its name.
+"""Net + weights -> ONNX file and back, held against our own forward pass before it takes its name.
 
 net -> deploy net -> folded net -> drawing -> file -> onnxruntime against float64 -> Proof
+file -> net -> float64 against onnxruntime -> Proof
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.files import atomic, path_of
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
-from resnet_proto.formats.onnx import LIMIT, OPSET, Pixels, draw, free, write_model
+from resnet_proto.formats.onnx import FLOAT, LIMIT, OPSET, Pixels, draw, free, write_model
+from resnet_proto.formats.onnx_reader import FROM_CAFFE, load_model, turned_inputs, without_rest
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+    import onnx
 
     from resnet_proto.engine.compare import Row
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
+OTHER_FLOATS = (10, 11, 16)
+"""Numbers of ``TensorProto.DataType``: float16, double, bfloat16."""
 BESIDE = ".data"
 """What the file of the values is called, behind the model's own name."""
 
@@ -177,21 +183,88 @@ def prove(
         ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
     except ResNetProtoError as error:
         return Proof(missing=f"our own forward pass does not run on random inputs: {error}")
-    theirs = run_file(onnxruntime, file, target, feeds, blobs)
+    import onnx
+
+    model = onnx.load(path_of(file), load_external_data=False)
+    theirs = run_model(onnxruntime, model, target, feeds, blobs)
     return Proof(tuple(compare(theirs, ours)))
 
 
-def run_file(
-    onnxruntime: Any, file: BinaryIO, target: Path, feeds: Mapping[str, Array], blobs: list[str]
+def prove_read(
+    path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array], seed: int = 0
+) -> Proof:
+    """Run a model on random input, and compare it with the net that was read from it.
+
+    The net runs in float64, on values of mean 0 and variance 1. A model of other floats is given to
+    onnxruntime in float32.
+
+    Raises:
+        ResNetProtoError: they have no blob in common.
+    """
+    import numpy as np
+
+    try:
+        import onnxruntime
+    except ImportError:
+        return Proof(missing="onnxruntime is not installed: pip install 'resnet-proto[onnx]'")
+    rng = np.random.default_rng(seed)
+    inputs: dict[str, Array] = {
+        name: rng.standard_normal(shape, np.float32) for name, shape in net.inputs().items()
+    }
+    model = load_model(Path(path))
+    without_rest(model, Path(path))
+    to_float32(model, Path(path))
+    feeds = dict(inputs)
+    for name in turned_inputs(model.graph):
+        feeds[name] = inputs[name].transpose(FROM_CAFFE)
+    made = {name for node in model.graph.node for name in node.output}
+    blobs = [name for layer in net.layers for name in layer.tops if name in made]
+    blobs = list(dict.fromkeys(blobs))
+    if not blobs:
+        return Proof(missing="the new net has no blob that is a value of the model")
+    ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
+    try:
+        theirs = run_model(onnxruntime, model, Path(path), feeds, blobs)
+    except FormatError as error:
+        return Proof(missing=str(error))
+    return Proof(tuple(compare(theirs, ours)))
+
+
+def to_float32(model: onnx.ModelProto, path: Path) -> None:
+    """Make float32 of other floats: onnxruntime has few ops for them, and they round otherwise."""
+    from onnx import numpy_helper
+
+    graph = model.graph
+    tensors = [a.t for node in graph.node for a in node.attribute if a.HasField("t")]
+    for tensor in (*graph.initializer, *tensors):
+        if tensor.data_type in OTHER_FLOATS:
+            value = numpy_helper.to_array(tensor, str(path.absolute().parent))
+            tensor.CopyFrom(numpy_helper.from_array(value.astype("float32"), tensor.name))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type in OTHER_FLOATS:
+            value.type.tensor_type.elem_type = FLOAT
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in OTHER_FLOATS:
+                attribute.i = FLOAT
+
+
+def run_model(
+    onnxruntime: Any,
+    model: onnx.ModelProto,
+    target: Path,
+    feeds: Mapping[str, Array],
+    blobs: list[str],
 ) -> dict[str, Array]:
-    """The blobs that onnxruntime computes of a file, each node as it is written.
+    """The blobs that onnxruntime computes of a model, each node as it is written.
+
+    Values outside it lie beside ``target``.
 
     Raises:
         FormatError: onnxruntime refuses it.
     """
     import onnx
 
-    model = onnx.load(path_of(file), load_external_data=False)
     given = {value.name for value in model.graph.input}
     known = {value.name for value in model.graph.output}
     made = {name for node in model.graph.node for name in node.output}
