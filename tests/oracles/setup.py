@@ -8,7 +8,7 @@
     mnn        another with MNN and its converter
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes. Beside it go
-               torchvision and timm, 10 MB, without what they depend on
+               torchvision and timm, 10 MB, without what they depend on, and Keras
     training   the real Caffe with training, which examples/build-caffe.sh compiles into a cache
                folder, in minutes; only with RESNET_PROTO_REQUIRE_ORACLES=1, else ``make caffe``
                does. CAFFE names another
@@ -48,6 +48,7 @@ CLIENTS = {
 }
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"
+KERAS = "keras==3.15.1"
 MODELS = ("torchvision==0.28.0", "timm==1.0.31")
 REQUIRED = os.environ.get("RESNET_PROTO_REQUIRE_ORACLES") == "1"
 
@@ -147,6 +148,8 @@ def torch() -> None:
         run(*pip, TORCH)
     if not (find_spec("torchvision") and find_spec("timm")):
         run(*pip, "--no-deps", *MODELS)
+    if not find_spec("keras"):
+        run(*pip, KERAS)
 
 
 def training() -> None:
