@@ -5,6 +5,7 @@
     weight file <-> Weights         load, save, convert
     Net + Weights + inputs -> blobs forward; Plan, to run a net many times
     Net + Weights -> torch.nn.Module to_torch
+    Net + Weights -> keras.Model    to_keras
     torchvision's or timm's weights -> Net, Weights  net_of_state_dict
 
 Everything is imported when it is first used.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from resnet_proto.build import deploy_net
     from resnet_proto.engine import forward
+    from resnet_proto.engine.keras_model import to_keras
     from resnet_proto.engine.planned import Plan
     from resnet_proto.engine.torch_module import to_torch
     from resnet_proto.errors import ResNetProtoError
@@ -56,6 +58,7 @@ __all__ = [
     "read_solver",
     "save",
     "summarize",
+    "to_keras",
     "to_prototxt",
     "to_torch",
 ]
@@ -81,6 +84,7 @@ HOMES = {
     "read_solver": "solver",
     "save": "formats",
     "summarize": "report.summary",
+    "to_keras": "engine.keras_model",
     "to_prototxt": "prototxt",
     "to_torch": "engine.torch_module",
 }

@@ -121,6 +121,7 @@ def folded(
     shapes: Mapping[str, Shape] | None = None,
     *,
     merge: bool = False,
+    products: bool = True,
 ) -> tuple[Net, Mapping[str, Array]]:
     """The net without each BatchNorm and Scale that can be part of the layer before it.
 
@@ -134,6 +135,7 @@ def folded(
         shapes: of what data layers give, as for ``Net.walk``.
         merge: elsewhere make one layer of a BatchNorm and the Scale behind it: NVIDIA's BatchNorm
             with gamma and beta inside, which mainline Caffe does not have.
+        products: fold into Convolution, Deconvolution and InnerProduct; without it only ``merge``.
 
     Raises:
         WeightsError: weights of a layer that is folded are missing, or do not fit.
@@ -153,7 +155,7 @@ def folded(
     for i, step in enumerate(steps):
         chain, end = [step], i
         merges = merge and is_bare(step)
-        if i in gone or not (multiplies(step) or merges) or not alone(step):
+        if i in gone or not ((products and multiplies(step)) or merges) or not alone(step):
             continue
         while len(readers[end]) == 1:
             following = steps[readers[end][0]]

@@ -32,6 +32,11 @@ CAFFEMODEL = Kind(
 SAFETENSORS = Kind("a safetensors file", "give it the suffix .safetensors", WEIGHTS)
 HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
+KERAS = Kind(
+    "a Keras model",
+    "`convert` writes these and reads none; give the file of weights that it was made of",
+    WEIGHTS.replace("this file's weights go", "its weights, in another format, go"),
+)
 KINDS: tuple[tuple[bytes, Kind], ...] = (
     (rb"version https://git-lfs", Kind("a Git LFS pointer", "fetch the file itself: git lfs pull")),
     (
@@ -39,6 +44,7 @@ KINDS: tuple[tuple[bytes, Kind], ...] = (
         Kind("macOS metadata (AppleDouble)", "the data is in the file without '._'"),
     ),
     (re.escape(HDF5_MARK), Kind("an HDF5 file", "give it the suffix .h5", WEIGHTS)),
+    (rb"PK\x03\x04.{26}metadata\.json\{\s*\"keras_version\"", KERAS),
     (
         rb"PK\x03\x04",
         Kind(

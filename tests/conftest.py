@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -145,6 +146,18 @@ def torch_models(torch):
         module(name, "make oracles")
     yield
     del library
+
+
+@pytest.fixture(scope="session")
+def keras(torch, tmp_path_factory):
+    """Keras 3 on torch, for processes that a test starts too, with a configuration of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        patch.setenv("KERAS_BACKEND", "torch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = module("keras", "make oracles")
+        yield found
 
 
 @pytest.fixture(scope="session")

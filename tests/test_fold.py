@@ -150,6 +150,20 @@ def test_merged(bias_term):
     assert folded(whole, weights)[0].layers == whole.layers
 
 
+def test_merged_only():
+    """A convolution stays as it is, and the BatchNorm behind it takes the Scale in."""
+    whole = net(FIRST["convolution"], *tail("a", in_place=True))
+    weights = random_weights(whole)
+
+    small, values = folded(whole, weights, merge=True, products=False)
+
+    assert [layer.name for layer in small.layers] == ["in", "a", "bn", "relu"]
+    np.testing.assert_array_equal(values["a.weight"], weights["a.weight"])
+    ours = forward(small, values, X, dtype="float64", outputs=["a"])["a"]
+    theirs = forward(whole, weights, X, dtype="float64", outputs=["a"])["a"]
+    assert relative_l2(ours, theirs) < 1e-6
+
+
 def test_bn_of_a_fork():
     whole = net(conv(), BN.of("bn", "a", "bn"))
     weights = random_weights(whole)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 
 import numpy as np
 import onnx
@@ -30,6 +31,15 @@ def test_images(name):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickles(protocol):
     assert kind(pickle.dumps({"a": 1}, protocol)).what.startswith("a pickle")
+
+
+def test_keras_and_other_archives():
+    """Keras writes its metadata first; one of another program's is a zip archive."""
+    for text, what in (('{"keras_version": "3.3.3"}', "a Keras model"), ('{"a": 1}', "a zip arch")):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("metadata.json", text)
+        assert kind(file.getvalue()[:HEAD]).what.startswith(what)
 
 
 def test_no_kind_is_taken_for_another():

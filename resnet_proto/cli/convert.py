@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_proto.cli.keras_options import convert_keras
 from resnet_proto.cli.onnx_options import (
     IMAGE,
     OnnxOptions,
@@ -64,6 +65,9 @@ if TYPE_CHECKING:
     from resnet_proto.weights import Weights
 
 ONNX = "onnx"
+KERAS = "keras"
+MODELS = {ONNX: "an ONNX model", KERAS: "a Keras model"}
+"""What is written beside ``FORMATS``, and is no file of weights."""
 LONG = 1 << 26
 """Bytes from which on progress is shown."""
 
@@ -79,7 +83,7 @@ LONG = 1 << 26
 @net_option
 @state_options
 @click.option(
-    "--to", type=click.Choice((*FORMATS, ONNX)), help="Format of OUT, if its suffix is another."
+    "--to", type=click.Choice((*FORMATS, *MODELS)), help="Format of OUT, if its suffix is another."
 )
 @click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare, nor run it.")
 @transform_options
@@ -144,6 +148,12 @@ def command(
     \b
     resnet-proto convert model.onnx model.caffemodel
 
+    .keras is a model of Keras 3 that needs nothing of this package; its images are NHWC. It is
+    loaded, and compared likewise.
+
+    \b
+    resnet-proto convert r50.npz r50.keras
+
     --target makes a net that a tool chain for Caffe takes, its prototxt beside it, or says
     what stands in the way and writes nothing.
 
@@ -166,14 +176,14 @@ def command(
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
-        refuse_onnx_options(read=is_onnx(source))
-    elif names is not None:
-        raise click.UsageError("--names are keys of weights; an ONNX model has none")
+        refuse_onnx_options(*(["shapes"] if is_onnx(source) or form == KERAS else []))
+    if form in MODELS and names is not None:
+        raise click.UsageError(f"--names are keys of weights; {MODELS[form]} has none")
     if force and names is None:
         raise click.UsageError("--force goes with --names")
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
-    if target == "-" and form == ONNX:
+    if target == "-" and form in MODELS:
         raise click.UsageError("OUT is -: a model is run when it is written; give it a name")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
@@ -189,12 +199,12 @@ def command(
         found = Source(made_net, stored, True, proof)
     else:
         found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
-        if form in ("caffemodel", ONNX) or names is not None or any(transforms.values()):
+        if form in ("caffemodel", *MODELS) or names is not None or any(transforms.values()):
             found = imported(found, settings, onnx.shapes, verify=verify)
     if settings and (is_onnx(source) or not found.made):
         raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
     the_net, weights = found.net, found.weights
-    if form == ONNX or any(transforms.values()):
+    if form in MODELS or any(transforms.values()):
         if the_net is None:
             raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
         the_net = deployed(the_net, onnx.shapes)
@@ -202,6 +212,9 @@ def command(
     if form == ONNX:
         assert the_net is not None
         convert_onnx(weights, the_net, target, onnx, fold_bn=folds, verify=verify, as_json=as_json)
+    elif form == KERAS:
+        assert the_net is not None
+        convert_keras(weights, the_net, target, verify=verify, as_json=as_json)
     elif names is not None:
         convert_names(
             weights, the_net, target, names,

@@ -19,6 +19,7 @@ from resnet_proto.formats.onnx import DYNAMIC, OPSET, OPSETS
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
+    from resnet_proto.engine.onnx_file import Proof
     from resnet_proto.layers import Shape
     from resnet_proto.net import Net
     from resnet_proto.preprocess import ImageOptions
@@ -70,14 +71,13 @@ def given(*names: str) -> list[str]:
     return [name for name in names if source(name) == click.core.ParameterSource.COMMANDLINE]
 
 
-def refuse_onnx_options(*, read: bool) -> None:
-    """Options for ONNX go with nothing else; a model that is read may get an --input-shape.
+def refuse_onnx_options(*taken: str) -> None:
+    """Options for ONNX go with nothing else, but for those that are ``taken``.
 
     Raises:
         click.UsageError: one was given.
     """
-    free = ("image", "shapes") if read else ("image",)
-    own = [field.name for field in fields(OnnxOptions) if field.name not in free]
+    own = [field.name for field in fields(OnnxOptions) if field.name not in ("image", *taken)]
     if found := given(*own, *IMAGE):
         spelled = {"shapes": "input-shape"}.get(found[0], found[0].replace("_", "-"))
         raise click.UsageError(f"--{spelled} is for ONNX; give OUT the suffix .onnx")
@@ -152,6 +152,13 @@ def convert_onnx(
     )  # fmt: skip
     for warning in warnings:
         click.echo(printable(f"Warning: {warning}"), err=True)
+    echo_model(target, proof, "onnxruntime", as_json=as_json, opset=options.opset)
+
+
+def echo_model(
+    target: str, proof: Proof | None, runtime: str, *, as_json: bool, **more: Any
+) -> None:
+    """Say what was written, and how far it is from our own forward pass."""
     size = Path(target).stat().st_size
     if as_json:
         worst = proof.worst if proof and proof.rows else None
@@ -159,20 +166,21 @@ def convert_onnx(
             {
                 "file": target,
                 "bytes": size,
-                "opset": options.opset,
+                **more,
                 "verified": worst is not None,
                 "blobs": len(proof.rows) if proof else 0,
                 "worst": worst and {"blob": worst.blob, "distance": worst.distance},
             }
         )
         return
-    click.echo(f"wrote {target}: {size:,} bytes, opset {options.opset}", err=True)
+    click.echo(f"wrote {target}: {size:,} bytes{''.join(f', {k} {v}' for k, v in more.items())}",
+               err=True)  # fmt: skip
     if proof is not None and not proof.rows:
         click.echo(printable(f"Warning: not verified: {proof.missing}"), err=True)
     elif proof is not None:
         click.echo(
             printable(
-                f"onnxruntime against float64, random input: {counted(len(proof.rows), 'blob')} "
+                f"{runtime} against float64, random input: {counted(len(proof.rows), 'blob')} "
                 f"within {TOLERANCE:g}; the worst is '{proof.worst.blob}' with "
                 f"{proof.worst.distance:.2e}"
             ),

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
 from resnet_proto.layers import Shape, count
-from resnet_proto.sniff import HEAD, refuse
+from resnet_proto.sniff import HEAD, KERAS, kind, refuse
 from resnet_proto.weights import PART, Blob, Held, Weights, possible, split
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     try:
         with Path(path).open("rb") as file:
             head = file.read(HEAD)
-        if not head.startswith(b"PK"):
+        if not head.startswith(b"PK") or kind(head) is KERAS:
             refuse(source, head, "an npz file")
         archive = zipfile.ZipFile(path)
     except OSError as error:

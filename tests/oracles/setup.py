@@ -10,7 +10,8 @@
     nncase     another, of an older Python too, with Canaan's compiler and its simulator
     torch      PyTorch, in the environment that runs this; only with
                RESNET_PROTO_REQUIRE_ORACLES=1, because it may be gigabytes. Beside it go
-               torchvision, timm and what exports to ONNX, 11 MB, without what they depend on
+               torchvision, timm and what exports to ONNX, 11 MB, without what they depend on,
+               and Keras
     training   the real Caffe with training, which examples/build-caffe.sh compiles into a cache
                folder, in minutes; only with RESNET_PROTO_REQUIRE_ORACLES=1, else ``make caffe``
                does. CAFFE names another
@@ -54,6 +55,7 @@ OLD = ("nncase",)
 """Clients whose wheels are for ``VERSIONS``."""
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 TORCH = "torch==2.13.0"
+KERAS = "keras==3.15.1"
 MODELS = ("torchvision==0.28.0", "timm==1.0.31")
 EXPORTER = ("onnxscript==0.7.2", "onnx-ir==1.1.0")
 """What torch.onnx needs; onnx itself is there."""
@@ -160,6 +162,8 @@ def torch() -> None:
         run(*pip, "--no-deps", *MODELS)
     if not find_spec("onnxscript"):
         run(*pip, "--no-deps", *EXPORTER)
+    if not find_spec("keras"):
+        run(*pip, KERAS)
 
 
 def training() -> None:

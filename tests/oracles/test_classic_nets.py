@@ -117,6 +117,20 @@ def test_equal_to_torch_which_counts_our_macs(case):
     assert_all_within(compare(theirs, case.ours))
 
 
+@pytest.mark.usefixtures("keras")
+@pytest.mark.filterwarnings("ignore")
+def test_equal_to_keras(case):
+    """Every blob that no layer hides: a Scale goes into the BatchNorm before it."""
+    from resnet_proto.engine.keras_model import draw, run_model
+
+    drawing = draw(case.net, case.weights)
+
+    rows = compare(run_model(drawing.model, case.inputs, drawing.blobs), case.ours)
+
+    assert {row.blob for row in rows} == case.ours.keys() - {"data"}
+    assert_all_within(rows)
+
+
 def test_caffe_logs_our_bytes(case, in_caffe):
     """Every top, those in place and those of the Splits that it inserts too."""
     log = (in_caffe / case.name / "log").read_text()
