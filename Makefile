@@ -10,11 +10,14 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo test lint bench fuzz generated schema oracles caffe clean help
+.PHONY: demo demo-released test lint bench fuzz generated schema oracles caffe clean help
 
-demo: $(READY)  ## the main job, on a net that others trained and released
-	@$(ORACLES) released
+demo: $(READY)  ## the main job, on a small net trained in Caffe that lies in examples/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+demo-released: $(READY)  ## the same on a net that others trained and released
+	@$(ORACLES) released
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo-released.sh
 
 test: $(READY) oracles  ## every test
 	$(BIN)/python -m pytest
@@ -47,7 +50,7 @@ clean:  ## away with all that was fetched or built
 	rm -rf .venv .oracles .mypy_cache .ruff_cache .pytest_cache .hypothesis build
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '  make %-10s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '  make %-14s %s\n' "$$target" "$$what"; done
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

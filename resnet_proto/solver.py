@@ -5,6 +5,7 @@ Source: solver.cpp, InitTrainNet and InitTestNets; upgrade_proto.cpp, UpgradeSol
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,16 @@ from resnet_proto.upgrade import old_within
 
 TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
 TEST_NETS = ("test_net", "test_net_param")
+POLICIES = {
+    "fixed": (),
+    "step": ("gamma", "stepsize"),
+    "exp": ("gamma",),
+    "inv": ("gamma", "power"),
+    "multistep": ("gamma", "stepvalue"),
+    "poly": ("power",),
+    "sigmoid": ("gamma", "stepsize"),
+}
+"""Policy of the learning rate -> fields without which it does nothing, or ends Caffe."""
 TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 
 
@@ -172,6 +183,35 @@ def type_of(fields: Mapping[str, Any]) -> str:
     """The type of a solver, whichever way it is said."""
     old = str(fields.get("solver_type", "SGD")).lower()
     return str(fields.get("type", next((name for name in TYPES if name.lower() == old), "SGD")))
+
+
+def learning_rate(fields: Mapping[str, Any], iteration: int) -> float | None:
+    """The rate of an iteration; None where the policy is unknown, or lacks a field.
+
+    Source: sgd_solver.cpp, GetLearningRate.
+    """
+    name = fields.get("lr_policy")
+    if any(field not in fields for field in POLICIES.get(str(name), ("lr_policy known",))):
+        return None
+    base, gamma = float(fields.get("base_lr", 0)), float(fields.get("gamma", 0))
+    power, size = float(fields.get("power", 0)), fields.get("stepsize", 0)
+    try:
+        if name == "step":
+            return base * gamma ** (iteration // size) if size > 0 else None
+        if name == "multistep":
+            done = sum(value <= iteration for value in fields["stepvalue"])
+            return base * float(gamma**done)
+        if name == "exp":
+            return base * gamma**iteration
+        if name == "inv":
+            return base * float((1 + gamma * iteration) ** -power)
+        if name == "poly":
+            return base * float((1 - iteration / fields["max_iter"]) ** power)
+        if name == "sigmoid":
+            return base / (1 + math.exp(-gamma * (iteration - size)))
+    except (OverflowError, ZeroDivisionError):
+        return math.inf if base else 0.0
+    return base
 
 
 def find(name: str, source: str, folder: Path | None) -> Path:

@@ -36,6 +36,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(
     r"(?:^`(?P<file>[\w.-]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S
 )
+DIGITS = ROOT / "examples" / "digits"
 HALF_WIDTH = re.compile(r" deploy\.prototxt|half\.caffemodel")
 """Files of the released net, which the README calls so."""
 CAFFE = re.compile(r"^\S*train\.sh|\$CAFFE")
@@ -121,6 +122,8 @@ def check(shown, folder, request, monkeypatch, python=sys.executable):
             strict=True,
         ):  # fmt: skip
             shutil.copy(file, folder / name)
+    if " digits/" in shown.text:
+        shutil.copytree(DIGITS, folder / "digits", dirs_exist_ok=True)
     for block in BLOCK.finditer(shown.text):
         if block["file"]:
             (folder / block["file"]).write_text(block["text"])
@@ -146,13 +149,14 @@ def first_console():
 
 
 def test_the_demo_shows_the_first_transcript():
-    """Its commands, and where their files come from."""
+    """Its commands; and the other demo has the files of the rest of the page."""
     demo = (ROOT / "examples" / "demo.sh").read_text()
 
     shown = [command for command, _ in commands(first_console())]
     assert len(shown) > 3
     for command in shown:
         assert f" {command}\n" in demo
+    demo = (ROOT / "examples" / "demo-released.sh").read_text()
     sources = re.findall(r"cp CLONE/(\S+)/(\S+) ", (ROOT / "README.md").read_text())
     assert len(sources) == 2
     for folder, name in sources:

@@ -34,6 +34,7 @@ ORDER = [
     "text_format",
     "prototxt",
     "solver",
+    "training_log",
     "build",
     "training",
     "trunk",

@@ -15,18 +15,16 @@ from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
 from resnet_proto.check.nets import View, has_loss, namesake, source
 from resnet_proto.layers import Layer
 from resnet_proto.memory import layer_batch
-from resnet_proto.solver import TEST_NETS, TRAIN_NETS, TYPES, instances, type_of
+from resnet_proto.solver import (
+    POLICIES,
+    TEST_NETS,
+    TRAIN_NETS,
+    TYPES,
+    instances,
+    learning_rate,
+    type_of,
+)
 
-POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
-NEEDS = {
-    "step": ("gamma", "stepsize"),
-    "exp": ("gamma",),
-    "inv": ("gamma", "power"),
-    "multistep": ("gamma", "stepvalue"),
-    "poly": ("power",),
-    "sigmoid": ("gamma", "stepsize"),
-}
-"""Policy -> fields without which it does nothing, or ends Caffe."""
 BOTH = ("net", "net_param")
 """Nets that are trained and tested."""
 HARDLY = 0.5
@@ -93,7 +91,7 @@ def policy(case: Case) -> Iterator[Found]:
         yield Found(ERROR, f"lr_policy {what}: it ends at the first iteration", remedy,
                     field="lr_policy")  # fmt: skip
         return
-    for field in case.missing(*NEEDS.get(name, ())):
+    for field in case.missing(*POLICIES[name]):
         reason, level = {
             "gamma": (f"{name} without gamma: it is 0, and so is the rate after a step", ERROR),
             "stepsize": (f"{name} without stepsize ends Caffe", ERROR),
@@ -290,30 +288,12 @@ def check_case(case: Case) -> Iterator[tuple[str, Found]]:
 
 def rate_at_end(fields: Mapping[str, Any]) -> float | None:
     """The rate of the last iteration, as a part of base_lr; None where that is not known, or where
-    there is one iteration only.
-
-    Source: sgd_solver.cpp, GetLearningRate.
+    there is one iteration only, and for sigmoid, which does not begin at base_lr.
     """
-    name, last = fields.get("lr_policy"), fields.get("max_iter", 0) - 1
-    if last < 1 or any(field not in fields for field in NEEDS.get(str(name), ())):
+    last = fields.get("max_iter", 0) - 1
+    if last < 1 or fields.get("lr_policy") == "sigmoid":
         return None
-    gamma, power = float(fields.get("gamma", 0)), float(fields.get("power", 0))
-    try:
-        if name == "fixed":
-            return 1.0
-        if name == "step" and fields["stepsize"] > 0:
-            return float(gamma ** (last // fields["stepsize"]))
-        if name == "multistep":
-            return float(gamma ** sum(value <= last for value in fields["stepvalue"]))
-        if name == "exp":
-            return float(gamma**last)
-        if name == "inv":
-            return float((1 + gamma * last) ** -power)
-        if name == "poly":
-            return float((1 - last / (last + 1)) ** power)
-    except (OverflowError, ZeroDivisionError):
-        return float("inf")
-    return None
+    return learning_rate({**fields, "base_lr": 1.0}, last)
 
 
 def images_of_test(case: Case, at: View, layer: Layer) -> tuple[int, str]:

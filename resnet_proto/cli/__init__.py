@@ -31,6 +31,7 @@ COMMANDS = {
     "summary": "Show each layer of a net with shape, parameters and MACs.",
     "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
     "upgrade": "Bring a net, a solver or a caffemodel of an older Caffe up to date.",
+    "log": "Show what a training came to, from Caffe's log, and draw its curves.",
     "memory": "Show how much memory a net needs for a batch, in training and in tests.",
     "inspect": "List the blobs of a weight file, a solver state, or a mean of images.",
     "diff": "Compare two weight files, or two nets.",

@@ -11,6 +11,7 @@ from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import (
     echo_json,
     file_to_read,
+    file_to_write,
     json_option,
     lenient_option,
     readable,
@@ -49,6 +50,12 @@ def each_to_read(
 @click.option(
     "--weights", metavar="FILE", callback=file_to_read, help="What --target is given with the net."
 )
+@click.option(
+    "--plot",
+    metavar="FILE",
+    callback=file_to_write,
+    help="Draw a solver's learning rate over its iterations, .svg, .png or .pdf.",
+)
 @stage_options
 @shape_option
 @lenient_option
@@ -59,6 +66,7 @@ def command(
     test_images: int | None,
     target: str | None,
     weights: str | None,
+    plot: str | None,
     state: State,
     shapes: dict[str, Shape],
     lenient: bool,
@@ -73,6 +81,7 @@ def command(
     \b
     resnet-proto check deploy.prototxt
     resnet-proto check solver.prototxt --test-images 50000 --strict
+    resnet-proto check solver.prototxt --plot rate.svg
 
     --target holds a net against what the documents of a tool chain say that it takes; `convert
     --target` writes what passes.
@@ -93,6 +102,8 @@ def command(
     }
     if weights and not target:
         raise click.UsageError("--weights goes with --target")
+    if plot is not None and len(files) > 1:
+        raise click.UsageError("--plot takes one FILE, a solver")
     reports = []
     for file in files:
         if file == "-":
@@ -106,5 +117,10 @@ def command(
         echo_json(to_json(report))
     else:
         click.echo("\n".join(report.lines()))
+    if plot is not None:
+        from resnet_proto.prototxt import read_text
+        from resnet_proto.report.curves import plot_rate
+
+        plot_rate(plot, text if files[0] == "-" else read_text(files[0]))
     if report.count("error") or (strict and report.count("warning")):
         sys.exit(1)

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Train Digits-ResNet-20 with Caffe, from the latest snapshot if there is one.
+#
+# CAFFE names the binary.
+set -euo pipefail
+caffe=${CAFFE:-caffe}
+case $caffe in
+    /*) ;;
+    */*) caffe=$PWD/$caffe ;;
+esac
+cd "$(dirname "$0")"
+if ! command -v "$caffe" >/dev/null; then
+    echo "$caffe: no such program; CAFFE=FILE names the caffe binary" >&2
+    exit 127
+fi
+mkdir -p logs
+
+latest() {
+    ls digits-resnet-20_iter_*.solverstate* 2>/dev/null | sort -V | tail -n 1
+}
+
+train() {
+    local solver=$1
+    shift
+    local log
+    log=logs/$(date +%Y%m%d-%H%M%S)-$solver.log
+    "$caffe" train --solver "$solver.prototxt" "$@" 2>&1 | tee "$log"
+}
+
+go_on() {
+    local state
+    state=$(latest || true)
+    if [ -n "$state" ]; then
+        echo "going on from $state" >&2
+        train "$1" --snapshot "$state"
+    else
+        train "$1"
+    fi
+}
+
+go_on solver

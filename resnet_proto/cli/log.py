@@ -1,0 +1,150 @@
+"""``resnet-proto log``."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from resnet_proto.cli.check import each_to_read
+from resnet_proto.cli.options import echo_json, file_to_write, json_option, readable
+from resnet_proto.files import atomic
+from resnet_proto.words import printable
+
+if TYPE_CHECKING:
+    from resnet_proto.training_log import Row, Run
+
+LONGEST = 1 << 16
+"""Characters that are read at a time where no line ends."""
+PAUSE = 0.5
+"""Seconds between two looks at a log that is followed."""
+REDRAW = 5.0
+"""Seconds between two pictures of it, at least."""
+
+
+@click.command("log")
+@click.argument("logs", nargs=-1, required=True, callback=each_to_read, metavar="LOG...")
+@click.option(
+    "--csv",
+    metavar="FILE",
+    callback=file_to_write,
+    help="Write each row: iteration, phase, net, seconds, lr, outputs; - is stdout.",
+)
+@click.option(
+    "--plot",
+    metavar="FILE",
+    callback=file_to_write,
+    help="Draw the curves, .svg, .png or .pdf: train thin, test bold.",
+)
+@click.option(
+    "--follow", is_flag=True, help="Go on until Caffe is done, and write again and again."
+)
+@json_option
+def command(
+    logs: tuple[str, ...], csv: str | None, plot: str | None, follow: bool, as_json: bool
+) -> None:
+    """Show what a training came to, from Caffe's log; - is stdin.
+
+    Logs of mainline, NVIDIA's and Intel's Caffe are read. A training that was killed and resumed
+    is one run, in one log or in several: a log that begins from a snapshot goes on with the one
+    before it. Other logs are runs of their own, in one picture.
+
+    \b
+    resnet-proto log train.log --plot curve.svg
+    resnet-proto log plain-56.log resnet-56.log --plot compare.png --csv rows.csv
+    bash train.sh 2>&1 | resnet-proto log - --follow --plot curve.svg
+    """  # fmt: skip
+    from resnet_proto.report import curves
+    from resnet_proto.training_log import read_logs
+
+    if plot is not None and Path(plot).suffix.lower() not in curves.PICTURES:
+        raise click.UsageError(f"--plot {plot}: give it a suffix: {', '.join(curves.PICTURES)}")
+    if follow and len(logs) > 1:
+        raise click.UsageError("--follow takes one LOG")
+    if csv == "-" and as_json:
+        raise click.UsageError("--csv - and --json both write to stdout; leave one out")
+    if follow:
+        runs = [followed(logs[0], csv, plot)]
+    else:
+        runs = read_logs((called(name), lines(name)) for name in logs)
+    write(runs, csv, plot)
+    if as_json:
+        echo_json([curves.as_json(run) for run in runs])
+    elif csv != "-":
+        click.echo("\n\n".join("\n".join(curves.table(run)) for run in runs))
+
+
+def called(name: str) -> str:
+    """What messages call a log."""
+    return "stdin" if name == "-" else name
+
+
+def opened(name: str) -> TextIO:
+    """A log to read; what is no UTF-8 in it does not matter."""
+    if name == "-":
+        return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="replace")
+    return Path(name).open(encoding="utf-8", errors="replace")
+
+
+def lines(name: str) -> Iterator[str]:
+    """The lines of a log; one that is too long comes in pieces."""
+    with readable(called(name)), opened(name) as file:
+        while line := file.readline(LONGEST):
+            yield line
+
+
+def followed(name: str, csv: str | None, plot: str | None) -> Run:
+    """Read a log while it grows, until its training ends or, from a pipe, the writer does."""
+    from resnet_proto.training_log import Reader
+
+    reader, source, shown, drawn = Reader(), called(name), 0, 0.0
+    with readable(source), opened(name) as file:
+        line = ""
+        while True:
+            line += (piece := file.readline(LONGEST))
+            if line.endswith("\n") or len(line) >= LONGEST:
+                reader.read(line)
+                line = ""
+                continue
+            if piece:
+                continue
+            if reader.parts:
+                run = reader.run(source)
+                # the last row may get more
+                for row in run.rows[shown : None if run.end else -1]:
+                    click.echo(printable(told(row)), err=True)
+                shown = max(shown, len(run.rows) - (not run.end))
+                if run.end or name == "-":
+                    return run
+                if time.monotonic() - drawn >= REDRAW and run.rows:
+                    write([run], csv if csv != "-" else None, plot)
+                    drawn = time.monotonic()
+            elif name == "-":
+                return reader.run(source)
+            time.sleep(PAUSE)
+
+
+def told(row: Row) -> str:
+    """A row as a line."""
+    words = [f"{name} {value:g}" for name, value in row.values.items()]
+    words += [] if row.rate is None else [f"lr {row.rate:g}"]
+    net = f" #{row.net}" if row.net else ""
+    return f"iteration {row.iteration:,}: {row.phase}{net} {', '.join(words)}"
+
+
+def write(runs: list[Run], csv: str | None, plot: str | None) -> None:
+    """Write what was asked for."""
+    from resnet_proto.report import curves
+
+    if csv == "-":
+        click.echo(curves.to_csv(runs), nl=False)
+    elif csv is not None:
+        with atomic(csv) as file:
+            file.write(curves.to_csv(runs).encode())
+    if plot is not None:
+        curves.plot(plot, runs)
