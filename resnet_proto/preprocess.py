@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape, dims
@@ -122,40 +124,61 @@ def decode(path: Path, channels: str) -> Image.Image:
 
     Caffe's own reader, OpenCV's imread, obeys the EXIF orientation and drops alpha as well.
     """
+    from_pillow = "images need Pillow: pip install 'resnet-proto[images]'; an array (.npy) does not"
+    with loaded(path, str(path), from_pillow, "give an image or an array (.npy)") as image:
+        from PIL import ImageOps
+
+        if image.mode[0] in "IF":
+            raise ResNetProtoError(
+                f"{path}: pixels are '{image.mode}', 8 bits a channel are needed; convert it"
+            )
+        upright = ImageOps.exif_transpose(image) or image
+        return upright.convert("L" if channels == "GRAY" else "RGB")
+
+
+@contextmanager
+def loaded(
+    source: Path | BinaryIO, name: str, needed: str, advice: str, *, grey: bool = False
+) -> Iterator[Image.Image]:
+    """An image with its pixels, as it is stored; what the block raises is blamed on it too.
+
+    Args:
+        source: a file.
+        name: what messages call it.
+        needed: the message where Pillow is not installed.
+        advice: what to give in the place of what is no image.
+        grey: have a JPEG decoded to its luma alone, as OpenCV does for one channel.
+
+    Raises:
+        ResNetProtoError: no image, a damaged one, one of too many pixels, or no Pillow.
+    """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise ResNetProtoError(
-            "images need Pillow: pip install 'resnet-proto[images]'; an array (.npy) does not"
-        ) from None
-    many = f"{path}: the image has more than {MAX_PIXELS:,} pixels; make it smaller"
+        raise ResNetProtoError(needed) from None
+    many = f"{name}: the image has more than {MAX_PIXELS:,} pixels; make it smaller"
     try:
         with warnings.catch_warnings():
             # Pillow warns of fewer pixels, and gives up at more: the limit is ours.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path)
+            opened = Image.open(source)
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ResNetProtoError(many)
+            if grey and image.mode == "RGB":
+                image.draft("L", None)
             image.load()
-            if image.mode[0] in "IF":
-                raise ResNetProtoError(
-                    f"{path}: pixels are '{image.mode}', 8 bits a channel are needed; convert it"
-                )
-            upright = ImageOps.exif_transpose(image) or image
-            return upright.convert("L" if channels == "GRAY" else "RGB")
+            yield image
     except FileNotFoundError:
-        raise ResNetProtoError(f"{path}: no such file") from None
+        raise ResNetProtoError(f"{name}: no such file") from None
     except IsADirectoryError:
-        raise ResNetProtoError(f"{path}: a folder; give a file") from None
+        raise ResNetProtoError(f"{name}: a folder; give a file") from None
     except UnidentifiedImageError:
-        raise ResNetProtoError(
-            f"{path}: not an image that Pillow knows; give an image or an array (.npy)"
-        ) from None
+        raise ResNetProtoError(f"{name}: not an image that Pillow knows; {advice}") from None
     except Image.DecompressionBombError:
         raise ResNetProtoError(many) from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise ResNetProtoError(f"{path}: the image is damaged: {error}") from None
+        raise ResNetProtoError(f"{name}: the image is damaged: {error}") from None
 
 
 def resize(image: Image.Image, crop: int | Size | None, size: Size) -> Image.Image:

@@ -42,16 +42,17 @@ ORDER = [
     "recognize",
     "generate",
     "memory",
-    "check",
     "weights",
     "fold",
     "inputs",
     "floor",
-    "retarget",
     "formats",
     "foreign",
     "state_dict",
     "preprocess",
+    "data",
+    "check",
+    "retarget",
     "engine",
     "torch_models",
     "report",
@@ -60,7 +61,7 @@ ORDER = [
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
-    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "engine", "report"
+    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "data", "engine", "report"
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_proto.check.data import Databases, check_data
 from resnet_proto.check.finding import (
     ERROR,
     LEVELS,
@@ -42,7 +43,8 @@ __all__ = ["LEVELS", "Report", "as_json", "check_file", "check_text", "joined"]
 SOLVER_NAME = re.compile(r"solver", re.I)
 NET_NAME = re.compile(r"train_?val|deploy", re.I)
 TEST_IMAGES = re.compile(r"^test_iter: \d+ +# x \d+ images = ([\d,]+)", re.M)
-"""How a solver of `gen` says how many images its test data has."""
+TRAINING_IMAGES = re.compile(r"^# ([\d,]+) training images", re.M)
+"""How a solver of `gen` says how many images its data has."""
 
 
 @dataclass
@@ -57,25 +59,40 @@ class Check:
     weights: Mapping[str, Array] | None = None
     checked: list[Checked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    databases: Databases = field(default_factory=Databases)
 
-    def net(self, file: str, nets: Callable[[], Sequence[Net]], **how: Any) -> list[View]:
+    def net(
+        self, file: str, nets: Callable[[], Sequence[Net]], folder: Path | None, **how: Any
+    ) -> list[View]:
         """Check a net in one state or several; the views that were checked."""
+        folders = folders_of(folder)
         try:
-            written = list(nets())
+            written = [self.fed(net, folders) for net in nets()]
             views = [view(net, net.state.phase, shapes=self.shapes, **how) for net in written]
         except ResNetProtoError as error:
             self.refused(file, error)
             return []
-        found = list(check_views(views))
+        found = [*check_views(views), *check_data(views, self.databases, folders)]
         for net, at in zip(written, views, strict=True):
             if self.target and at.phase == "TEST":
                 found += check_target(Aim(self.target, net, at, self.weights))
         self.findings += placed(file, found)
         return views
 
-    def solver(self, fields: Mapping[str, Any], file: str, folder: Path | None, said: int) -> None:
-        """Check a solver and the nets that it names; ``said`` are the test images of a comment."""
-        folders = [Path(), *([folder] if folder else [])]
+    def fed(self, net: Net, folders: Sequence[Path]) -> Net:
+        """The net with the shapes of what it reads, where that is there."""
+        shapes = {
+            layer.tops[0]: shape
+            for layer in net.upgraded().filtered().layers
+            if layer.tops and (shape := self.databases.shape(layer, folders))
+        }
+        return replace(net, given={**shapes, **net.given}) if shapes else net
+
+    def solver(
+        self, fields: Mapping[str, Any], file: str, folder: Path | None, said: Mapping[str, int]
+    ) -> None:
+        """Check a solver and the nets that it names; ``said`` are the images of its comments."""
+        folders = folders_of(folder)
         pretrained = bool(fields.get("weights"))
         before, self.findings = self.findings, []
         own: list[tuple[str, Found]] = []
@@ -95,12 +112,14 @@ class Check:
                 continue
             nets = partial(self.states, net, group)
             within = isinstance(group[0].value, Mapping)
-            found = self.net(where, nets, trained=True, pretrained=pretrained, within=within)
+            found = self.net(
+                where, nets, folder, trained=True, pretrained=pretrained, within=within
+            )
             views += zip(group, found, strict=False)
         seen = [(x, at) for x in asked for y, at in views if x == y]
         train = next((at for x, at in seen if x.phase == "TRAIN"), None)
         tests = [at for x, at in seen if x.phase == "TEST"]
-        case = Case(fields, train, tests, folders, self.test_images, said)
+        case = Case(fields, train, tests, folders, self.test_images, said, self.databases)
         of_nets, self.findings = self.findings, before
         self.findings += placed(file, [*own, *check_case(case)]) + of_nets
 
@@ -148,15 +167,18 @@ class Check:
             if solver:
                 fields = parse(text, "SolverParameter", source=file, lenient=self.lenient)
                 self.misnamed(file, NET_NAME, "a solver, and its name is a net's")
-                said = TEST_IMAGES.search(text)
-                images = int(said[1].replace(",", "")) if said else 0
-                self.solver(fields, file, folder, images)
+                said = {
+                    phase: int(found[1].replace(",", ""))
+                    for phase, pattern in (("TEST", TEST_IMAGES), ("TRAIN", TRAINING_IMAGES))
+                    if (found := pattern.search(text))
+                }
+                self.solver(fields, file, folder, said)
             else:
                 net = parse_net(text, source=file, lenient=self.lenient)
                 self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")
                 net = replace(net, state=self.state)
                 phases = ("TEST",) if self.target else phases_of(net)
-                self.net(file, lambda: [net.at(phase=phase) for phase in phases])
+                self.net(file, lambda: [net.at(phase=phase) for phase in phases], folder)
         except ResNetProtoError as error:
             self.refused(file, error)
 
@@ -218,6 +240,11 @@ def joined(reports: Sequence[Report]) -> Report:
     checked = dict.fromkeys(row for report in reports for row in report.checked)
     findings = dict.fromkeys(row for report in reports for row in report.findings)
     return Report(tuple(checked), tuple(findings))
+
+
+def folders_of(folder: Path | None) -> list[Path]:
+    """Where paths lead from: the current directory, then that of the file."""
+    return [Path(), *([folder] if folder else [])]
 
 
 def grouped(asked: Sequence[Instance]) -> dict[tuple[str, int], list[Instance]]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as default
 from pathlib import Path
 from typing import Any
 
+from resnet_proto.check.data import Databases, channels
 from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
 from resnet_proto.check.nets import View, has_loss, namesake, source
+from resnet_proto.data.survey import Survey
 from resnet_proto.layers import Layer
 from resnet_proto.memory import layer_batch
 from resnet_proto.solver import (
@@ -43,7 +46,8 @@ class Case:
         tests: the nets at phase TEST.
         folders: where paths lead from: the current directory, the solver's.
         test_images: how many images the test data has, if the caller knows.
-        said: how many it has by the solver's own comment; 0 where there is none.
+        said: how many images each phase has by the solver's own comments.
+        databases: what the nets read, looked at.
     """
 
     fields: Mapping[str, Any]
@@ -51,11 +55,22 @@ class Case:
     tests: Sequence[View] = ()
     folders: Sequence[Path] = ()
     test_images: int | None = None
-    said: int = 0
+    said: Mapping[str, int] = default(default_factory=dict)
+    databases: Databases = default(default_factory=Databases)
 
     def missing(self, *names: str) -> list[str]:
         """Which of these fields were not set."""
         return [name for name in names if name not in self.fields]
+
+    def database(self, at: View) -> Survey | None:
+        """What the net reads, as far as it could be looked at."""
+        found = (self.databases.of(layer, self.folders) for layer in at.layers)
+        return next((survey for survey in found if isinstance(survey, Survey)), None)
+
+    def records(self, layer: Layer) -> int:
+        """How many images a layer's database holds; 0 where it could not be looked at."""
+        found = self.databases.of(layer, self.folders)
+        return found.count if isinstance(found, Survey) else 0
 
 
 Rule = Callable[[Case], Iterator[Found]]
@@ -212,12 +227,55 @@ def coverage(case: Case) -> Iterator[Found]:
             if not case.test_images:
                 remedy += " (--test-images N if there are others)"
             yield Found(WARNING, reason, remedy, field="test_iter")
-        elif case.test_images and passes * batch >= images + batch:
+        elif (case.test_images or case.records(layer)) and passes * batch >= images + batch:
             reason = (
                 f"a test sees {passes * batch:,} images, {images:,} are there: some count twice"
             )
             remedy = f"test_iter: {-(-images // batch)} is enough"
             yield Found(NOTE, reason, remedy, field="test_iter")
+
+
+def epochs(case: Case) -> Iterator[Found]:
+    """A schedule for other training data than there is: data_layer.cpp, which begins again."""
+    layer = case.train and next((x for x in case.train.layers if case.records(x)), None)
+    if not layer:
+        return
+    there, said = case.records(layer), case.said.get("TRAIN", 0)
+    name = source(layer)
+    if said and abs(there - said) > said / 100:
+        yield Found(
+            WARNING,
+            f"the schedule is for {said:,} training images, as the solver says, and '{name}' holds "
+            f"{there:,}",
+            f"write the solver with training.train_images={there}",
+        )
+    seen = case.fields.get("max_iter", 0) * layer_batch(layer) * case.fields.get("iter_size", 1)
+    if not said and 0 < seen < there:
+        yield Found(
+            WARNING,
+            f"the training sees {seen:,} images with one GPU, '{name}' holds {there:,}: no epoch",
+            f"max_iter: {-(-there * case.fields['max_iter'] // seen)} is one",
+            field="max_iter",
+        )
+
+
+def same_data(case: Case) -> Iterator[Found]:
+    """TRAIN and TEST that read one database, or images of other channels."""
+    ours = case.database(case.train) if case.train else None
+    for at in case.tests:
+        theirs = case.database(at)
+        if ours is None or theirs is None:
+            continue
+        if ours.path.resolve() == theirs.path.resolve():
+            reason = f"TEST reads '{theirs.path}' and TRAIN too: the accuracy is that of training"
+            yield Found(WARNING, reason, "write a part of it apart: data lmdb --split val=0.1")
+        both = [{shape[0] for shape in survey.shapes} for survey in (ours, theirs)]
+        if all(len(some) == 1 for some in both) and both[0] != both[1]:
+            reason = (
+                f"TRAIN reads images of {channels(both[0])} and TEST of {channels(both[1])}: the "
+                "weights would not fit"
+            )
+            yield Found(ERROR, reason, "write both with --gray, or none")
 
 
 def snapshots(case: Case) -> Iterator[Found]:
@@ -271,6 +329,8 @@ RULES: dict[str, Rule] = {
     "solver-type": solver_type,
     "tests": tests,
     "coverage": coverage,
+    "epochs": epochs,
+    "same-data": same_data,
     "snapshots": snapshots,
     "swapped-nets": swapped_nets,
 }
@@ -306,8 +366,10 @@ def images_of_test(case: Case, at: View, layer: Layer) -> tuple[int, str]:
             if path.is_file():
                 with path.open("rb") as file:
                     return sum(1 for line in file if line.strip()), f"{source(layer)} lists"
-    if case.said:
-        return case.said, "the test data has, as the solver says,"
+    if records := case.records(layer):
+        return records, f"'{source(layer)}' holds"
+    if "TEST" in case.said:
+        return case.said["TEST"], "the test data has, as the solver says,"
     spec = namesake(at.net.name) if source(layer) else None
     weighted = [x for x in at.layers if x.type == "InnerProduct"]
     classes = weighted[-1].param.get("num_output") if weighted else None

@@ -38,6 +38,7 @@ COMMANDS = {
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
     "verify": "Compare every blob of our forward pass with another engine's.",
+    "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -51,6 +52,9 @@ EXTRA = {
     "convert": "it takes IN and OUT, and a net with --net NET",
     "forward": "weights go with --weights FILE, inputs with --input FILE",
     "verify": "weights go with --weights FILE, inputs with --input FILE",
+    "lmdb": "it takes IMAGES and OUT",
+    "mean": "it takes LMDB and OUT",
+    "show": "it takes LMDB and OUT",
 }
 """What an argument too many may have meant."""
 
@@ -66,10 +70,12 @@ class Commands(click.Group):
         """The command of this name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
-        if command.help and HEADING not in command.help:
-            command.help = EXAMPLES.sub(rf"\g<0>\g<1>{HEADING}\n", command.help, count=1)
-        return command
+        module = import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        if isinstance(command, click.Group):
+            for part in command.commands.values():
+                headed(part)
+        return headed(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -111,6 +117,13 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Aborted!", err=True)
             sys.exit(130)
+
+
+def headed(command: click.Command) -> click.Command:
+    """The command, with a heading for the examples of its help."""
+    if command.help and HEADING not in command.help:
+        command.help = EXAMPLES.sub(rf"\g<0>\g<1>{HEADING}\n", command.help, count=1)
+    return command
 
 
 def usage_hint(error: click.UsageError) -> str:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from resnet_proto.check import LEVELS, as_json, check_text, is_solver, joined, nets, solvers, target
+from resnet_proto.check import (
+    LEVELS,
+    as_json,
+    check_text,
+    data,
+    is_solver,
+    joined,
+    nets,
+    solvers,
+    target,
+)
 from resnet_proto.generate import generate
 from resnet_proto.presets import PRESETS
 
@@ -146,7 +156,7 @@ def test_every_rule_is_documented():
     page = (ROOT / "docs/checking.md").read_text()
 
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.M) == [
-        *nets.RULES, *solvers.RULES, *target.TARGET_RULES
+        *nets.RULES, *data.RULES, *solvers.RULES, *target.TARGET_RULES
     ]  # fmt: skip
 
 

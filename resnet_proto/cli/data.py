@@ -1,0 +1,270 @@
+"""``resnet-proto data``: lmdb, mean, show."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resnet_proto.cli.options import echo_json, file_to_write, force_option, json_option
+
+NAMED = 10
+"""Images left out that are named, each with the reason; --json has all."""
+EVERY = 10.0
+"""Seconds between two lines of progress where stderr is no terminal."""
+MAX_SIDE = 1 << 14
+
+
+@click.group("data")
+def command() -> None:
+    """Make the LMDB of a net's images, take its mean, show what is in it.
+
+    \b
+    resnet-proto data lmdb IMAGES train_lmdb --resize shorter:256 --split val=0.1
+    resnet-proto data mean train_lmdb mean.binaryproto
+    resnet-proto data show train_lmdb sheet.png
+    """
+
+
+def resize_of(_: click.Context, __: click.Parameter, value: str) -> int | tuple[int, int] | None:
+    """``none``, ``shorter:256``, ``warp:256`` or ``warp:240x320``."""
+    found = re.fullmatch(r"(shorter|warp):(\d{1,5})(?:x(\d{1,5}))?", value)
+    sides = [int(side) for side in found.groups()[1:] if side] if found else []
+    if value == "none":
+        return None
+    if not found or not all(1 <= side <= MAX_SIDE for side in sides):
+        raise click.BadParameter(
+            f"'{value}' is none of none, shorter:N, warp:N, warp:ROWSxCOLUMNS; N is 1 to {MAX_SIDE}"
+        )
+    if found[1] == "shorter":
+        if len(sides) == 2:
+            raise click.BadParameter(f"'{value}': the shorter side is one number")
+        return sides[0]
+    return (sides[0], sides[-1])
+
+
+def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, float] | None:
+    """``val=0.1``."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([\w-]{1,100})=(0?\.\d{1,9})", value)
+    if not found or not float(found[2]):
+        raise click.BadParameter(f"'{value}' is not a name and a part below 1, as in val=0.1")
+    return found[1], float(found[2])
+
+
+@command.command("lmdb")
+@click.argument("images", metavar="IMAGES")
+@click.argument("out", metavar="OUT", callback=file_to_write)
+@click.option(
+    "--root", type=click.Path(), metavar="DIR",
+    help="Where the paths of a list lead from (default: its folder).",
+)  # fmt: skip
+@click.option("--part", type=click.Choice(["train", "test"]), help="Of CIFAR (default: train).")
+@click.option(
+    "--resize", callback=resize_of, default="none", show_default=True, metavar="HOW",
+    help="none, shorter:N, warp:N or warp:ROWSxCOLUMNS.",
+)  # fmt: skip
+@click.option(
+    "--pad", type=click.IntRange(0, 1024), default=0, metavar="N",
+    help="Zeros at each side, in pixels: 4 for the CIFAR of the paper.",
+)  # fmt: skip
+@click.option("--gray", is_flag=True, help="One channel; else three, of grey images too.")
+@click.option("--encoded", is_flag=True, help="Keep JPEG and PNG as they are, or encode again.")
+@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Mix the order.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    help="Of order and split.",
+)  # fmt: skip
+@click.option(
+    "--split", callback=split_of, metavar="NAME=PART",
+    help="Put this part of each class into NAME_lmdb beside OUT.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["skip", "refuse"]), default="skip", show_default=True,
+    help="What to do about an image that cannot be read.",
+)  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), metavar="N",
+    help="Images decoded at a time (default: one for each processor).",
+)  # fmt: skip
+@force_option
+@json_option
+def lmdb_command(
+    images: str,
+    out: str,
+    root: str | None,
+    part: str | None,
+    resize: int | tuple[int, int] | None,
+    pad: int,
+    gray: bool,
+    encoded: bool,
+    shuffle: bool,
+    seed: int,
+    split: tuple[str, float] | None,
+    on_error: str,
+    jobs: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make an LMDB of images, as Caffe's convert_imageset does.
+
+    IMAGES is a folder with a folder for each class, a list of lines 'path label', an archive or
+    a folder of CIFAR-10 or CIFAR-100, or the word digits. After a kill, the same command goes on.
+
+    \b
+    resnet-proto data lmdb photos train_lmdb --resize shorter:256 --split val=0.1
+    resnet-proto data lmdb train.txt train_lmdb --root photos --encoded
+    resnet-proto data lmdb cifar-10-python.tar.gz cifar10_train_lmdb --pad 4
+    resnet-proto data lmdb digits train_lmdb --resize warp:32 --split val=0.2
+    """
+    from resnet_proto.data.images import Options
+    from resnet_proto.data.sources import find_images
+    from resnet_proto.data.write import Plan, write
+    from resnet_proto.words import counted
+
+    if images in ("", "-"):
+        raise click.UsageError("IMAGES is a folder or a file; stdin is none")
+    if Path(out).name in ("", ".."):
+        raise click.UsageError(f"OUT is {out}; give the name of a new folder")
+    found = find_images(images, root=Path(root) if root else None, part=part or "")
+    for warning in found.warnings:
+        click.echo(f"Warning: {found.source}: {warning}", err=True)
+    plan = Plan(found, Options(resize, pad, gray, encoded), Path(out), split, shuffle, seed)
+    start = time.monotonic()
+    with progress() as said:
+        written = write(
+            plan,
+            refuse=on_error == "refuse",
+            jobs=jobs or processors(),
+            force=force,
+            progress=said,
+        )
+    for at in written:
+        if at.resumed:
+            click.echo(f"{at.path}: {at.resumed:,} images were there before", err=True)
+        for why in list(at.skipped.values())[:NAMED]:
+            click.echo(f"Warning: left out: {why}", err=True)
+        if at.skipped:
+            left = counted(len(at.skipped), "image")
+            click.echo(f"Warning: {at.path}: {left} left out", err=True)
+        if len({shape[1:] for shape in at.shapes}) > 1:
+            click.echo(
+                f"Warning: {at.path}: the images differ in size, so the net needs a crop_size no "
+                "larger than the smallest, or --resize warp:N",
+                err=True,
+            )
+    if as_json:
+        facts = {"databases": [at.facts() for at in written], "classes": list(found.classes)}
+        echo_json({**facts, "seconds": round(time.monotonic() - start, 3)})
+        return
+    for at in written:
+        click.echo(at.line)
+
+
+@command.command("mean")
+@click.argument("lmdb", metavar="LMDB")
+@click.argument("out", metavar="OUT", callback=file_to_write)
+@json_option
+def mean_command(lmdb: str, out: str, as_json: bool) -> None:
+    """Write the mean of an LMDB's images, and print that of each channel.
+
+    OUT is .binaryproto, or .npy. Caffe's compute_image_mean writes the same.
+
+    \b
+    resnet-proto data mean train_lmdb mean.binaryproto
+    """
+    from resnet_proto.data.mean import mean_of
+    from resnet_proto.formats import MEANS
+    from resnet_proto.formats.binaryproto import write
+    from resnet_proto.layers import dims
+
+    if Path(out).suffix.lower() not in MEANS:
+        raise click.UsageError(f"OUT is {out}; a mean is written as {' or '.join(MEANS)}")
+    with progress() as said:
+        mean = mean_of(Path(lmdb), said)
+    write(out, mean)
+    channels = [float(channel.mean(dtype="float64")) for channel in mean]
+    if as_json:
+        echo_json({"file": out, "shape": mean.shape, "channels": channels})
+        return
+    order = " (blue, green, red)" if len(channels) == 3 else ""
+    click.echo(f"mean of each channel{order}: {','.join(f'{value:.6g}' for value in channels)}")
+    click.echo(f"wrote {out}: {dims(mean.shape)}", err=True)
+
+
+@command.command("show")
+@click.argument("lmdb", metavar="LMDB")
+@click.argument("out", metavar="OUT", callback=file_to_write)
+@click.option(
+    "-n", "--images", "count", type=click.IntRange(1, 2000), default=40, show_default=True,
+    metavar="N", help="How many images.",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    help="Other images for another number.",
+)  # fmt: skip
+@json_option
+def show_command(lmdb: str, out: str, count: int, seed: int, as_json: bool) -> None:
+    """Make a contact sheet (PNG) of images of an LMDB, with their classes.
+
+    \b
+    resnet-proto data show train_lmdb sheet.png -n 100 --seed 1
+    """
+    from resnet_proto.data.show import sheet
+    from resnet_proto.files import atomic
+
+    if Path(out).suffix.lower() != ".png":
+        raise click.UsageError(f"OUT is {out}; a contact sheet is written as .png")
+    page, n = sheet(Path(lmdb), count, seed)
+    with atomic(out) as file:
+        page.save(file, "PNG")
+    if as_json:
+        echo_json({"file": out, "images": n, "height": page.height, "width": page.width})
+        return
+    click.echo(f"wrote {out}: {n:,} images, {page.width}x{page.height} pixels", err=True)
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int, int], Any]]:
+    """Say on stderr how far it is: on a terminal in one line, else in a line now and then."""
+    terminal = sys.stderr.isatty()
+    start = said = time.monotonic()
+
+    def say(done: int, before: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < (0.2 if terminal else EVERY):
+            return
+        said = now
+        rate = (done - before) / (now - start)
+        left = f", {clock((total - done) / rate)} left" if rate else ""
+        line = f"{done:,}/{total:,} images, {rate:,.0f} images/s{left}"
+        click.echo(f"\r{line}\033[K" if terminal else line, err=True, nl=not terminal)
+
+    try:
+        yield say
+    finally:
+        if terminal and said != start:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

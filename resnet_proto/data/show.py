@@ -1,0 +1,92 @@
+"""LMDB -> a contact sheet: images in rows, each with its class below."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_proto.data.images import NEEDED, pixels_of
+from resnet_proto.data.lmdb import records
+from resnet_proto.data.sources import shown
+from resnet_proto.data.write import LABELS
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.schema import decode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+SIDE, GAP, TEXT = 96, 6, 14
+"""Pixels: of an image, between two, and of a line of text."""
+MOST = 40
+"""Characters of a class's name; it is cut further where that is too wide."""
+MAX_LABELS = 1 << 24
+"""Bytes of labels.txt that are read."""
+
+
+def sheet(path: Path, count: int, seed: int) -> tuple[Image.Image, int]:
+    """A picture of some images of an LMDB by lot, in its order, and how many they are.
+
+    A class is called as labels.txt in the database's folder says, else by its number.
+
+    Raises:
+        ResNetProtoError: no images, or damaged ones; or no Pillow.
+    """
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ImportError:
+        raise ResNetProtoError(NEEDED) from None
+    names = class_names(path)
+    with records(path) as database:
+        if not database.count:
+            raise ResNetProtoError(f"{path}: there are no images in it")
+        n = min(count, database.count)
+        places = sorted(random.Random(seed).sample(range(database.count), n))
+        columns = min(n, max(1, round((n * 1.5) ** 0.5)))
+        rows = -(-n // columns)
+        cell = SIDE + GAP, SIDE + TEXT + GAP
+        page = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
+        draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT - 3)
+        for i, (key, value) in enumerate(database.at(places)):
+            tree = decode("Datum", value)
+            left, top = GAP + i % columns * cell[0], GAP + i // columns * cell[1]
+            image = fitted(pixels_of(tree, f"{path}: {shown(key)}"))
+            middle = left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2
+            page.paste(image, middle)
+            label = tree.get("label", 0)
+            text = names[label] if 0 <= label < len(names) else str(label)
+            text = text if len(text) <= MOST else text[:MOST] + "…"
+            while len(text) > 1 and draw.textlength(text, font) > SIDE:
+                text = text[:-2] + "…"
+            draw.text((left, top + SIDE), text, "black", font)
+    return page, n
+
+
+def class_names(path: Path) -> list[str]:
+    """The names of the classes, if they are known; as they can be shown."""
+    try:
+        with (path / LABELS).open("rb") as file:
+            lines = file.read(MAX_LABELS).split(b"\n")
+    except OSError:
+        return []
+    return [shown(line[: 4 * MOST]) for line in lines[:-1]]
+
+
+def fitted(pixels: NDArray[Any]) -> Image.Image:
+    """An image of (C, H, W) in a square of ``SIDE``; floats are spread over all greys.
+
+    One channel is grey, three are blue, green, red; of another number the first is shown.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = ((pixels - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    array = pixels[::-1].transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]
+    image = Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    factor = SIDE / max(image.size)
+    size = tuple(max(1, round(side * factor)) for side in image.size)
+    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BILINEAR
+    return image.resize((size[0], size[1]), how)
