@@ -61,7 +61,8 @@ ORDER = [
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
-    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "data", "engine", "report"
+    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "data", "engine",
+    "report",
 }  # fmt: skip
 
 
