@@ -298,7 +298,12 @@ def net_beside(net: Net, target: str) -> Iterator[None]:
     if target == "-":
         raise click.UsageError("OUT is -: the new net's prototxt goes beside it; give it a name")
     path = Path(target).with_suffix(".prototxt")
-    done = write_files({path.name: to_prototxt(net)}, path.parent)
+    try:
+        done = write_files({path.name: to_prototxt(net)}, path.parent)
+    except ResNetProtoError as error:  # its advice is that of `gen`
+        what, found, _ = str(error).partition("; --force")
+        remedy = "; move it away, or give OUT another name" if found else ""
+        raise ResNetProtoError(f"{what}{remedy}") from None
     try:
         yield
     except BaseException:

@@ -248,7 +248,7 @@ def draw(
         run = runs[i]
         words = [label(phase, net, run)]
         if len(runs) > 1:
-            words.insert(0, Path(run.source.split(", ")[0]).stem)
+            words.insert(0, titles(runs)[i])
         if len([n for p, n in names if p == phase]) > 1 or name == SMOOTHED:
             words.append(name)
         x, y = zip(*curve, strict=True)
@@ -270,6 +270,15 @@ def draw(
         axes.set_ylim(bottom=0)
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.legend(frameon=False, fontsize="small")
+
+
+def titles(runs: Sequence[Run]) -> list[str]:
+    """What the runs are called in a picture: by their nets, else their files, else their paths."""
+    paths = [run.source.split(", ")[0] for run in runs]
+    for names in ([run.name for run in runs], [Path(path).stem for path in paths]):
+        if len(set(names)) == len(names) and all(names):
+            return names
+    return paths
 
 
 def drops(run: Run) -> list[int]:

@@ -85,6 +85,8 @@ def lines_of(path):
         style = dict(part.strip().split(":") for part in group.get("style", ":").split(";"))
         width = style.get(" stroke-width", style.get("stroke-width", "")).strip()
         steps = group.get("d", "").split()
+        if set(steps[::3]) - {"M", "L"}:
+            continue  # a marker
         points = [(float(x), float(y)) for x, y in zip(steps[1::3], steps[2::3], strict=True)]
         found.setdefault(width, []).append(points)
     return found
@@ -92,6 +94,8 @@ def lines_of(path):
 
 def test_plot(logs):
     """Train thin, test bold; a curve's heights follow its values."""
+    # a loss that is far above all later ones would be cut off
+    (logs / "a.log").write_text(MAINLINE.replace("aux = 10", "aux = 2.75"))
     result = run(logs / "a.log", "--plot", logs / "x.svg")
     assert result.exit_code == 0, result.output
     text = (logs / "x.svg").read_text()
@@ -106,6 +110,23 @@ def test_plot(logs):
     assert run(logs / "a.log", "--plot", again).exit_code == 0
     assert again.read_text() == text  # the same bytes
     assert (logs / "y.svg").read_bytes()[:5] == b"<?xml"
+
+
+def test_names_of_runs(logs):
+    """By their nets; by their files where those are alike, or have no name."""
+    (logs / "c.log").write_text(MAINLINE.replace("Tiny net", "Other net"))
+    (logs / "sub").mkdir()
+    (logs / "sub" / "a.log").write_text(MAINLINE)
+    for others, words in (
+        (["c.log"], ["Tiny net train loss", "Other net test #0"]),
+        (["nv.log"], ["a train loss", "nv train loss"]),
+        (["sub/a.log"], ["a.log train loss", "sub/a.log train loss"]),
+    ):
+        files = [logs / "a.log", *(logs / other for other in others)]
+        assert run(*files, "--plot", logs / "x.svg").exit_code == 0
+        text = (logs / "x.svg").read_text()
+        for found in words:
+            assert f"{found}</text>" in text, (others, found)
 
 
 def test_plot_as_png(logs):
