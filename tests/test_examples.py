@@ -1,5 +1,6 @@
 """What lies in examples/ is what its pages say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,20 @@ def test_the_digits_log():
     assert len(run.outputs(TEST)["loss"]) == 631 // 42
     assert (DIGITS / "digits.caffemodel").stat().st_size < 1.5e6
     assert "error (%)" in (DIGITS / "curve.svg").read_text()
+
+
+def test_degradation_at_small_scale(caffe_binary, tmp_path):
+    """Four nets, ten iterations; done again, nothing is trained again."""
+    names = ["plain-20", "plain-56", "resnet-20", "resnet-56"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "CAFFE": str(caffe_binary), "PATH": path, "SEEDS": "3", "ITERATIONS": "10"}
+    command = ["bash", DIGITS.parent / "degradation" / "run.sh", tmp_path / "out"]
+    for trained in (names, []):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines() if "+-" in line]
+        assert [row[:2] for row in rows] == [[name, "1"] for name in names]
+        assert all(0.5 < float(row[2]) < 10 and 50 < float(row[5]) < 100 for row in rows), rows
+        found = [line for line in done.stderr.splitlines() if line.endswith("-seed-3")]
+        assert sorted(found) == [f"{name}-seed-3" for name in trained]
+    assert (tmp_path / "out" / "curves.svg").exists()
