@@ -152,7 +152,7 @@ def convert_onnx(
     )  # fmt: skip
     for warning in warnings:
         click.echo(printable(f"Warning: {warning}"), err=True)
-    echo_model(target, proof, "onnxruntime", as_json=as_json, opset=options.opset)
+    echo_model(target, proof, proof.by if proof else "", as_json=as_json, opset=options.opset)
 
 
 def echo_model(

@@ -1,5 +1,7 @@
 """ONNX files that are verified before they take their names."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +10,8 @@ from resnet_proto.build import deploy_net
 from resnet_proto.engine import onnx_file
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.engine.onnx_file import results, save_onnx
-from resnet_proto.errors import NetError
+from resnet_proto.errors import FormatError, NetError
+from resnet_proto.formats.onnx import write_model
 from resnet_proto.layers import Embed, InnerProduct, Input, ReLU, Reshape, Silence
 from resnet_proto.net import Net
 from resnet_proto.spec import ResNetSpec
@@ -69,6 +72,29 @@ def test_what_random_inputs_do_not_fit(tmp_path):
     assert not proof.rows
     assert "our own forward pass does not run on random inputs: layer 'e'" in proof.missing
     assert (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("fold_bn", [True, False])
+def test_without_onnxruntime_the_file_is_read_back(tmp_path, monkeypatch, fold_bn):
+    """The same blobs; and a file that is wrong is found by that, too."""
+    weights = random_weights(SMALL)
+    with_it = save_onnx(tmp_path / "m.onnx", SMALL, weights, fold_bn=fold_bn)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights, fold_bn=fold_bn)
+
+    assert (with_it.by, proof.by) == ("onnxruntime", "our own reading of the file")
+    assert {row.blob for row in proof.rows} == {row.blob for row in with_it.rows}
+    assert proof.worst.within(TOLERANCE)
+
+    def wrong(file, drawing, *args):
+        values = drawing.graph.initializers
+        name = max(values, key=lambda name: values[name].size)
+        values[name] = values[name] * np.float32(1.001)
+        write_model(file, drawing, *args)
+
+    monkeypatch.setattr(onnx_file, "write_model", wrong)
+    with pytest.raises(FormatError, match="are not what the net computes"):
+        save_onnx(tmp_path / "m.onnx", SMALL, weights, fold_bn=fold_bn)
 
 
 def test_every_blob_is_compared(tmp_path):
