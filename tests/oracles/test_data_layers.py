@@ -1,6 +1,6 @@
 """Data layers: the shapes that the real Caffe takes from files, and what it refuses.
 
-Data and HDF5Data are not here: no LMDB and no HDF5 file can be written without their packages.
+Data and HDF5Data are elsewhere: ``tests/data`` and ``test_training.py`` have databases.
 """
 
 import json
