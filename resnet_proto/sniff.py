@@ -160,7 +160,7 @@ def is_onnx(head: bytes) -> bool:
     Both begin with a number, in both a text is the second field, and the third is a text here
     (producer_version) and a blob there. Source: onnx.proto, ModelProto.
     """
-    if head[:1] != b"\x08":
+    if head[:1] != b"\x08" or head[1:2] >= b"\x80":
         return False
     at = 2  # ir_version has one byte, and will for long
     for tag in (b"\x12", b"\x1a", b"\x22"):  # producer_name, producer_version, domain

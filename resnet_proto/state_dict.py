@@ -437,7 +437,10 @@ def check_finite(layers: Iterable[StoredLayer], source: str) -> None:
     import numpy as np
 
     for blob in (blob for layer in layers for blob in layer.blobs):
-        if not np.isfinite(blob.array()).all():
+        values = blob.array()
+        if blob.key.endswith(".variance") and (values < 0).any():
+            raise NetError(f"{source}: values for '{blob.key}' are below 0; no variance is")
+        if not np.isfinite(values).all():
             raise NetError(
                 f"{source}: values for '{blob.key}' are not finite; the net would compute nothing"
             )

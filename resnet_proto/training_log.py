@@ -21,6 +21,7 @@ SMOOTHED = "smoothed loss"
 COUNT = r"(\d{1,15})"
 NUMBER = r"([-+]?(?:nan(?:\(ind\))?|inf|1\.#[A-Z]+0*|\d+(?:\.\d*)?(?:e[-+]?\d+)?))"
 """``1.#QNAN`` and ``-nan(ind)`` are of Windows."""
+NO_YEAR = 2000
 LONGEST = 10_000
 """Characters of a line; none of Caffe's is longer."""
 GLOG = re.compile(
@@ -57,7 +58,7 @@ BEGINNINGS = (
     "Opt",
     "max",
 )
-SNAPSHOT = re.compile(rf"_iter_{COUNT}\.solverstate(\.h5)?$")
+SNAPSHOT = re.compile(rf"(?:_iter_{COUNT})?\.solverstate(?:\.h5)?$")
 
 
 @dataclass(frozen=True)
@@ -134,23 +135,35 @@ def read_log(lines: Iterable[str], source: str = "log") -> Run:
     return reader.run(source)
 
 
-def read_logs(logs: Iterable[tuple[str, Iterable[str]]]) -> list[Run]:
+def read_logs(
+    logs: Iterable[tuple[str, Iterable[str]]], warnings: list[str] | None = None
+) -> list[Run]:
     """The runs of several logs. One that begins from a snapshot goes on with the run before it.
 
     Args:
         logs: (source, lines) of each.
+        warnings: gets a sentence for each log without an iteration, which is passed by.
 
     Raises:
-        FormatError: one has no line of Caffe's training.
+        FormatError: none has an iteration.
     """
     runs: list[Run] = []
+    errors: list[FormatError] = []
     for source, lines in logs:
-        run = read_log(lines, source)
+        try:
+            run = read_log(lines, source)
+        except FormatError as error:
+            errors.append(error)
+            continue
         before = runs[-1] if runs else None
         if before and run.parts[0][0] > 0 and run.name == before.name:
             runs[-1] = stitched([before, run])
         else:
             runs.append(run)
+    if errors and not runs:
+        raise errors[0]
+    if warnings is not None:
+        warnings += map(str, errors)
     return runs
 
 
@@ -215,13 +228,16 @@ class Part:
     max_iter: int | None = None
     end: str = ""
     began: datetime | None = None
+    solved: bool = False
     rows: list[Said] = field(default_factory=list)
 
     def run(self, source: str) -> Run:
         """The part as a run of its own, without tests whose values have not come."""
         rows = tuple(said.row() for said in self.rows)
-        restored = SNAPSHOT.search(self.origin)
-        start = int(restored[1]) if restored else rows[0].iteration if rows else 0
+        first = rows[0].iteration if rows else 0
+        start = 0 if self.solved else first  # a log that is cut has no line of Solve
+        if restored := SNAPSHOT.search(self.origin):
+            start = first if restored[1] is None else int(restored[1])
         rows = tuple(row for row in rows if row.values)
         return Run(source, self.name, rows, ((start, self.origin),), self.max_iter, self.end)
 
@@ -258,6 +274,10 @@ class Reader:
         Raises:
             FormatError: no line was of Caffe's training.
         """
+        if not self.parts and self.pending.end:
+            raise FormatError(
+                f"{source}: Caffe died before the first iteration: {self.pending.end}"
+            )
         if not self.parts:
             raise FormatError(
                 f"{source}: no line of `caffe train` is in it; Caffe logs to stderr: "
@@ -285,6 +305,7 @@ class Reader:
         """Solve begins."""
         self.pending.name = name
         self.pending.began = when
+        self.pending.solved = True
         self.parts.append(self.pending)
         self.pending = Part()
 
@@ -342,7 +363,7 @@ def number(text: str) -> float:
 
 def moment(head: re.Match[str]) -> datetime | None:
     """When a line was written; without a year, in a leap year, for the 29th of February."""
-    day = head["day"] if len(head["day"]) == 8 else f"2000{head['day']}"
+    day = head["day"] if len(head["day"]) == 8 else f"{NO_YEAR}{head['day']}"
     try:
         return datetime.strptime(f"{day} {head['time'][:15]}", "%Y%m%d %H:%M:%S.%f")
     except ValueError:
@@ -350,7 +371,7 @@ def moment(head: re.Match[str]) -> datetime | None:
 
 
 def seconds_between(one: datetime, other: datetime) -> float:
-    """How long it took, over the end of a year too."""
-    if other.month < one.month:
-        other = other.replace(year=one.year + 1, day=min(other.day, 28))
-    return (other - one).total_seconds()
+    """How long it took, over the end of a year too; a year that is not said has 366 days."""
+    seconds = (other - one).total_seconds()
+    turned = one.year == other.year == NO_YEAR and other.month < one.month
+    return seconds + 366 * 86400 if turned else seconds

@@ -105,6 +105,8 @@ STATES = {
     "values alone": {"iter": 3, "history": [{"data": [0.0, 1.0]}]},
     "no history": {"iter": 9, "learned_net": "net_iter_9.caffemodel", "current_step": 1},
     "before the first": {"iter": 0, "learned_net": "net_iter_0.caffemodel"},
+    "of two bytes, one like a tag": {"iter": 7500, "learned_net": "n_7500.caffemodel"},
+    "another": {"iter": 6500, "learned_net": "net_iter_6500.caffemodel", "history": [BLOB]},
     "late": {"iter": 300000, "learned_net": "a" * 300, "history": [BLOB], "current_step": 2},
 }  # fmt: skip
 

@@ -109,6 +109,32 @@ def test_runs_of_their_own():
     assert len(logs(("b.log", RESUMED))) == 1
 
 
+def test_a_run_that_begins_without_a_word_is_its_own():
+    """Neither display nor a test at iteration 0: no resume, and nothing of another run is lost."""
+    quiet = "".join(
+        line for line in MAINLINE.splitlines(keepends=True) if "(#" not in line
+        and "Iteration 0" not in line and "net output" not in line
+    )  # fmt: skip
+    first, second = logs(("a.log", quiet), ("b.log", quiet))
+    assert first.parts == second.parts == ((0, ""),)
+    assert first.outputs(TRAIN)[SMOOTHED] == [(100, 1.5), (200, 1.4)]
+    cut = quiet[quiet.index("I0712 00:00:08") :]
+    assert read(cut).parts == ((100, ""),)
+    renamed = RESUMED.replace("a_iter_150.solverstate", "best.solverstate")
+    assert read(renamed).parts == ((200, "best.solverstate"),)
+
+
+def test_a_start_that_died_at_once_is_passed_by():
+    dead = "F0425 10:13:23.000000  9167 db_lmdb.hpp:15] Check failed: mdb_status == 0\n"
+    warnings = []
+    (run,) = read_logs([("dead", dead.splitlines()), ("a", MAINLINE.splitlines())], warnings)
+    assert run.source == "a"
+    (warning,) = warnings
+    assert warning == "dead: Caffe died before the first iteration: Check failed: mdb_status == 0"
+    with pytest.raises(FormatError, match="dead: Caffe died"):
+        read_logs([("dead", dead.splitlines())])
+
+
 def test_began_again():
     """From nothing, in one log: the first part is left out."""
     run = read(MAINLINE + MAINLINE.replace("loss = 3", "loss = 4"))
@@ -150,6 +176,13 @@ def test_glog_with_a_year_and_lines_without_a_head():
 def test_new_year():
     text = MAINLINE.replace("I0711", "I1231").replace("I0712", "I0101")
     assert read(text).rows == read(MAINLINE).rows
+    times = [
+        f"I{day} 12:00:00.000000 1 s.cpp:1] Iteration {i}, loss = 1"
+        for i, day in enumerate(("1231", "0101", "0128", "0130", "0131", "0203"))
+    ]
+    assert [row.seconds for row in read_log(times).rows] == [
+        86400 * days for days in (0, 1, 28, 30, 31, 34)
+    ]
 
 
 def test_several_values_of_one_output():

@@ -5,6 +5,7 @@ Source: data_layer.cpp; data_transformer.cpp, InferBlobShape and Transform.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def mean(at: Reading) -> Iterator[Found]:
             at.layer.name,
         )
     file = str(transform.get("mean_file", ""))
-    path = next((folder / file for folder in at.folders if (folder / file).is_file()), None)
+    path = next((folder / file for folder in at.folders if os.path.isfile(folder / file)), None)  # noqa: PTH113
     if not file or path is None or not at.shapes:
         return
     from resnet_proto.formats.binaryproto import read_blob
@@ -241,7 +242,9 @@ def labels(at: Reading) -> Iterator[Found]:
             WARNING,
             f"{len(missing):,} of the net's {classes:,} classes have no image in "
             f"'{source(at.layer)}', as {min(missing)}",
-            f"give the classifier fewer outputs (the labels end at {max(used)}), or add images",
+            "add images of them, or number the classes without gaps"
+            if min(missing) < max(used)
+            else f"give the classifier {max(used) + 1:,} outputs, or add images",
             at.layer.name,
         )
 

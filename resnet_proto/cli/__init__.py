@@ -102,6 +102,8 @@ class Commands(click.Group):
         except ResNetProtoError as error:
             raise click.ClickException(shown(str(error))) from None
         except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2, it is the help
+                raise
             hint = usage_hint(error)
             message = shown(error.format_message())
             message = f"{message.rstrip('.')}; {hint}" if hint else message

@@ -176,7 +176,10 @@ def command(
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
-        refuse_onnx_options(*(["shapes"] if is_onnx(source) or form == KERAS else []))
+        shaped = is_onnx(source) or form in (KERAS, "caffemodel") or any(transforms.values())
+        refuse_onnx_options(*(["shapes"] if shaped else []))
+    if transforms.get("floor") and transforms.get("aim"):
+        raise click.UsageError("--target says itself how pooling rounds; leave --floor out")
     if form in MODELS and names is not None:
         raise click.UsageError(f"--names are keys of weights; {MODELS[form]} has none")
     if force and names is None:

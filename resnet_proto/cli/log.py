@@ -48,11 +48,11 @@ REDRAW = 5.0
 def command(
     logs: tuple[str, ...], csv: str | None, plot: str | None, follow: bool, as_json: bool
 ) -> None:
-    """Show what a training came to, from Caffe's log; - is stdin.
+    """Show what a training came to, from Caffe's log, and draw its curves.
 
-    Logs of mainline, NVIDIA's and Intel's Caffe are read. A training that was killed and resumed
-    is one run, in one log or in several: a log that begins from a snapshot goes on with the one
-    before it. Other logs are runs of their own, in one picture.
+    LOG may be -, stdin. Logs of mainline, NVIDIA's and Intel's Caffe are read. A training that was
+    killed and resumed is one run, in one log or in several: a log that begins from a snapshot goes
+    on with the one before it. Other logs are runs of their own, in one picture.
 
     \b
     resnet-proto log train.log --plot curve.svg
@@ -68,10 +68,15 @@ def command(
         raise click.UsageError("--follow takes one LOG")
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
+    if same := [name for name in (csv, plot) if name in logs and name != "-"]:
+        raise click.UsageError(f"{same[0]} is a LOG; give what is written another name")
+    warnings: list[str] = []
     if follow:
         runs = [followed(logs[0], csv, plot)]
     else:
-        runs = read_logs((called(name), lines(name)) for name in logs)
+        runs = read_logs(((called(name), lines(name)) for name in logs), warnings)
+    for warning in warnings:
+        click.echo(printable(f"Warning: {warning}"), err=True)
     write(runs, csv, plot)
     if as_json:
         echo_json([curves.as_json(run) for run in runs])
@@ -113,6 +118,9 @@ def followed(name: str, csv: str | None, plot: str | None) -> Run:
                 continue
             if piece:
                 continue
+            if name == "-" and line:  # the last has no line break
+                reader.read(line)
+                line = ""
             if reader.parts:
                 run = reader.run(source)
                 # the last row may get more

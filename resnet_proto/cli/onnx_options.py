@@ -112,7 +112,7 @@ def read_onnx(
     proof = prove_read(path, made, weights)
     if not proof.rows:
         click.echo(printable(f"Warning: not verified: {proof.missing}"), err=True)
-        return made, weights, {}
+        return made, weights, {"verified": False}
     worst = proof.worst
     if not worst.within(TOLERANCE):
         raise ResNetProtoError(

@@ -95,7 +95,7 @@ def made_of_state_dict(
         package, row = prove(net, blobs, weights)
     except NotRunError as error:
         click.echo(printable(f"Warning: the net is not run against theirs: {error}"), err=True)
-        return net, blobs, {}
+        return net, blobs, {"verified": False}
     text = f"'{row.blob}' has relative L2 {row.distance:.2e}"
     if not row.within(TOLERANCE):
         raise ResNetProtoError(

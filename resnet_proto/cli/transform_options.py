@@ -197,7 +197,7 @@ def described(transforms: Mapping[str, Any]) -> dict[str, str]:
         if value:
             text = value if isinstance(value, str) else "yes"
             text = ",".join(map(str, value)) if isinstance(value, tuple) else text
-            texts[name.replace("_", "-")] = text
+            texts[{"aim": "target"}.get(name, name).replace("_", "-")] = text
     return texts
 
 
@@ -298,6 +298,8 @@ def net_beside(net: Net, target: str) -> Iterator[None]:
     if target == "-":
         raise click.UsageError("OUT is -: the new net's prototxt goes beside it; give it a name")
     path = Path(target).with_suffix(".prototxt")
+    if path == Path(target):
+        raise click.UsageError(f"OUT is {target}, where its prototxt goes; give it another suffix")
     try:
         done = write_files({path.name: to_prototxt(net)}, path.parent)
     except ResNetProtoError as error:  # its advice is that of `gen`

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DIGITS = "digits"
 """The name of the built-in images."""
+DATABASE = (b"data.mdb", b"made-of.json")
+"""What is in the folder of a database, or of one that is being written; it is no class."""
 DIGITS_FILE = Path("datasets", "data", "digits.csv.gz")
 SUFFIXES = frozenset(
     b".bmp .dib .gif .jfif .jpe .jpeg .jpg .jp2 .pbm .pgm .png .ppm .pnm .tif .tiff .webp".split()
@@ -151,7 +153,8 @@ def class_folders(folder: Path) -> Images:
     classes, beside = [], 0
     for entry in entries(root):
         if entry.is_dir():
-            classes.append(entry.name)
+            if not any(map(os.path.exists, (os.path.join(entry.path, x) for x in DATABASE))):  # noqa: PTH118 - bytes
+                classes.append(entry.name)
         else:
             beside += 1
     if not classes:

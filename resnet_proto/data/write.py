@@ -180,7 +180,7 @@ def write(
         plan: what and where.
         refuse: end at an image that cannot be read; else leave it out.
         jobs: images decoded at a time.
-        force: replace databases that are there, and what an earlier run of another plan left.
+        force: replace databases that are there, and what an earlier run left.
         progress: see ``Progress``.
 
     Raises:
@@ -191,7 +191,10 @@ def write(
     orders = plan.orders()
     paths, part = plan.paths, plan.part
     if len(set(paths)) < len(paths):
-        raise ResNetProtoError(f"--split {plan.split}: both databases would be {paths[0]}")
+        raise ResNetProtoError(
+            f"--split {plan.split[0] if plan.split else ''}=...: both databases would be "
+            f"{paths[0]}; give OUT another name"
+        )
     resuming = prepare(plan, force)
     written = [Written(path) for path in paths]
     total = len(plan.images)
@@ -217,6 +220,8 @@ def write(
             finally:
                 writer.close()
             if not at.images:
+                if not any(other.images for other in written):
+                    shutil.rmtree(part)
                 raise ResNetProtoError(
                     f"{plan.images.source}: no image can be read; the first: "
                     f"{next(iter(at.skipped.values()))}"
@@ -243,6 +248,8 @@ def prepare(plan: Plan, force: bool) -> bool:
     part, state = plan.part, plan.part / STATE
     resuming = False
     if state.is_file():
+        with locked(state):  # nobody else is writing there
+            pass
         try:
             resuming = json.loads(state.read_bytes()) == json.loads(json.dumps(plan.made_of()))
         except (ValueError, RecursionError, OSError):
@@ -252,6 +259,7 @@ def prepare(plan: Plan, force: bool) -> bool:
                 f"{part}: begun with other images or options; give the same to go on, or --force "
                 "to begin again"
             )
+        resuming = resuming and not force
     elif part.exists() and any(part.iterdir() if part.is_dir() else "x") and not unbegun(plan):
         raise ResNetProtoError(f"{part}: no folder of this command's; move it away")
     for path in plan.paths:

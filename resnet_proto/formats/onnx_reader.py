@@ -93,7 +93,20 @@ def load_model(path: Path) -> Any:
     if not model.HasField("graph") or not model.graph.output:
         refuse(str(path), data[:HEAD], "an ONNX model")
         raise FormatError(f"{path} is no ONNX model: it has no graph with an output")
+    for name in names_of(model.graph):
+        if not isinstance(name, str):
+            raise FormatError(f"{path}: a name in the model is no UTF-8: {name!r}")
     return model
+
+
+def names_of(graph: Any) -> Iterator[Any]:
+    """Every name in a graph. One that is no UTF-8 is bytes, and no str."""
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def without_rest(model: Any, path: Path) -> None:

@@ -152,7 +152,8 @@ def to_csv(runs: Sequence[Run]) -> str:
 
 def cells(row: Row) -> list[Any]:
     """A row's own columns."""
-    return [row.iteration, row.phase, row.net, row.seconds, row.rate]
+    seconds = row.seconds if row.seconds is None else round(row.seconds, 6)
+    return [row.iteration, row.phase, row.net, seconds, row.rate]
 
 
 def plot(path: str | os.PathLike[str], runs: Sequence[Run]) -> None:
@@ -216,7 +217,7 @@ def plot_rate(path: str | os.PathLike[str], text: str) -> None:
     rates = [learning_rate(fields, x) or 0.0 for x in at]
     figure = new_figure(1)
     axes = figure.axes[0]
-    axes.plot(at, rates, color=COLORS[0], linewidth=1.6)
+    axes.plot(at, rates, color=COLORS[0], linewidth=1.6, drawstyle="steps-post")
     if min(rates) > 0 and max(rates) > 20 * min(rates):
         axes.set_yscale("log")
     axes.set_xlim(0, end)
@@ -255,13 +256,13 @@ def draw(
         bold = phase == TEST
         axes.plot(
             x, y, color=COLORS[i % len(COLORS)], linewidth=2.2 if bold else 0.8,
-            alpha=1 if bold else 0.75, label=" ".join(words),
+            alpha=1 if bold else 0.75, label=plain(" ".join(words)),
             marker="o" if len(x) == 1 else None,
         )  # fmt: skip
     for at in sorted({at for run in runs for at in drops(run)}):
         axes.axvline(at, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
     axes.set_xlabel("iteration")
-    axes.set_ylabel(kind)
+    axes.set_ylabel(plain(kind))
     axes.set_xlim(left=0)
     later = [value for *_, curve in curves for _, value in curve[1:] if math.isfinite(value)]
     if later and axes.get_ylim()[1] > 4 * max(later) > 0:
@@ -270,6 +271,11 @@ def draw(
         axes.set_ylim(bottom=0)
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.legend(frameon=False, fontsize="small")
+
+
+def plain(text: str) -> str:
+    """A text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")
 
 
 def titles(runs: Sequence[Run]) -> list[str]:

@@ -417,6 +417,8 @@ def transform(training: Training, channels: int, size: int, *, mirror: bool) -> 
         values["mean_value"] = training.mean
     if training.scale != 1:
         values["scale"] = training.scale
+    if channels == 1 and training.data in ("lmdb", "leveldb"):
+        values["force_gray"] = True  # of encoded images; of others it says that they are grey
     return values
 
 

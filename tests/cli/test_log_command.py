@@ -161,6 +161,32 @@ def test_refused(logs, monkeypatch, args, status, words):
     assert not (logs / "x.svg").exists()
 
 
+def test_names_that_look_like_formulas(logs):
+    (logs / "a.log").write_text(MAINLINE.replace(" aux = ", " $x_{ = "))
+    assert run(logs / "a.log", "--plot", logs / "x.svg").exit_code == 0
+    assert "$x_{" in (logs / "x.svg").read_text()
+
+
+def test_a_log_is_not_overwritten(logs):
+    result = run(logs / "a.log", "--csv", logs / "a.log")
+    assert (result.exit_code, (logs / "a.log").read_text()) == (2, MAINLINE)
+
+
+def test_a_log_without_an_iteration_is_passed_by(logs):
+    (logs / "c.log").write_text("F0425 10:13:23.0 9 db.hpp:15] Check failed: no database\n")
+    result = run(logs / "c.log", logs / "a.log")
+    assert result.exit_code == 0
+    assert "Caffe died before the first iteration: Check failed: no database" in result.stderr
+    assert "Tiny net" in result.stdout
+
+
+def test_follow_a_pipe_whose_last_line_has_no_end(logs):
+    text = MAINLINE[: MAINLINE.rindex(", loss = 1.4")] + ", loss = 1.4"
+    result = run("-", "--follow", "--csv", logs / "x.csv", input=text.encode())
+    assert result.exit_code == 0
+    assert "200,train,0" in (logs / "x.csv").read_text()
+
+
 def test_follow_a_pipe(logs):
     result = run("-", "--follow", "--csv", logs / "x.csv", input=MAINLINE.encode())
     assert result.exit_code == 0, result.output

@@ -232,3 +232,43 @@ def test_a_split_needs_images_on_both_sides(tmp_path):
     with pytest.raises(ResNetProtoError, match="both databases would be"):
         write(Plan(images, Options(), tmp_path / "val_lmdb", ("val", 0.5)))
     assert not (tmp_path / "db.part").exists()
+
+
+def test_force_begins_again_and_waits_for_nobody(tmp_path):
+    """An image that was mended comes in; where another process writes, nothing is touched."""
+    class_folder(tmp_path / "x")
+    bad = tmp_path / "x" / "a" / "0.png"
+    good = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    plan = Plan(find_images(str(tmp_path / "x")), Options(), tmp_path / "db", None, False, 0)
+
+    def stop(done, before, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(plan, progress=stop)
+    bad.write_bytes(good)
+    with module.locked(plan.part / module.STATE):
+        before = sorted(path.name for path in plan.part.rglob("*"))
+        with pytest.raises(ResNetProtoError, match="another process is writing there"):
+            write(plan, force=True)
+        assert sorted(path.name for path in plan.part.rglob("*")) == before
+    (at,) = write(plan, force=True)
+    assert (at.resumed, at.skipped, len(held(tmp_path / "db"))) == (0, {}, len(plan.images))
+
+
+def test_what_wrote_nothing_leaves_nothing(tmp_path):
+    """No image can be read: with good ones in their place the same command goes."""
+    class_folder(tmp_path / "x")
+    files = sorted((tmp_path / "x").rglob("*.png"))
+    contents = [file.read_bytes() for file in files]
+    for file in files:
+        file.write_bytes(b"no image")
+    plan = Plan(find_images(str(tmp_path / "x")), Options(), tmp_path / "db", None, True, 0)
+    with pytest.raises(ResNetProtoError, match="no image can be read"):
+        write(plan)
+    assert not plan.part.exists()
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    (at,) = write(plan)
+    assert at.images == len(plan.images)

@@ -266,3 +266,16 @@ def test_digits_are_what_their_authors_counted():
     labels = list(find_images("digits").labels)
     counts = [labels.count(i) for i in range(10)]
     assert counts == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_a_database_among_the_classes_is_none(tmp_path):
+    """OUT within IMAGES, complete or begun; a class with a file of another name stays one."""
+    class_folder(tmp_path / "x")
+    expected = find_images(str(tmp_path / "x")).classes
+    for name, file in (("aa_lmdb", "data.mdb"), ("ab_lmdb.part", "made-of.json")):
+        (tmp_path / "x" / name).mkdir()
+        (tmp_path / "x" / name / file).write_bytes(b"x")
+    assert find_images(str(tmp_path / "x")).classes == expected
+    (tmp_path / "x" / "ac").mkdir()
+    (tmp_path / "x" / "ac" / "data.json").write_bytes(b"x")
+    assert "ac" in find_images(str(tmp_path / "x")).classes

@@ -150,6 +150,16 @@ def test_names(tmp_path):
     assert weights.source == str(path)
 
 
+@pytest.mark.parametrize("name", [b"Relu", b"x0", b"node1"])
+def test_a_name_that_is_no_utf8(name, tmp_path):
+    path = chain(tmp_path / "m.onnx")
+    read(path)
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" * len(name)))
+
+    with pytest.raises(FormatError, match="a name in the model is no UTF-8"):
+        read(path)
+
+
 def test_names_that_are_not_unique_or_missing(tmp_path):
     """Layers get numbers; a blob between two layers gets no name of a value."""
 

@@ -132,7 +132,7 @@ def chain(request, tmp_path):
         np.savez(folder / "inputs.npz", **inputs)
         (folder / "output.txt").write_text(last)
         command = [request.getfixturevalue(f"{name}_python"), str(CHILD), name, str(folder)]
-        subprocess.run(command, capture_output=True, check=False)  # it may crash
+        subprocess.run(command, cwd=folder, capture_output=True, check=False)  # it may crash
         answer = folder / "answer.npy"
         return np.load(answer, allow_pickle=False) if answer.exists() else None
 
