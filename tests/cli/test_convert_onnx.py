@@ -219,7 +219,7 @@ def test_without_onnxruntime(tmp_path, model, net, monkeypatch):
     result = run(model, tmp_path / "out.onnx", "--net", net)
 
     assert result.exit_code == 0
-    assert "Warning: not verified: onnxruntime is not installed" in result.stderr
+    assert "our own reading of the file against float64" in result.stderr
 
 
 def test_a_smaller_net_for_caffe(tmp_path, model, net, caffe_python):

@@ -162,6 +162,8 @@ def test_the_net_that_a_file_carries(file, tmp_path):
 
 @pytest.mark.parametrize("engine", ["numpy", "float64", "caffe", "opencv", "onnxruntime", "torch"])
 def test_forward(file, tmp_path, engine, request):
+    if engine == "torch":
+        request.getfixturevalue("torch")
     net = read_prototxt(file).at(level=1, stages="fine")
     given = weights_of(net, tmp_path / "w.caffemodel")
     x = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
