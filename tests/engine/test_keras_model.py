@@ -13,7 +13,7 @@ import pytest
 from oracles.test_many_types import NET as MANY
 from small_nets import data, net, normalised, random_input, random_weights, residual
 
-from resnet_proto import forward, read_prototxt, to_keras, to_torch
+from resnet_proto import forward, read_prototxt, to_keras
 from resnet_proto.engine import keras_layers, keras_model
 from resnet_proto.engine.compare import TOLERANCE, compare, relative_l2
 from resnet_proto.engine.keras_model import draw, run_model, save_keras
@@ -255,6 +255,8 @@ def test_one_step_of_training(keras):
     )
     weights, x = random_weights(some_net), random_input(some_net)["data"]
     labels = np.array([3, 1, 4, 1, 0, 2])
+    from resnet_proto import to_torch  # imports torch
+
     theirs = to_torch(some_net, weights, outputs=["fc"])
     torch.nn.functional.cross_entropy(
         theirs(torch.tensor(x))["fc"], torch.tensor(labels)
