@@ -20,7 +20,7 @@ demo-released: $(READY)  ## the same on a net that others trained and released
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo-released.sh
 
 test: $(READY) oracles  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
