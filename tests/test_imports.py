@@ -31,6 +31,7 @@ ORDER = [
     "forks",
     "render",
     "graph",
+    "structure",
     "text_format",
     "prototxt",
     "solver",

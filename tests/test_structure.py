@@ -1,0 +1,143 @@
+"""The parts of nets are what their papers and specs say."""
+
+from dataclasses import replace
+
+import pytest
+from nets import densenet, googlenet, mobilenet_v2, squeezenet, ssd, vgg16
+
+from resnet_proto import PRESETS, deploy_net, read_prototxt
+from resnet_proto.layers import make_layer
+from resnet_proto.net import Net
+from resnet_proto.recognize import recognize
+from resnet_proto.structure import dominators, structure
+
+RESIDUAL = [name for name in PRESETS if "plain" not in name]
+
+
+def kinds(found):
+    return [part.kind for part in found.parts]
+
+
+def stages(found):
+    return [part for part in found.parts if part.kind == "stage"]
+
+
+def names(found, layers):
+    return [found.graph.nodes[i].layer.name for i in layers]
+
+
+def everything_once(found):
+    layers = sorted(i for part in found.parts for i in part.layers)
+    return layers == list(range(len(found.graph.nodes)))
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_presets_have_the_stages_of_their_specs(name):
+    spec = PRESETS[name].spec
+    found = structure(deploy_net(spec))
+
+    assert tuple(len(stage.units) for stage in stages(found)) == spec.stages
+    assert {unit.kind for stage in stages(found) for unit in stage.units} == {"residual"}
+    assert kinds(found) == ["stem", *["stage"] * len(spec.stages), "head"]
+    assert everything_once(found)
+
+
+def test_the_released_nets(released_dir):
+    for depth in (50, 101, 152):
+        net = read_prototxt(released_dir / f"ResNet-{depth}-deploy.prototxt")
+        found = structure(net)
+        assert tuple(len(stage.units) for stage in stages(found)) == recognize(net).stages
+        projections = [names(found, unit.shortcut) for s in stages(found) for unit in s.units]
+        assert [names for names in projections if names] == [
+            [f"res{i}a_branch1", f"bn{i}a_branch1", f"scale{i}a_branch1"] for i in (2, 3, 4, 5)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("net", "kind", "sizes"),
+    [
+        # Szegedy et al. 2014, table 1: 3a and b, 4a to e, 5a and b
+        (googlenet.net(), "concat", [2, 5, 2]),
+        # Huang et al. 2017, table 1: DenseNet-121
+        (densenet.net(), "concat", [6, 12, 24, 16]),
+        # Iandola et al. 2016, table 1: fire2 to 4, 5 to 8, 9
+        (squeezenet.net("1.0"), "concat", [3, 4, 1]),
+        # Sandler et al. 2018, table 2: of n units of a line the first has no shortcut
+        (mobilenet_v2.net(), "residual", [1, 2, 3, 2, 2]),
+        # Simonyan and Zisserman 2014, table 1, D
+        (vgg16.net(), "layer", [2, 2, 3, 3, 3]),
+    ],
+    ids=["googlenet", "densenet", "squeezenet", "mobilenet-v2", "vgg"],
+)
+def test_nets_of_other_families(net, kind, sizes):
+    found = structure(net)
+
+    assert [len(stage.units) for stage in stages(found)] == sizes
+    assert {unit.kind for stage in stages(found) for unit in stage.units} == {kind}
+    assert everything_once(found)
+
+
+def test_a_detector_is_a_trunk_and_a_head():
+    """The concatenations of boxes are no modules, and what lies behind them is no stage."""
+    found = structure(ssd.net())
+
+    assert [unit.kind for stage in stages(found) for unit in stage.units] == ["residual"] * 4
+    assert "mbox_priorbox" in names(found, found.parts[-1].layers)
+    assert everything_once(found)
+
+
+@pytest.mark.parametrize("order", ["original", "pre-activation"])
+def test_a_unit_has_its_activations_and_no_others(order):
+    spec = replace(PRESETS["resnet-18"].spec, order=order)
+    found = structure(deploy_net(spec))
+
+    second = stages(found)[1].units[0]
+    types = [found.graph.nodes[i].layer.type for i in second.layers]
+
+    first = {"original": "Convolution", "pre-activation": "BatchNorm"}[order]
+    last = {"original": "ReLU", "pre-activation": "Eltwise"}[order]
+    assert (types[0], types[-1]) == (first, last)
+    assert types.count("Convolution") == 3
+    assert types.count("ReLU") == 2
+
+
+def test_a_net_of_unknown_types_has_parts():
+    """Shapes end where the type is not known; the graph does not."""
+    net = deploy_net(PRESETS["cifar-resnet-20"].spec)
+    layers = list(net.layers)
+    place = next(i for i, layer in enumerate(layers) if layer.name == "res3b_branch2a_relu")
+    layers[place] = make_layer("odd", "Odd", layers[place].bottoms, layers[place].tops)
+
+    found = structure(replace(net, layers=tuple(layers)))
+
+    assert "Odd" in found.unknown
+    assert sum(len(stage.units) for stage in stages(found)) == 9
+    assert everything_once(found)
+
+
+def test_an_empty_net_and_one_of_data_alone():
+    data = make_layer("data", "Input", (), ("data",), {"shape": ({"dim": (2, 3, 5, 7)},)})
+
+    assert structure(Net()).parts == ()
+    assert kinds(structure(Net(layers=(data,)))) == ["stem"]
+
+
+def test_dominators_of_a_diamond_in_a_diamond():
+    """Input -> a -> (b, c -> (d, e) -> f) -> g: f is joined behind c, g behind a."""
+
+    def relu(name, bottom):
+        return make_layer(name, "ReLU", (bottom,), (name,))
+
+    def total(name, *bottoms):
+        return make_layer(name, "Eltwise", bottoms, (name,))
+
+    data = make_layer("x", "Input", (), ("x",), {"shape": ({"dim": (2, 3)},)})
+    layers = (data, relu("a", "x"), relu("b", "a"), relu("c", "a"), relu("d", "c"), relu("e", "c"),
+              total("f", "d", "e"), total("g", "b", "f"))  # fmt: skip
+    found = structure(Net(layers=layers))
+
+    passed = dominators(found.graph)
+
+    assert [found.graph.nodes[i].layer.name if i >= 0 else "" for i in passed] == [
+        "", "x", "a", "a", "c", "c", "c", "a",
+    ]  # fmt: skip
