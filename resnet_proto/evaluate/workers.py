@@ -9,6 +9,7 @@ machines that trust one another. No file is.
 from __future__ import annotations
 
 import copy
+import hashlib
 import multiprocessing
 import os
 import re
@@ -21,8 +22,11 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import cast
 
 from resnet_proto.errors import ResNetProtoError
@@ -208,8 +212,6 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
         ResNetProtoError: the scheduler does not answer or is lost, there are no workers, or they
             do not have what the task needs.
     """
-    from resnet_proto import __version__
-
     if not shards:
         return
     try:
@@ -239,7 +241,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                     )
                 while waiting and len(under_way) < AHEAD * max(1, threads):
                     shard = waiting.popleft()
-                    future = client.submit(work_on_dask, __version__, task, shard, pure=False)
+                    future = client.submit(work_on_dask, code(), task, shard, pure=False)
                     under_way[future] = shard
                 try:
                     done = wait(list(under_way), LOOK, "FIRST_COMPLETED").done
@@ -259,7 +261,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                         raise ResNetProtoError(
                             f"--dask {address}: a worker cannot run the task: "
                             f"{type(error).__name__}: {error}; workers need resnet-proto "
-                            f"{__version__}, and the Python and packages of this machine"
+                            f"{code()}, and the Python and packages of this machine"
                         ) from None
                     if isinstance(result, str):
                         raise ResNetProtoError(result)
@@ -271,17 +273,23 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
             client.close(timeout=GRACE)
 
 
-def work_on_dask(version: str, task: Task, shard: Shard) -> Result | str:
+@cache
+def code() -> str:
+    """The version of this package, and the beginning of the sha256 of its code."""
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{version('resnet-proto')} ({digest.hexdigest()[:8]})"
+
+
+def work_on_dask(expected: str, task: Task, shard: Shard) -> Result | str:
     """What a thread of a Dask worker does with a shard."""
     from distributed import get_worker
 
-    from resnet_proto import __version__
-
     address = get_worker().address
-    if version != __version__:
+    if code() != expected:
         return (
-            f"worker {address} has resnet-proto {__version__}, this is {version}; they have to be "
-            "the same"
+            f"worker {address} has resnet-proto {code()}, this machine {expected}; install the same"
         )
     prepared = getattr(held, "digest", None) == task.digest
     if not prepared:
