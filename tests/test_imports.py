@@ -56,6 +56,7 @@ ORDER = [
     "retarget",
     "engine",
     "torch_models",
+    "evaluate",
     "report",
     "cli",
     "__main__",
@@ -63,7 +64,7 @@ ORDER = [
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
     "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "data", "engine",
-    "report",
+    "evaluate", "report",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from resnet_proto.cli import main
-from resnet_proto.cli.data import clock
+from resnet_proto.cli.progress import clock
 
 PARTS = ("lmdb", "mean", "show")
 
@@ -198,7 +198,7 @@ def test_time_left(seconds, text):
 
 
 def test_progress_has_rate_and_time_left(folder, monkeypatch):
-    monkeypatch.setattr("resnet_proto.cli.data.EVERY", 0.0)
+    monkeypatch.setattr("resnet_proto.cli.progress.EVERY", 0.0)
     result = run("lmdb", "x", "db")
     assert "10/10 images, " in result.stderr
     assert " images/s, 0:00 left\n" in result.stderr

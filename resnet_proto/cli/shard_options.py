@@ -1,0 +1,71 @@
+"""The options of commands whose work is done in shards: by whom, and where results are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from resnet_proto.cli.progress import processors, progress
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """The values of the options below, by their names."""
+
+    jobs: int | None
+    dask: str | None
+    keep: str | None
+
+    @contextmanager
+    def how(self) -> Iterator[dict[str, Any]]:
+        """The arguments of ``run_shards`` besides task and shards; what it says goes to stderr."""
+        with progress() as said:
+            yield {
+                "jobs": self.jobs or processors(),
+                "dask": self.dask,
+                "folder": Path(self.keep) if self.keep else None,
+                "progress": said,
+                "warn": lambda text: click.echo(f"Warning: {text}", err=True),
+            }
+
+
+def shard_options(command: Command) -> Command:
+    """Give a command these options, as its argument ``shards``."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        shards = ShardOptions(
+            **{field.name: kwargs.pop(field.name) for field in fields(ShardOptions)}
+        )
+        if shards.jobs and shards.dask:
+            raise click.UsageError("--jobs is of this machine, --dask of others; give one of them")
+        if "" in (shards.dask, shards.keep):
+            raise click.UsageError("--dask and --keep: an empty name is none")
+        return command(*args, shards=shards, **kwargs)
+
+    options = [
+        click.option(
+            "--jobs", type=click.IntRange(1, 256), metavar="N",
+            help="Processes, each with a net of its own and one thread (default: one for each "
+            "processor). Their number changes no result.",
+        ),
+        click.option(
+            "--dask", metavar="ADDRESS",
+            help="Instead, the workers of this Dask scheduler, as tcp://HOST:8786.",
+        ),
+        click.option(
+            "--keep", metavar="FOLDER",
+            help="Keep here what is done: after any end the same command goes on from there.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]

@@ -1,0 +1,269 @@
+"""Work on many items, by any number of workers: the same result, to the bit.
+
+    items -> shards -> workers -> a file each -> results, in the order of the shards -> their sum
+
+Nothing here knows what an item is. Shards are made before anybody knows how many workers there are,
+each is computed with one thread, and results are put in order; so one worker, four of them, and
+a run that was ended and gone on with compute the same. (Another kind of processor may round in
+another way: BLAS has code for each.) ``workers.py`` knows where shards are run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resnet_proto.data.write import Progress, locked
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import atomic
+from resnet_proto.formats.npz import DAMAGED
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+
+STATE, LOCK = "made-of.json", "lock"
+"""What a folder of results holds besides them."""
+SEAL = "seal"
+"""The array of a result's file by which damage is known."""
+Result = dict[str, "Array"]
+"""What a task says of a shard: named arrays of ints or floats, of any shape."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Items from ``start`` to before ``stop``; ``index`` counts shards from 0."""
+
+    index: int
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        """Its words in messages; items count from 0, as they do in arrays."""
+        return f"shard {self.index} (items {self.start} to {self.stop - 1})"
+
+
+class Task(Protocol):
+    """What is done with a shard. It is pickled for each worker: keep it small, with paths of files.
+
+    Args:
+        digest: all that a result depends on, a line ``name: value`` for each, files by their
+            sha256. Where it differs from that of an earlier run, the message names the lines.
+    """
+
+    digest: str
+
+    def prepare(self) -> None:
+        """Open nets and data: once in each worker, before its first shard."""
+
+    def run(self, shard: Shard) -> Result:
+        """What there is to say of a shard; of nothing else than ``digest`` and the shard."""
+
+
+def split(items: int, size: int) -> list[Shard]:
+    """Shards of so many items each; the last may be smaller."""
+    starts = range(0, items, size)
+    return [Shard(i, start, min(start + size, items)) for i, start in enumerate(starts)]
+
+
+def run_shards(
+    task: Task,
+    shards: Sequence[Shard],
+    *,
+    jobs: int = 1,
+    dask: str | None = None,
+    folder: Path | None = None,
+    progress: Progress = lambda done, before, all_: None,
+    warn: Callable[[str], object] = lambda text: None,
+) -> list[Result]:
+    """What a task says of each shard, in the order of the shards.
+
+    Args:
+        task: what is done; pickled, unless ``jobs`` is 1.
+        shards: from ``split``.
+        jobs: processes; 1 is this one. Each computes with one thread.
+        dask: address of a Dask scheduler; its workers, with one shard a thread, take the place of
+            ``jobs``.
+        folder: keeps results, and those that an earlier run has kept there are not run again.
+        progress: is told of items done, of those that an earlier run had done, and of all.
+        warn: is told of what was not as it should be, and mended.
+
+    Raises:
+        ResNetProtoError: the task raises it, a shard ends its workers, the cluster is lost, the
+            folder is of another task, or another process is writing there. What was done is kept.
+    """
+    from resnet_proto.evaluate.workers import here, in_processes, on_dask
+
+    results: dict[int, Result] = {}
+    with kept(folder, task, shards) as files:
+        if files:
+            results = files.read_all(shards, warn)
+        todo = [shard for shard in shards if shard.index not in results]
+        before = done = sum(shards[i].stop - shards[i].start for i in results)
+        total = sum(shard.stop - shard.start for shard in shards)
+        progress(done, before, total)
+        if dask is not None:
+            run = on_dask(task, todo, dask)
+        elif min(jobs, len(todo)) > 1:
+            run = in_processes(task, todo, min(jobs, len(todo)), warn)
+        else:
+            run = here(task, todo)
+        try:
+            for shard, result in run:
+                results[shard.index] = result
+                if files:
+                    files.write(shard, result)
+                done += shard.stop - shard.start
+                progress(done, before, total)
+        except ResNetProtoError as error:
+            if not files or not results:
+                raise
+            raise ResNetProtoError(
+                f"{error}; {len(results)} of {len(shards)} shards are kept in {folder}: the same "
+                "command goes on from there"
+            ) from None
+        finally:
+            run.close()
+    return [results[shard.index] for shard in shards]
+
+
+def merge(results: Sequence[Mapping[str, Array]]) -> Result:
+    """The sum of results, by name: int64, exact; float64, added in their order.
+
+    Raises:
+        OverflowError: an integer does not fit.
+    """
+    import numpy as np
+
+    sums: dict[str, Any] = {}
+    for result in results:
+        for name, array in result.items():
+            dtype = "float64" if array.dtype.kind == "f" else "int64"
+            value: Any = array.astype(dtype, casting="safe")
+            if name not in sums:
+                sums[name] = value.copy()
+                continue
+            added = sums[name] + value
+            if dtype == "int64" and np.any((added ^ value) & (added ^ sums[name]) < 0):
+                raise OverflowError(f"the sum of '{name}' does not fit 64 bits")
+            sums[name] = added
+    return sums
+
+
+@contextmanager
+def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[Kept | None]:
+    """The folder of results, made or found, while no other process writes there.
+
+    Raises:
+        ResNetProtoError: it cannot be written, holds something else, or is another task's.
+    """
+    if folder is None:
+        yield None
+        return
+    state = folder / STATE
+    items = [[shard.start, shard.stop] for shard in shards]
+    made_of = {"task": task.digest.splitlines(), "shards": items}
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        if STATE not in names and names - {LOCK}:
+            raise ResNetProtoError(f"{folder}: holds other files, no results; give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK).touch()
+    except OSError as error:
+        raise ResNetProtoError(f"{folder}: cannot be used: {error.strerror}") from None
+    with locked(folder / LOCK):
+        if not state.exists():
+            with atomic(state) as file:
+                file.write(json.dumps(made_of, indent=1).encode())
+        if differing := differences(state, made_of):
+            raise ResNetProtoError(
+                f"{folder}: its results are of another task: {differing}; give another folder, or "
+                "remove this one to begin again"
+            )
+        yield Kept(folder, json.dumps(made_of))
+
+
+def differences(state: Path, made_of: Mapping[str, Any]) -> str:
+    """In what an earlier run differs, in words; empty if in nothing."""
+    try:
+        old = json.loads(state.read_bytes())
+        lines, before = ([str(x) for x in f["task"]] for f in (made_of, old))
+        same = old["shards"] == made_of["shards"]
+    except (ValueError, LookupError, TypeError, RecursionError, OSError):
+        return f"{state.name} cannot be read"
+    new, gone = ([x for x in a if x not in b] for a, b in ((lines, before), (before, lines)))
+    found = [f"now '{line[:200]}'" for line in new] + [f"then '{line[:200]}'" for line in gone]
+    if not same:
+        found.append("other shards")
+    return ", ".join(found) or ("" if lines == before else "another order")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Results on disk: ``shard-000007.npz``, complete or not there.
+
+    Args:
+        made_of: what they are made of; a file that is of something else is not read.
+    """
+
+    folder: Path
+    made_of: str
+
+    def path(self, shard: Shard) -> Path:
+        """The file of a shard."""
+        return self.folder / f"shard-{shard.index:06}.npz"
+
+    def write(self, shard: Shard, result: Result) -> None:
+        """Keep a result.
+
+        Raises:
+            ResNetProtoError: the disk is full.
+        """
+        import numpy as np
+
+        with atomic(self.path(shard)) as file:
+            np.savez(file, allow_pickle=False, **{SEAL: self.seal(shard, result)}, **result)
+
+    def read_all(self, shards: Sequence[Shard], warn: Callable[[str], object]) -> dict[int, Result]:
+        """The results that are there and whole; the others are run again."""
+        found = {}
+        for shard in shards:
+            if self.path(shard).exists():
+                try:
+                    found[shard.index] = self.read(shard)
+                except (*DAMAGED, LookupError, MemoryError) as error:
+                    warn(f"{self.path(shard)}: damaged ({error}); {shard} is run again")
+        return found
+
+    def read(self, shard: Shard) -> Result:
+        """A result. Whatever a damaged file raises, it is in ``DAMAGED`` or one of its kin."""
+        import zipfile
+
+        import numpy as np
+
+        path = self.path(shard)
+        if not path.is_file():
+            raise ResNetProtoError(f"{path}: no file; move it away")
+        with zipfile.ZipFile(path) as archive:
+            # Ours are stored, so that no more is read than is on disk.
+            if any(entry.compress_type for entry in archive.infolist()):
+                raise ValueError("compressed")
+        with np.load(path, allow_pickle=False) as arrays:
+            result = {name: arrays[name] for name in arrays.files}
+        if result.pop(SEAL).tobytes() != self.seal(shard, result).tobytes():
+            raise ValueError("its content is not what was written")
+        return result
+
+    def seal(self, shard: Shard, result: Result) -> Array:
+        """The sha256 of a result and of all that it depends on, as 32 bytes."""
+        import numpy as np
+
+        digest = hashlib.sha256(f"{self.made_of} {astuple(shard)}".encode())
+        for name, array in sorted(result.items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+            digest.update(array.tobytes())
+        return np.frombuffer(digest.digest(), np.uint8)

@@ -1,0 +1,302 @@
+"""Where shards are run: here, in processes of this machine, on a Dask cluster.
+
+    task, shards -> (shard, result), in whatever order they end
+
+What goes between processes is pickled, by ``multiprocessing`` and by Dask; a Dask cluster is of
+machines that trust one another. No file is.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import cast
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.evaluate.shards import Result, Shard, Task
+
+Results = Generator[tuple[Shard, Result], None, None]
+Warn = Callable[[str], object]
+
+TRIES = 3
+"""Workers that a shard may end."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+GRACE = 2.0
+"""Seconds that a worker has to close what it has open."""
+
+
+def here(task: Task, shards: Sequence[Shard]) -> Results:
+    """In this process, with one thread."""
+    task = copy.copy(task)  # the caller's stays as small as it is
+    if shards:
+        task.prepare()
+    for shard in shards:
+        yield shard, run(task, shard)
+
+
+def run(task: Task, shard: Shard) -> Result:
+    """With one thread: sums by several threads may be rounded in another way.
+
+    Raises:
+        TypeError: a result holds something else than numbers.
+    """
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        result = {name: np.asarray(array) for name, array in task.run(shard).items()}
+    for name, array in result.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"'{name}' is of {array.dtype}, expected ints or floats")
+    return result
+
+
+def attempt(task: Task, shard: Shard, *, prepared: bool) -> Result | str:
+    """The result; or why there is none, as text, which any process can read."""
+    try:
+        if not prepared:
+            task.prepare()
+        return run(task, shard)
+    except ResNetProtoError as error:
+        return str(error)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{shard}: {type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+
+
+# ---- processes of this machine
+
+
+def in_processes(task: Task, shards: Sequence[Shard], jobs: int, warn: Warn) -> Results:
+    """In so many processes. One that is killed is replaced, and its shard run again.
+
+    Raises:
+        ResNetProtoError: the task raises one, or a shard has ended ``TRIES`` workers.
+    """
+    waiting, ended = deque(shards), Counter[Shard]()
+    busy: dict[Connection, Shard] = {}
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                worker, line = start()
+                workers[line], busy[line] = worker, waiting.popleft()
+                with suppress(OSError):  # it has ended: the line says so below
+                    line.send(task)
+                    line.send(busy[line])
+            for ready in wait(list(busy)):
+                line = cast("Connection", ready)
+                shard = busy.pop(line)
+                try:
+                    result = line.recv()
+                except (EOFError, OSError):
+                    worker = workers.pop(line)
+                    worker.join(GRACE)
+                    end([worker])
+                    line.close()
+                    ended[shard] += 1
+                    why = f"{shard}: its worker ended ({status(worker)})"
+                    if ended[shard] == TRIES:
+                        raise ResNetProtoError(f"{why}, {TRIES} times") from None
+                    warn(f"{why}; it is run again")
+                    waiting.appendleft(shard)
+                    continue
+                if isinstance(result, str):
+                    raise ResNetProtoError(result)
+                if waiting:
+                    busy[line] = waiting.popleft()
+                    with suppress(OSError):
+                        line.send(busy[line])
+                else:
+                    line.close()  # which ends it
+                yield shard, result
+    finally:
+        end(list(workers.values()))
+        for line in workers:
+            line.close()
+
+
+def start() -> tuple[BaseProcess, Connection]:
+    """A new worker, and the line to it. Ctrl-C does not reach it: this process ends it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs,), daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits this
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+    return process, ours
+
+
+def end(workers: Sequence[BaseProcess]) -> None:
+    """End workers, at once if they do not by themselves."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.join(max(0, deadline - time.monotonic()))
+        worker.kill()
+        worker.join()
+
+
+def status(worker: BaseProcess) -> str:
+    """How it ended."""
+    code = worker.exitcode or 0
+    if code == -signal.SIGKILL:
+        return "SIGKILL, as when memory is full: fewer jobs need less"
+    if code < 0:
+        return signal.Signals(-code).name
+    return f"status {code}; a script that starts it needs `if __name__ == '__main__':`"
+
+
+def work(line: Connection) -> None:
+    """What a worker does: it gets the task, then shards, until the line or the parent ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it closes what it has open
+    for name in THREADS:
+        os.environ.setdefault(name, "1")  # of engines, and of programs that they start
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        task, prepared = line.recv(), False
+        while True:
+            shard = line.recv()
+            line.send(attempt(task, shard, prepared=prepared))
+            prepared = True
+
+
+def end_with_parent() -> None:
+    """End this process when its parent has ended, whatever it is at."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+# ---- a Dask cluster
+
+CONNECT, LOOK, NO_WORKERS = 10.0, 1.0, 60.0
+"""Seconds: for the scheduler to answer; between looks at a silent cluster; without any worker."""
+AHEAD = 2
+"""Shards for each thread of the cluster that are under way."""
+held = threading.local()
+"""The task of each thread of a worker, prepared."""
+
+
+def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
+    """On the workers of a cluster, a shard for each of their threads at a time.
+
+    Dask itself runs a shard again whose worker was lost, until it has ended four of them
+    (``distributed.scheduler.allowed-failures``).
+
+    Raises:
+        ResNetProtoError: the scheduler does not answer or is lost, there are no workers, or they
+            do not have what the task needs.
+    """
+    if not shards:
+        return
+    try:
+        from distributed import CancelledError, Client, Future, KilledWorker, wait
+    except ImportError:
+        raise ResNetProtoError("--dask needs Dask: pip install 'resnet-proto[dask]'") from None
+    found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d{1,5})", address)
+    try:  # before a Client does, which says more than a reader needs when it fails
+        if not found:
+            raise ValueError("expected HOST:PORT or tcp://HOST:PORT")
+        socket.create_connection((found[1], int(found[2])), CONNECT).close()
+        client = Client(address, timeout=CONNECT, set_as_default=False)
+    except Exception as error:  # Dask's have no class in common
+        raise ResNetProtoError(f"--dask {address}: no scheduler can be reached: {error}") from None
+    waiting, under_way = deque(shards), dict[Future, Shard]()
+    seen = time.monotonic()
+    try:
+        with client.as_current():
+            while waiting or under_way:
+                threads = sum(client.nthreads().values())
+                if threads:
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > NO_WORKERS:
+                    raise ResNetProtoError(
+                        f"--dask {address}: no worker for {NO_WORKERS:g} s; start some, as with "
+                        f"`dask worker {address}`"
+                    )
+                while waiting and len(under_way) < AHEAD * max(1, threads):
+                    shard = waiting.popleft()
+                    future = client.submit(work_on_dask, code(), task, shard, pure=False)
+                    under_way[future] = shard
+                try:
+                    done = wait(list(under_way), LOOK, "FIRST_COMPLETED").done
+                except TimeoutError:
+                    continue
+                for future in done:
+                    shard = under_way.pop(future)
+                    try:
+                        result = future.result()
+                    except (CancelledError, TimeoutError):
+                        raise
+                    except KilledWorker as error:
+                        raise ResNetProtoError(
+                            f"{shard}: its workers ended, the last {error.last_worker.address}"
+                        ) from None
+                    except Exception as error:
+                        raise ResNetProtoError(
+                            f"--dask {address}: a worker cannot run the task: "
+                            f"{type(error).__name__}: {error}; workers need resnet-proto "
+                            f"{code()}, and the Python and packages of this machine"
+                        ) from None
+                    if isinstance(result, str):
+                        raise ResNetProtoError(result)
+                    yield shard, result
+    except (CancelledError, OSError):  # TimeoutError is one
+        raise ResNetProtoError(f"--dask {address}: the scheduler was lost") from None
+    finally:
+        with suppress(Exception):
+            client.close(timeout=GRACE)
+
+
+@cache
+def code() -> str:
+    """The version of this package, and the beginning of the sha256 of its code."""
+    digest, package = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"{version('resnet-proto')} ({digest.hexdigest()[:8]})"
+
+
+def work_on_dask(expected: str, task: Task, shard: Shard) -> Result | str:
+    """What a thread of a Dask worker does with a shard."""
+    from distributed import get_worker
+
+    address = get_worker().address
+    if code() != expected:
+        return (
+            f"worker {address} has resnet-proto {code()}, this machine {expected}; install the same"
+        )
+    prepared = getattr(held, "digest", None) == task.digest
+    if not prepared:
+        held.digest, held.task = None, copy.copy(task)
+    result = attempt(held.task, shard, prepared=prepared)
+    if isinstance(result, str):
+        held.digest = held.task = None
+        return f"worker {address}: {result}"
+    held.digest = task.digest
+    return result

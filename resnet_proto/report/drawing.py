@@ -1,0 +1,456 @@
+"""A net with its parts -> boxes and arrows -> Graphviz, or a drawing in letters.
+
+Three details: *stages* looks like table 1 of the paper (arXiv 1512.03385), *units* like its figure
+3, *layers* has a box for each layer. In the first two, BatchNorm, Scale and activations are part
+of the layer before them, as they are there.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Any
+
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.graph import Node
+from resnet_proto.layers import Shape, dims
+from resnet_proto.structure import ACTIVATIONS, NORMS, WEIGHTED, Part, Structure, Unit
+from resnet_proto.words import counted, printable
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+DETAILS = ("stages", "units", "layers")
+KINDS = {
+    "input": "Input Data ImageData HDF5Data MemoryData WindowData DummyData",
+    "weights": "Convolution Deconvolution InnerProduct DepthwiseConvolution Embed LSTM RNN",
+    "pooling": "Pooling SPP ROIPooling PSROIPooling LRN Normalize",
+    "norm": "BatchNorm Scale Bias BN MVN",
+    "activation": "ReLU PReLU ELU ReLU6 Swish Clip Sigmoid TanH Dropout AbsVal BNLL Power Exp Log",
+    "join": "Eltwise Concat Axpy Crop",
+    "output": "Softmax SoftmaxWithLoss Accuracy DetectionOutput ArgMax EuclideanLoss",
+}
+KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
+"""Type -> what colours its box; others are of the kind 'other'."""
+COLORS = {
+    "input": "#e8e8e8",
+    "weights": "#c6dbef",
+    "pooling": "#fdd0a2",
+    "norm": "#e5f5e0",
+    "activation": "#fff2ae",
+    "join": "#ffffff",
+    "output": "#fcc5c0",
+    "stage": "#deebf7",
+    "other": "#f4f4f4",
+}
+SHORTCUT = "#b2182b"
+MAX_TEXT = 60
+"""Letters of a name in a picture."""
+Steps = tuple[str, ...]
+"""Layers one after another, in a few words each."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Something in a drawing.
+
+    Args:
+        title: what stands first.
+        runs: layers, and how often they come in a row, as the brackets of the paper's table.
+        note: what stands last.
+        kind: of its colour, see ``COLORS``.
+        members: the layers that it stands for, by their places.
+    """
+
+    title: str
+    kind: str
+    members: tuple[int, ...]
+    runs: tuple[tuple[Steps, int], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow from box to box, by their places; ``text`` is the shape of what flows."""
+
+    start: int
+    end: int
+    text: str
+    shortcut: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Boxes with a frame around them, and frames within it."""
+
+    title: str
+    boxes: tuple[int, ...]
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn, whoever draws it."""
+
+    title: str
+    boxes: tuple[Box, ...]
+    edges: tuple[Edge, ...]
+    groups: tuple[Group, ...] = ()
+
+
+def draw(title: str, found: Structure, detail: str) -> Drawing:
+    """A net's drawing.
+
+    Args:
+        title: what stands above it.
+        found: the net with its parts.
+        detail: one of ``DETAILS``.
+    """
+    groups: tuple[Group, ...] = ()
+    if detail == "stages":
+        boxes = [part_box(found, part, name) for name, part in named(found.parts)]
+    else:
+        boxes, groups = detailed(found, folded=detail == "units")
+    return Drawing(title, tuple(boxes), tuple(edges(found, boxes)), groups)
+
+
+def named(parts: Sequence[Part]) -> Iterator[tuple[str, Part]]:
+    """Each part with what it is called: stages have a number, what lies between them no name."""
+    number = 0
+    for part in parts:
+        number += part.kind == "stage"
+        names = {"stage": f"stage {number}", "between": ""}
+        yield names.get(part.kind, part.kind), part
+
+
+# ---- layers in words
+
+
+def label(node: Node) -> str:
+    """A layer as figures of papers have it: ``3x3, 64, /2``."""
+    layer, values = node.layer, node.meaning
+    if layer.type == "Pooling":
+        kind = {"MAX": "max", "AVE": "average"}.get(values["pool"], str(values["pool"]).lower())
+        if values["global_pooling"]:
+            return f"global {kind} pooling"
+        return f"{side(values['kernel_size'])} {kind} pooling{stride(values)}"
+    if "num_output" not in values:
+        return layer.type
+    if "kernel_size" not in values:
+        return f"{layer.type} {values['num_output']}"
+    parts = [side(values["kernel_size"]), str(values["num_output"])]
+    if values.get("group", 1) > 1:
+        parts.append(f"{values['group']} groups")
+    if max(values.get("dilation") or (1,)) > 1:
+        parts.append(f"dilation {max(values['dilation'])}")
+    kind = "deconvolution " if layer.type == "Deconvolution" else ""
+    return kind + ", ".join(parts) + stride(values)
+
+
+def side(kernel: Sequence[int]) -> str:
+    """A window: ``7x7``."""
+    return dims(tuple(kernel) * (2 if len(kernel) == 1 else 1))
+
+
+def stride(values: Mapping[str, Any]) -> str:
+    """``, /2``; nothing where it is 1."""
+    steps = tuple(values.get("stride") or (1,))
+    if max(steps) == 1:
+        return ""
+    return f", /{steps[0] if len(set(steps)) == 1 else dims(steps)}"
+
+
+def steps_of(found: Structure, places: Iterable[int]) -> Steps:
+    """Layers in words, without those that only follow others."""
+    nodes = (found.graph.nodes[i] for i in places)
+    return tuple(label(node) for node in nodes if node.layer.type not in NORMS | ACTIVATIONS)
+
+
+def main_path(found: Structure, unit: Unit) -> Steps:
+    """What a unit is known by: the layers with weights on its main path, strides aside.
+
+    Only the first unit of a stage has one, and the shapes tell of it.
+    """
+    path = [i for i in unit.layers if i not in unit.shortcut]
+    weighted = [i for i in path if found.graph.nodes[i].layer.type in WEIGHTED]
+    return tuple(step.rpartition(", /")[0] or step for step in steps_of(found, weighted))
+
+
+def runs_of(found: Structure, part: Part) -> tuple[tuple[Steps, int], ...]:
+    """What a part is made of: units that are alike once, with how often they come."""
+    of = main_path if part.kind == "stage" else lambda found, unit: steps_of(found, unit.layers)
+    steps = (of(found, unit) for unit in part.units)
+    return tuple((words, len(list(same))) for words, same in groupby(steps))
+
+
+# ---- boxes
+
+
+def part_box(found: Structure, part: Part, name: str) -> Box:
+    """A part as a box of its own."""
+    units = [unit for unit in part.units if unit.kind == "residual"]
+    shortcuts = groupby(", ".join(steps_of(found, u.shortcut)) or "identity" for u in units)
+    kinds = ", ".join(f"{text}{times(len(list(same)))}" for text, same in shortcuts)
+    note = f"shortcuts: {kinds}" if units else ""
+    kind = "stage" if part.kind == "stage" else "other"
+    return Box(name, kind, part.layers, runs_of(found, part), note)
+
+
+def times(n: int) -> str:
+    """How often something comes, if it comes more than once."""
+    return f" \N{MULTIPLICATION SIGN} {n}" if n > 1 else ""
+
+
+def detailed(found: Structure, *, folded: bool) -> tuple[list[Box], tuple[Group, ...]]:
+    """A box for each layer, or for each with what follows it, in frames for units and stages."""
+    boxes: list[Box] = []
+    groups = []
+    for name, part in named(found.parts):
+        first = len(boxes)
+        inner = []
+        for n, unit in enumerate(part.units, 1):
+            start = len(boxes)
+            boxes += unit_boxes(found, unit, folded=folded)
+            if unit.kind != "layer":
+                inner.append(Group(f"unit {n}", tuple(range(start, len(boxes)))))
+        if inner:
+            groups.append(Group(f"{name}: {counted(len(inner), 'unit')}", (), tuple(inner)))
+        elif name:
+            groups.append(Group(name, tuple(range(first, len(boxes)))))
+    return boxes, tuple(groups)
+
+
+def unit_boxes(found: Structure, unit: Unit, *, folded: bool) -> Iterator[Box]:
+    """The boxes of a unit; a layer that only follows another is in that one's if ``folded``."""
+    nodes, readers = found.graph.nodes, found.graph.readers
+    members: dict[int, list[int]] = {}
+    first: dict[int, int] = {}
+    for i in unit.layers:
+        (before, *others) = nodes[i].before or (-1,)
+        follows = nodes[i].layer.type in NORMS | ACTIVATIONS and not others and before in first
+        alone = len({j for j, _ in readers.get(before, ())}) == 1
+        first[i] = first[before] if folded and follows and alone else i
+        members.setdefault(first[i], []).append(i)
+    for i, own in members.items():
+        layer, text = nodes[i].layer, label(nodes[i])
+        kind = KIND.get(layer.type, "other")
+        if kind == "join":
+            text = "+" if layer.type == "Axpy" or is_sum(nodes[i]) else layer.type
+        if folded:
+            yield Box(text, kind, tuple(own))
+        else:
+            yield Box(layer.name, kind, tuple(own), (((text,), 1),))
+
+
+def is_sum(node: Node) -> bool:
+    """Whether a layer adds."""
+    return node.layer.type == "Eltwise" and node.meaning["operation"] == "SUM"
+
+
+# ---- arrows
+
+
+def edges(found: Structure, boxes: Sequence[Box]) -> Iterator[Edge]:
+    """The arrows between boxes, each once, in order."""
+    box_of = {i: place for place, box in enumerate(boxes) for i in box.members}
+    short = set(shortcuts(found))
+    seen = set()
+    for i, node in enumerate(found.graph.nodes):
+        for source in node.sources:
+            start, end = box_of[source[0]], box_of[i]
+            if start != end and (start, end, source) not in seen:
+                seen.add((start, end, source))
+                yield Edge(start, end, flow(found, *source), (source[0], i) in short)
+
+
+def shortcuts(found: Structure) -> Iterator[tuple[int, int]]:
+    """The arrows of shortcuts, as pairs of layers."""
+    for part in found.parts:
+        for unit in part.units:
+            if unit.kind != "residual":
+                continue
+            for i in (*unit.shortcut, unit.join):
+                for j in found.graph.nodes[i].before:
+                    if i != unit.join or j in unit.shortcut or j not in unit.layers:
+                        yield j, i
+                    elif not unit.shortcut and j in leading(found, unit):
+                        yield j, i
+
+
+def leading(found: Structure, unit: Unit) -> Sequence[int]:
+    """The layers of a unit before it parts in two."""
+    inner = [i for i in unit.layers if len({j for j, _ in found.graph.readers.get(i, ())}) > 1]
+    return inner[:1]
+
+
+def flow(found: Structure, layer: int, top: int) -> str:
+    """The shape of one image of a top; empty if it is not known."""
+    shapes = found.shapes[layer]
+    return dims(shapes[top][1:] or shapes[top]) if top < len(shapes) else ""
+
+
+def shape_of(shape: Shape | None) -> str:
+    """The shape of one image."""
+    return dims(shape[1:] or shape) if shape else "?"
+
+
+# ---- with Graphviz
+
+
+def graphviz(drawing: Drawing) -> Digraph:
+    """The drawing for Graphviz.
+
+    Raises:
+        ResNetProtoError: the Python package is not installed.
+    """
+    try:
+        from graphviz import Digraph
+    except ImportError:
+        raise ResNetProtoError(
+            "pictures need Graphviz: pip install 'resnet-proto[draw]', and Debian's package "
+            "graphviz; a drawing in letters (.txt, or no -o) does not"
+        ) from None
+    font = {"fontname": "Helvetica", "fontsize": "11"}
+    graph = Digraph(
+        graph_attr={**font, "label": escaped(drawing.title), "labelloc": "t", "ranksep": "0.3"},
+        node_attr={**font, "shape": "box", "style": "filled,rounded", "color": "#777777"},
+        edge_attr={**font, "fontsize": "9", "color": "#555555", "arrowsize": "0.6"},
+    )
+    for i, box in enumerate(drawing.boxes):
+        attributes = {"fillcolor": COLORS[box.kind], "tooltip": escaped(box.title or " ")}
+        if box.title == "+":
+            attributes |= {"shape": "circle", "width": "0.25", "fixedsize": "true"}
+        graph.node(str(i), f"<{label_of(box)}>", **attributes)
+    for n, group in enumerate(drawing.groups):
+        frame(graph, group, f"{n}")
+    for edge in drawing.edges:
+        attributes = {"label": edge.text and f" {edge.text} "}
+        if edge.shortcut:
+            attributes |= {"color": SHORTCUT, "penwidth": "1.6", "fontcolor": SHORTCUT}
+        graph.edge(str(edge.start), str(edge.end), **attributes)
+    return graph
+
+
+def frame(graph: Digraph, group: Group, name: str) -> None:
+    """A frame, and those within it."""
+    with graph.subgraph(name=f"cluster_{name}") as inner:
+        inner.attr(label=escaped(group.title), color="#bbbbbb", style="rounded", fontsize="10")
+        for box in group.boxes:
+            inner.node(str(box))
+        for n, other in enumerate(group.groups):
+            frame(inner, other, f"{name}_{n}")
+
+
+def escaped(text: str) -> str:
+    """Text that Graphviz shows as it is, without what is not printable."""
+    short = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return printable(short).replace("\\", "\\\\")
+
+
+def label_of(box: Box) -> str:
+    """A box's text, as Graphviz's kind of HTML."""
+    rows = [f"<b>{entity(box.title)}</b>"] if box.runs and box.title else []
+    if not box.runs:
+        rows = [entity(box.title)]
+    for steps, n in box.runs:
+        lines = "<br/>".join(map(entity, steps))
+        if not lines:
+            continue
+        if n == 1:
+            rows.append(lines)
+            continue
+        rows.append(
+            '<table border="0" cellborder="0" cellspacing="0"><tr>'
+            f'<td border="1" sides="lr">{lines}</td><td>{times(n)}</td></tr></table>'
+        )
+    if box.note:
+        rows.append(f'<font point-size="9" color="{SHORTCUT}">{entity(box.note)}</font>')
+    cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
+    return f'<table border="0" cellborder="0" cellspacing="1">{cells}</table>'
+
+
+def entity(text: str) -> str:
+    """Text for Graphviz's HTML."""
+    return html.escape(escaped(text)) or " "
+
+
+# ---- in letters
+
+
+def letters(title: str, found: Structure, detail: str) -> Iterator[str]:
+    """The drawing in letters, for terminals.
+
+    Args:
+        title: what stands above it.
+        found: the net with its parts.
+        detail: one of ``DETAILS``.
+    """
+    yield printable(title)
+    drawn = {"stages": stage_lines, "units": unit_lines, "layers": layer_lines}[detail]
+    for line in drawn(found):
+        yield printable(line.rstrip())
+
+
+def stage_lines(found: Structure) -> Iterator[str]:
+    """The paper's table."""
+    rows: list[tuple[str, str, str]] = []
+    for name, part in named(found.parts):
+        body = [line for steps, n in runs_of(found, part) for line in bracketed(steps, n)]
+        body = body or [""]
+        shapes = [""] * (len(body) - 1) + [shape_of(part.shape)]
+        names = [name] + [""] * (len(body) - 1)
+        rows += [("", "", ""), *zip(names, body, shapes, strict=True)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(2)]
+    for one, two, three in rows:
+        yield f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}"
+
+
+def bracketed(steps: Steps, n: int) -> Iterator[str]:
+    """Steps one above another; in brackets with how often they come, if it is more than once."""
+    if n == 1:
+        yield from steps
+        return
+    width = max(map(len, steps), default=0)
+    for i, step in enumerate(steps):
+        yield f"[ {step:<{width}} ]{f' x {n}' if i == len(steps) // 2 else ''}"
+
+
+def unit_lines(found: Structure) -> Iterator[str]:
+    """Units one above another, each shortcut beside its main path."""
+    for name, part in named(found.parts):
+        yield ""
+        yield name or "between"
+        for n, unit in enumerate(part.units, 1):
+            shape = flow(found, unit.layers[-1], 0)
+            main = steps_of(found, (i for i in unit.layers if i not in (*unit.shortcut, unit.join)))
+            if unit.kind == "layer":
+                yield from (f"    {step}" for step in main[:-1])
+                yield f"    {''.join(main[-1:]):<30}  {shape}"
+                continue
+            yield f"  unit {n}"
+            if unit.kind == "concat":
+                yield from (f"    | {step}" for step in main)
+                yield f"    {'concat':<30}  {shape}"
+                continue
+            beside = steps_of(found, unit.shortcut)
+            width = max(map(len, main), default=1)
+            yield f"    +-{'-' * width}-+"
+            for left, right in zip_longest(main, beside, fillvalue=""):
+                yield f"    {left or '|':<{width}}   | {right}"
+            yield f"    {f'(+)<{chr(45) * (width - 1)}-+':<30}  {shape}"
+
+
+def layer_lines(found: Structure) -> Iterator[str]:
+    """A line for each layer: its name, what it is, its shapes, and what it reads."""
+    nodes = found.graph.nodes
+    width = min(MAX_TEXT, max((len(node.layer.name) for node in nodes), default=0))
+    for name, part in named(found.parts):
+        yield ""
+        yield name or "between"
+        for i in part.layers:
+            shapes = ", ".join(map(shape_of, found.shapes[i]))
+            reads = ", ".join(nodes[j].layer.name for j in nodes[i].before)
+            line = f"  {nodes[i].layer.name:<{width}}  {label(nodes[i]):<24}  {shapes:<14}"
+            yield f"{line}  < {reads}" if reads else line

@@ -1,0 +1,49 @@
+"""What ``shard_options`` gives a command."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from resnet_proto.cli.progress import processors
+from resnet_proto.cli.shard_options import shard_options
+
+
+def run(*arguments):
+    """What a command with these options gets, and what it prints."""
+    got = {}
+
+    @click.command()
+    @shard_options
+    def command(shards):
+        with shards.how() as how:
+            got.update(how)
+            how["warn"]("shard 3 is run again")
+
+    return CliRunner().invoke(command, arguments), got
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], (processors(), None, None)), (["--jobs", "3"], (3, None, None)),
+     (["--dask", "h:8786", "--keep", "x/y"], (processors(), "h:8786", Path("x/y")))],
+)  # fmt: skip
+def test_what_a_command_gets(arguments, expected):
+    result, got = run(*arguments)
+
+    assert result.stderr == "Warning: shard 3 is run again\n"
+    assert (got["jobs"], got["dask"], got["folder"]) == expected
+    assert callable(got["progress"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--jobs", "0"], "0 is not in the range"), (["--keep", ""], "an empty name is none"),
+     (["--jobs", "2", "--dask", "h:1"], "give one of them")],
+)  # fmt: skip
+def test_wrong_usage(arguments, message):
+    result, _ = run(*arguments)
+
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -1,0 +1,79 @@
+"""A task for the workers of a test: sums that depend on their order, and ways to end."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resnet_proto.errors import ResNetProtoError
+
+
+@dataclass
+class Sums:
+    """Counts and sums of pseudo-random items; ``folder`` gets a line for each shard that is begun.
+
+    ``at`` names the shard at which ``how`` happens; ``once``, only the first time.
+    """
+
+    folder: Path
+    at: int = -1
+    how: str = ""
+    once: bool = False
+    pause: float = 0.0
+    digest: str = "sums: 1"
+    ready: bool = field(default=False)
+
+    def note(self, text):
+        with (self.folder / "notes").open("a") as file:
+            file.write(f"{text}\n")
+
+    def prepare(self):
+        assert not self.ready
+        self.ready = True
+        self.note(f"prepare {os.getpid()}")
+        if self.how == "missing":
+            raise ResNetProtoError("/data/val.txt: cannot be read: No such file or directory")
+
+    def run(self, shard):
+        assert self.ready
+        self.note(f"{shard.index} {os.getpid()}")
+        time.sleep(self.pause)
+        flag = self.folder / "ended"
+        if shard.index == self.at and not (self.once and flag.exists()):
+            flag.touch()
+            self.end()
+        rng = np.random.default_rng(shard.index)
+        values = rng.normal(size=(shard.stop - shard.start, 3)) * 10.0 ** rng.integers(-9, 9)
+        product = rng.normal(size=(37, 501)).astype("f4") @ rng.normal(size=501).astype("f4")
+        return {"positive": (values > 0).sum(0), "sum": values.sum(0), "product": product}
+
+    def end(self):
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.how == "refuse":
+            raise ResNetProtoError("7.png: no image")
+        elif self.how == "bug":
+            raise LookupError("no such key")
+        elif self.how == "hang":
+            time.sleep(600)
+
+
+def notes(folder, kind=""):
+    """What the workers noted: (what, pid) for each line."""
+    lines = (folder / "notes").read_text().splitlines()
+    return [tuple(line.split()) for line in lines if line.startswith(kind)]
+
+
+def same(one, two):
+    """Whether two lists of results are the same, to the bit."""
+
+    def flat(results):
+        return [
+            [(k, v.dtype.str, v.shape, v.tobytes()) for k, v in sorted(result.items())]
+            for result in results
+        ]  # fmt: skip
+
+    return flat(one) == flat(two)
