@@ -29,6 +29,7 @@ COMMANDS = {
     "train-val": "Make a deploy net ready to train: train_val, solver, train.sh.",
     "deploy": "Make the deploy net of a train_val net.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
+    "draw": "Draw a net: stages and residual units, found in the graph of anybody's net.",
     "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
     "upgrade": "Bring a net, a solver or a caffemodel of an older Caffe up to date.",
     "log": "Show what a training came to, from Caffe's log, and draw its curves.",
@@ -46,6 +47,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTE
 EXTRA = {
     "gen": "a depth goes with --depth N",
     "summary": "it takes one net",
+    "draw": "it takes one net, and a file to write with -o FILE",
     "inspect": "it takes one file, and a net with --net NET",
     "upgrade": "it takes OLD and NEW",
     "diff": "it takes A and B",

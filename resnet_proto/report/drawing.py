@@ -11,10 +11,12 @@ import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.graph import Node
+from resnet_proto.files import atomic
+from resnet_proto.graph import Node, Value
 from resnet_proto.layers import Shape, dims
 from resnet_proto.structure import ACTIVATIONS, NORMS, WEIGHTED, Part, Structure, Unit
 from resnet_proto.words import counted, printable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
 DETAILS = ("stages", "units", "layers")
+PICTURES = (".svg", ".png", ".pdf")
 KINDS = {
     "input": "Input Data ImageData HDF5Data MemoryData WindowData DummyData",
     "weights": "Convolution Deconvolution InnerProduct DepthwiseConvolution Embed LSTM RNN",
@@ -48,6 +51,8 @@ COLORS = {
 SHORTCUT = "#b2182b"
 MAX_TEXT = 60
 """Letters of a name in a picture."""
+MAX_STEPS = 12
+"""Layers of a part that are listed, where it is one box; of more, those at both ends."""
 Steps = tuple[str, ...]
 """Layers one after another, in a few words each."""
 
@@ -180,9 +185,13 @@ def main_path(found: Structure, unit: Unit) -> Steps:
 
 def runs_of(found: Structure, part: Part) -> tuple[tuple[Steps, int], ...]:
     """What a part is made of: units that are alike once, with how often they come."""
-    of = main_path if part.kind == "stage" else lambda found, unit: steps_of(found, unit.layers)
-    steps = (of(found, unit) for unit in part.units)
-    return tuple((words, len(list(same))) for words, same in groupby(steps))
+    if part.kind == "stage":
+        steps = (main_path(found, unit) for unit in part.units)
+        return tuple((words, len(list(same))) for words, same in groupby(steps))
+    layers = steps_of(found, part.layers)
+    if len(layers) > MAX_STEPS:
+        layers = (*layers[:6], f"... {len(layers) - 8} more", *layers[-2:])
+    return ((layers, 1),)
 
 
 # ---- boxes
@@ -238,6 +247,10 @@ def unit_boxes(found: Structure, unit: Unit, *, folded: bool) -> Iterator[Box]:
         kind = KIND.get(layer.type, "other")
         if kind == "join":
             text = "+" if layer.type == "Axpy" or is_sum(nodes[i]) else layer.type
+        if folded and kind == "norm":
+            text = ", ".join(
+                nodes[j].layer.type for j in own if nodes[j].layer.type != "Scale" or j == i
+            )
         if folded:
             yield Box(text, kind, tuple(own))
         else:
@@ -253,16 +266,21 @@ def is_sum(node: Node) -> bool:
 
 
 def edges(found: Structure, boxes: Sequence[Box]) -> Iterator[Edge]:
-    """The arrows between boxes, each once, in order."""
+    """The arrows between boxes, each once, in order.
+
+    One that stands for several, in the coarser details, is a shortcut if all of them are.
+    """
     box_of = {i: place for place, box in enumerate(boxes) for i in box.members}
     short = set(shortcuts(found))
-    seen = set()
+    arrows: dict[tuple[int, int, Value], bool] = {}
     for i, node in enumerate(found.graph.nodes):
         for source in node.sources:
             start, end = box_of[source[0]], box_of[i]
-            if start != end and (start, end, source) not in seen:
-                seen.add((start, end, source))
-                yield Edge(start, end, flow(found, *source), (source[0], i) in short)
+            if start != end:
+                arrow = (start, end, source)
+                arrows[arrow] = arrows.get(arrow, True) and (source[0], i) in short
+    for (start, end, source), is_short in arrows.items():
+        yield Edge(start, end, flow(found, *source), is_short)
 
 
 def shortcuts(found: Structure) -> Iterator[tuple[int, int]]:
@@ -271,18 +289,13 @@ def shortcuts(found: Structure) -> Iterator[tuple[int, int]]:
         for unit in part.units:
             if unit.kind != "residual":
                 continue
+            own = {*unit.layers} - {*unit.shortcut}
+            readers = found.graph.readers
+            forks = [i for i in own if len({j for j, _ in readers.get(i, ())}) > 1]
             for i in (*unit.shortcut, unit.join):
                 for j in found.graph.nodes[i].before:
-                    if i != unit.join or j in unit.shortcut or j not in unit.layers:
+                    if i != unit.join or j in unit.shortcut or j not in own or j in forks[:1]:
                         yield j, i
-                    elif not unit.shortcut and j in leading(found, unit):
-                        yield j, i
-
-
-def leading(found: Structure, unit: Unit) -> Sequence[int]:
-    """The layers of a unit before it parts in two."""
-    inner = [i for i in unit.layers if len({j for j, _ in found.graph.readers.get(i, ())}) > 1]
-    return inner[:1]
 
 
 def flow(found: Structure, layer: int, top: int) -> str:
@@ -314,12 +327,17 @@ def graphviz(drawing: Drawing) -> Digraph:
         ) from None
     font = {"fontname": "Helvetica", "fontsize": "11"}
     graph = Digraph(
-        graph_attr={**font, "label": escaped(drawing.title), "labelloc": "t", "ranksep": "0.3"},
+        graph_attr={
+            **font,
+            "label": f"<{entity(drawing.title)}>",
+            "labelloc": "t",
+            "ranksep": "0.3",
+        },
         node_attr={**font, "shape": "box", "style": "filled,rounded", "color": "#777777"},
         edge_attr={**font, "fontsize": "9", "color": "#555555", "arrowsize": "0.6"},
     )
     for i, box in enumerate(drawing.boxes):
-        attributes = {"fillcolor": COLORS[box.kind], "tooltip": escaped(box.title or " ")}
+        attributes = {"fillcolor": COLORS[box.kind], "tooltip": " "}
         if box.title == "+":
             attributes |= {"shape": "circle", "width": "0.25", "fixedsize": "true"}
         graph.node(str(i), f"<{label_of(box)}>", **attributes)
@@ -336,17 +354,28 @@ def graphviz(drawing: Drawing) -> Digraph:
 def frame(graph: Digraph, group: Group, name: str) -> None:
     """A frame, and those within it."""
     with graph.subgraph(name=f"cluster_{name}") as inner:
-        inner.attr(label=escaped(group.title), color="#bbbbbb", style="rounded", fontsize="10")
+        inner.attr(
+            label=f"<{entity(group.title)}>",
+            labeljust="l",
+            color="#bbbbbb",
+            style="rounded",
+            fontsize="10",
+        )
         for box in group.boxes:
             inner.node(str(box))
         for n, other in enumerate(group.groups):
             frame(inner, other, f"{name}_{n}")
 
 
-def escaped(text: str) -> str:
-    """Text that Graphviz shows as it is, without what is not printable."""
+def readable(text: str) -> str:
+    """Text as it is shown: of a line, and without what is not printable."""
     short = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
-    return printable(short).replace("\\", "\\\\")
+    return printable(short)
+
+
+def entity(text: str) -> str:
+    """Text for Graphviz's HTML, in which a backslash is none."""
+    return html.escape(readable(text)).replace("\\", "&#92;") or " "
 
 
 def label_of(box: Box) -> str:
@@ -369,11 +398,6 @@ def label_of(box: Box) -> str:
         rows.append(f'<font point-size="9" color="{SHORTCUT}">{entity(box.note)}</font>')
     cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
     return f'<table border="0" cellborder="0" cellspacing="1">{cells}</table>'
-
-
-def entity(text: str) -> str:
-    """Text for Graphviz's HTML."""
-    return html.escape(escaped(text)) or " "
 
 
 # ---- in letters
@@ -435,11 +459,11 @@ def unit_lines(found: Structure) -> Iterator[str]:
                 yield f"    {'concat':<30}  {shape}"
                 continue
             beside = steps_of(found, unit.shortcut)
-            width = max(map(len, main), default=1)
+            width = max(4, *map(len, main))
             yield f"    +-{'-' * width}-+"
             for left, right in zip_longest(main, beside, fillvalue=""):
                 yield f"    {left or '|':<{width}}   | {right}"
-            yield f"    {f'(+)<{chr(45) * (width - 1)}-+':<30}  {shape}"
+            yield f"    {f'(+)<{chr(45) * (width - 2)}-+':<30}  {shape}"
 
 
 def layer_lines(found: Structure) -> Iterator[str]:
@@ -454,3 +478,64 @@ def layer_lines(found: Structure) -> Iterator[str]:
             reads = ", ".join(nodes[j].layer.name for j in nodes[i].before)
             line = f"  {nodes[i].layer.name:<{width}}  {label(nodes[i]):<24}  {shapes:<14}"
             yield f"{line}  < {reads}" if reads else line
+
+
+# ---- files
+
+
+def write(path: str, title: str, found: Structure, detail: str) -> None:
+    """Write a drawing; its suffix says which kind.
+
+    Raises:
+        ResNetProtoError: Graphviz is not installed or fails, or the file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".txt":
+        content = "\n".join([*letters(title, found, detail), ""]).encode()
+    else:
+        graph = graphviz(draw(title, found, detail))
+        content = graph.source.encode() if suffix == ".dot" else picture(graph, suffix[1:])
+    with atomic(path) as file:
+        file.write(content)
+
+
+def picture(graph: Digraph, kind: str) -> bytes:
+    """What Graphviz makes of it.
+
+    Raises:
+        ResNetProtoError: it is not installed, or fails.
+    """
+    from graphviz import CalledProcessError, ExecutableNotFound
+
+    try:
+        content: bytes = graph.pipe(format=kind)
+        return content
+    except ExecutableNotFound:
+        raise ResNetProtoError(
+            "Graphviz is not installed, only its Python package: apt-get install graphviz; .dot "
+            "and .txt do without"
+        ) from None
+    except CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        raise ResNetProtoError(f"Graphviz refuses the drawing: {' '.join(said[:1])}") from None
+
+
+def as_json(found: Structure) -> dict[str, Any]:
+    """The parts of a net as plain data, layers by name."""
+
+    def names(places: Iterable[int]) -> list[str]:
+        return [found.graph.nodes[i].layer.name for i in places]
+
+    def unit_of(unit: Unit) -> dict[str, Any]:
+        facts: dict[str, Any] = {"kind": unit.kind, "layers": names(unit.layers)}
+        if unit.kind == "residual":
+            facts["shortcut"] = names(unit.shortcut)
+        return facts
+
+    return {
+        "parts": [
+            {"kind": part.kind, "shape": part.shape, "units": list(map(unit_of, part.units))}
+            for part in found.parts
+        ],
+        "unknown": found.unknown or None,
+    }

@@ -1,0 +1,183 @@
+"""The command ``draw``: in letters, and by the real Graphviz."""
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from conftest import missing
+from nets import googlenet, ssd
+
+from resnet_proto import PRESETS, deploy_net, to_prototxt
+from resnet_proto.cli import main
+from resnet_proto.report import drawing
+from resnet_proto.structure import structure
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = ["<script>alert(1)</script>", '"quoted" \\N \\', "../x", "x" * 10_000, "\u202egnp.exe"]
+
+
+@pytest.fixture
+def graphviz():
+    if shutil.which("dot") is None:
+        missing("Graphviz is not here: apt-get install graphviz")
+    pytest.importorskip("graphviz", reason="pip install graphviz")
+
+
+def draw(net, *arguments):
+    return CliRunner().invoke(main, ["draw", "-", *arguments], input=to_prototxt(net))
+
+
+def preset(name):
+    return deploy_net(PRESETS[name].spec)
+
+
+def test_stages_are_the_table_of_the_paper():
+    """Table 1 of arXiv 1512.03385, the column of 50 layers."""
+    shown = draw(preset("resnet-50")).stdout
+
+    sizes = {2: (64, 3, 56), 3: (128, 4, 28), 4: (256, 6, 14), 5: (512, 3, 7)}
+    for line in (f"[ 3x3, {width:<4} ] x {n}" for width, n, _ in list(sizes.values())[2:]):
+        assert line in shown
+    for width, _, side in sizes.values():
+        assert f"{4 * width}x{side}x{side}" in shown
+    assert "7x7, 64, /2" in shown
+    assert "3x3 max pooling, /2" in shown
+
+
+def test_units_show_their_shortcuts():
+    lines = draw(preset("resnet-18"), "--detail", "units").stdout.splitlines()
+
+    assert [line.split("|")[1].strip() for line in lines if "| 1x1" in line] == [
+        f"1x1, {width}, /2" for width in (128, 256, 512)
+    ]
+    joins = [line for line in lines if "(+)" in line]
+    assert len(joins) == 8
+    for line, above in ((line, lines[lines.index(line) - 1]) for line in joins):
+        assert line.rindex("+") == above.index("|")
+
+
+def test_layers_are_all_there():
+    net = preset("resnet-50-1by2")
+
+    lines = draw(net, "--detail", "layers").stdout.splitlines()
+
+    names = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert names == [layer.name for layer in net.upgraded().layers]
+    assert "  < conv_1" in next(line for line in lines if line.split()[:1] == ["bn_1"])
+
+
+@pytest.mark.usefixtures("graphviz")
+@pytest.mark.parametrize("detail", drawing.DETAILS)
+@pytest.mark.parametrize("name", ["resnet-34", "se-resnet-50", "preact-resnet-18"])
+def test_the_picture_has_every_box_and_arrow(tmp_path, name, detail):
+    path = tmp_path / "net.svg"
+
+    result = draw(preset(name), "--detail", detail, "-o", str(path))
+
+    assert result.exit_code == 0, result.output
+    drawn = drawing.draw("", structure(preset(name)), detail)
+    classes = Counter(g.get("class") for g in ET.parse(path).iter(f"{SVG}g"))
+    assert (classes["node"], classes["edge"]) == (len(drawn.boxes), len(drawn.edges))
+
+
+@pytest.mark.parametrize("name", ["resnet-34", "se-resnet-50", "preact-resnet-18", "plain-18"])
+def test_each_unit_has_one_shortcut(name):
+    """A path of red arrows that ends in the sum; where it is a projection, through its layer."""
+    net = preset(name)
+    found = structure(net)
+    drawn = drawing.draw("", found, "units")
+
+    ends = Counter(e.end for e in drawn.edges if e.shortcut and drawn.boxes[e.end].title == "+")
+
+    sums = [i for i, box in enumerate(drawn.boxes) if box.title == "+"]
+    assert ends == Counter(sums)
+    projections = sum(bool(u.shortcut) for part in found.parts for u in part.units)
+    assert sum(e.shortcut for e in drawn.edges) == len(sums) + projections
+
+
+@pytest.mark.usefixtures("graphviz")
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_stages_fit_on_a_page(tmp_path, depth):
+    """A4, in points."""
+    path = tmp_path / "net.svg"
+    draw(preset(f"resnet-{depth}"), "-o", str(path))
+
+    width, height = (float(ET.parse(path).getroot().get(side)[:-2]) for side in ("width", "height"))
+    assert width < 595
+    assert height < 842
+
+
+@pytest.mark.usefixtures("graphviz")
+@pytest.mark.parametrize("suffix", ["png", "pdf", "dot", "txt"])
+def test_other_files(tmp_path, suffix):
+    path = tmp_path / f"net.{suffix}"
+
+    result = draw(googlenet.net(), "-o", str(path))
+
+    assert result.exit_code == 0, result.output
+    begins = {"png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph", "txt": b"GoogLeNet"}
+    assert path.read_bytes().startswith(begins[suffix])
+    assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("graphviz")
+@pytest.mark.parametrize("detail", drawing.DETAILS)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text(tmp_path, name, detail):
+    net = replace(preset("cifar-resnet-20"), name=name)
+    text = to_prototxt(net).replace('"conv1"', json.dumps(name, ensure_ascii=False))
+    path = tmp_path / "net.svg"
+
+    result = CliRunner().invoke(
+        main, ["draw", "-", "--detail", detail, "-o", str(path)], input=text
+    )
+
+    assert result.exit_code == 0, result.output
+    tree = ET.parse(path)
+    assert not list(tree.iter(f"{SVG}script"))
+    assert "\u202e" not in path.read_text()
+    texts = {element.text for element in tree.iter(f"{SVG}text")}
+    assert drawing.readable(name) in texts
+
+
+def test_without_graphviz(tmp_path, monkeypatch):
+    """A drawing in letters does without; a picture names what is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    letters = draw(preset("resnet-18"), "-o", str(tmp_path / "net.txt"))
+    picture = draw(preset("resnet-18"), "-o", str(tmp_path / "net.svg"))
+
+    assert letters.exit_code == 0
+    assert picture.exit_code == 1
+    assert "graphviz" in picture.stderr
+    assert not (tmp_path / "net.svg").exists()
+
+
+def test_json_lists_the_parts():
+    parts = json.loads(draw(ssd.net(), "--json").stdout)["parts"]
+
+    stages = [part for part in parts if part["kind"] == "stage"]
+    assert [len(stage["units"]) for stage in stages] == [1, 1, 1, 1]
+    assert stages[1]["units"][0]["shortcut"] == ["unit128/expand"]
+    assert stages[1]["shape"] == [1, 128, 38, 38]
+
+
+def test_shapes_that_are_not_known_are_said():
+    text = to_prototxt(preset("cifar-resnet-20")).replace('type: "Pooling"', 'type: "Odd"')
+
+    result = CliRunner().invoke(main, ["draw", "-"], input=text)
+
+    assert result.exit_code == 0
+    assert "Odd" in result.stderr
+    assert "stage 3" in result.stdout
+
+
+def test_another_suffix_is_refused(tmp_path):
+    result = draw(preset("resnet-18"), "-o", str(tmp_path / "net.jpg"))
+
+    assert result.exit_code == 2
+    assert ".svg" in result.stderr
