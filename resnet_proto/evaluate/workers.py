@@ -24,6 +24,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -138,6 +139,7 @@ def start() -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs,), daemon=True)
+    resource_tracker.ensure_running()  # its start would undo what the next line does
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits this
     try:
         process.start()
