@@ -12,6 +12,7 @@ import copy
 import hashlib
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import socket
@@ -22,12 +23,14 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from dataclasses import astuple
 from functools import cache
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.shards import Result, Shard, Task
@@ -138,6 +141,7 @@ def start() -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs,), daemon=True)
+    resource_tracker.ensure_running()  # its start would undo what the next line does
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits this
     try:
         process.start()
@@ -226,6 +230,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
         client = Client(address, timeout=CONNECT, set_as_default=False)
     except Exception as error:  # Dask's have no class in common
         raise ResNetProtoError(f"--dask {address}: no scheduler can be reached: {error}") from None
+    launch, sent = launcher(), pickle.dumps(task)
     waiting, under_way = deque(shards), dict[Future, Shard]()
     seen = time.monotonic()
     try:
@@ -241,7 +246,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                     )
                 while waiting and len(under_way) < AHEAD * max(1, threads):
                     shard = waiting.popleft()
-                    future = client.submit(work_on_dask, code(), task, shard, pure=False)
+                    future = client.submit(launch, code(), sent, astuple(shard), pure=False)
                     under_way[future] = shard
                 try:
                     done = wait(list(under_way), LOOK, "FIRST_COMPLETED").done
@@ -255,7 +260,8 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                         raise
                     except KilledWorker as error:
                         raise ResNetProtoError(
-                            f"{shard}: its workers ended, the last {error.last_worker.address}"
+                            f"{shard}: the workers that had it ended, as when memory is full; the "
+                            f"last was {error.last_worker.address}"
                         ) from None
                     except Exception as error:
                         raise ResNetProtoError(
@@ -282,8 +288,28 @@ def code() -> str:
     return f"{version('resnet-proto')} ({digest.hexdigest()[:8]})"
 
 
-def work_on_dask(expected: str, task: Task, shard: Shard) -> Result | str:
-    """What a thread of a Dask worker does with a shard."""
+def launcher() -> Callable[..., Any]:
+    """What is run on a worker. It is local, so that Dask sends its code and not its name.
+
+    A worker that cannot unpickle what it is sent ends without a word; so it can say what it lacks.
+    """
+
+    def launch(expected: str, sent: bytes, shard: tuple[int, int, int]) -> Any:
+        from resnet_proto.evaluate.workers import work_on_dask
+
+        return work_on_dask(expected, sent, shard)
+
+    return launch
+
+
+def work_on_dask(expected: str, sent: bytes, shard: tuple[int, int, int]) -> Result | str:
+    """What a thread of a Dask worker does with a shard.
+
+    Args:
+        expected: what ``code`` has to say.
+        sent: the task, pickled; from where Dask's own pickles come.
+        shard: its fields.
+    """
     from distributed import get_worker
 
     address = get_worker().address
@@ -291,12 +317,12 @@ def work_on_dask(expected: str, task: Task, shard: Shard) -> Result | str:
         return (
             f"worker {address} has resnet-proto {code()}, this machine {expected}; install the same"
         )
-    prepared = getattr(held, "digest", None) == task.digest
+    prepared = getattr(held, "sent", None) == sent
     if not prepared:
-        held.digest, held.task = None, copy.copy(task)
-    result = attempt(held.task, shard, prepared=prepared)
+        held.sent, held.task = None, pickle.loads(sent)
+    result = attempt(held.task, Shard(*shard), prepared=prepared)
     if isinstance(result, str):
-        held.digest = held.task = None
+        held.sent = held.task = None
         return f"worker {address}: {result}"
-    held.digest = task.digest
+    held.sent = sent
     return result
