@@ -425,8 +425,8 @@ class OpenCV(Running):
     """OpenCV's own importer and layers.
 
     It knows layers, not blobs: a blob is what its last layer gives, and layers that the
-    importer drops are left out. It joins layers where only blobs are asked for that no layer
-    reads: a joined layer would give its successor's blob.
+    importer drops are left out. It joins layers only where nobody asks for a blob that a layer but
+    a Softmax reads: of a joined one it would give its successor's blob, or none.
     """
 
     engine = "opencv"
@@ -453,9 +453,13 @@ class OpenCV(Running):
             for top in layer.tops[:1]
             if top in asked
         }
-        whole = self.job.net.upgraded().filtered()
-        read = {name for layer in whole.layers for name in layer.bottoms if not layer.in_place}
-        joins = not self.exact and read.isdisjoint(asked)
+        joined = {
+            name
+            for layer in self.job.net.upgraded().filtered().layers
+            for name in layer.bottoms
+            if layer.type != "Softmax" and name not in layer.tops
+        }
+        joins = not self.exact and joined.isdisjoint(asked)
         with self._refused():
             with scratch() as folder:
                 # it cannot read double_data
@@ -538,7 +542,7 @@ class OnnxRuntime(Running):
             if job.until is not None:
                 net = net.until((job.until,))
             return to_onnx(net, job.weights, outputs=wanted, shapes=shapes)
-        shown, weights = lighter(job, net)
+        shown, weights = lighter(job, net, shapes)
         for dynamic in ("size", "batch"):
             with suppress(NetError):  # another size would be another graph
                 return to_onnx(shown, weights, outputs=wanted, shapes=shapes, dynamic=dynamic)
@@ -593,7 +597,7 @@ class Torch(Running):
             if self.exact:
                 self._module = CaffeNet(schedule, self.job.weights).eval()
             else:
-                shown, weights = lighter(self.job, net)
+                shown, weights = lighter(self.job, net, given)
                 self._module = CaffeNet(self._schedule(shown, given), weights).eval()
         return net, schedule
 

@@ -192,7 +192,7 @@ def chosen(engine: str, blobs: Mapping[str, Array], outputs: Iterable[str]) -> d
     return {name: blobs[name] for name in outputs}
 
 
-def lighter(job: Job, net: Net) -> tuple[Net, Mapping[str, Array]]:
+def lighter(job: Job, net: Net, given: Mapping[str, Shape]) -> tuple[Net, Mapping[str, Array]]:
     """The layers that the outputs need, with BatchNorm and Scale folded where no output is lost.
 
     Where layers have one name the net stays as it is: weights are found by place then.
@@ -202,7 +202,8 @@ def lighter(job: Job, net: Net) -> tuple[Net, Mapping[str, Array]]:
     names = [layer.name for layer in part.layers]
     if len({*names}) < len(names) or len({la.name for la in net.layers}) < len(net.layers):
         return net, job.weights
-    shown, weights = folded(part, job.weights, merge=True)
+    shapes = {name: given[name] for name in part.data_tops() if name in given}
+    shown, weights = folded(part, job.weights, shapes, merge=True)
     made = {name for layer in shown.layers for name in layer.tops}
     return (shown, weights) if made.issuperset(outputs) else (net, job.weights)
 
