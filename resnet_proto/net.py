@@ -297,12 +297,15 @@ class Net:
         layers = (layer for layer in self.filtered().layers if layer.any_shape)
         return {name: layer for layer in layers for name in layer.tops}
 
-    def with_input_shapes(self, shapes: Mapping[str, Shape]) -> Net:
+    def with_input_shapes(
+        self, shapes: Mapping[str, Shape], wanted: Iterable[str] | None = None
+    ) -> Net:
         """The same net and weights for inputs of other sizes, as ``net.reshape()`` of pycaffe.
 
         Args:
             shapes: blob name -> shape; ``""`` is the only input. Of a data layer, which has no
                 shape of its own or another one, a batch size that the layer says stands.
+            wanted: the blobs whose layers have to take them; all if None.
 
         Raises:
             NetError: the net has no such input.
@@ -335,7 +338,7 @@ class Net:
                 with_shapes(layer, named) if id(layer) in inputs else layer for layer in net.layers
             )
             result = replace(net, layers=tuple(changed), given={**self.given, **given})
-            check_same_weights(self, result, named)
+            check_same_weights(self, result, named, wanted)
             return result
 
     def canonical(self) -> list[dict[str, Any]]:
@@ -400,18 +403,21 @@ def with_shapes(layer: Layer, shapes: Mapping[str, Shape]) -> Layer:
     return replace(layer, fields={**layer.fields, layer.message: {"shape": dims}})
 
 
-def check_same_weights(before: Net, after: Net, shapes: Mapping[str, Shape]) -> None:
+def check_same_weights(
+    before: Net, after: Net, shapes: Mapping[str, Shape], wanted: Iterable[str] | None = None
+) -> None:
     """Weights fit both; a walk that ends is no matter here.
 
     Raises:
         ShapeError: a layer would need others.
     """
+    wanted = None if wanted is None else tuple(wanted)
     known: dict[str, Mapping[str, Shape]] = {}
     with suppress(NetError):
-        known.update((step.label, step.blobs) for step in before.walk())
+        known.update((step.label, step.blobs) for step in before.walk(wanted=wanted))
     steps: list[Step] = []
     with suppress(NetError):
-        steps.extend(after.walk())
+        steps.extend(after.walk(wanted=wanted))
     for step in steps:
         for name, shape in known.get(step.label, {}).items():
             if step.blobs[name] != shape:

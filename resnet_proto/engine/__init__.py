@@ -1,50 +1,113 @@
 """Net + weights + inputs -> every blob, by our own forward pass or by somebody else's.
 
-``ENGINES`` is the one list of names that all commands share.
+``ENGINES`` is the one list of names that all commands share; ``start`` opens one for many runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.engine.others import Job, caffe, onnxruntime, opencv, torch
-from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, given_shapes, name_list
-from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
-from resnet_proto.weights import Weights, exact, fit, named, step_blobs
+from resnet_proto.engine.others import TIMEOUT, Caffe, Job, OnnxRuntime, OpenCV, Torch
+from resnet_proto.engine.plain import check_net, cut, forward, name_list
+from resnet_proto.engine.running import (
+    Float64,
+    Numpy,
+    Running,
+    check_weights,
+    checked,
+    chosen,
+    needed_inputs,
+)
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.weights import named
 
 if TYPE_CHECKING:
-    from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
-__all__ = ["ENGINES", "Job", "forward", "needed_inputs", "random_inputs", "run"]
+__all__ = [
+    "ENGINES", "Job", "Running", "forward", "needed_inputs", "random_inputs", "run", "start",
+]  # fmt: skip
+
+KINDS: dict[str, type[Running]] = {
+    kind.engine: kind for kind in (Numpy, Float64, Caffe, OpenCV, OnnxRuntime, Torch)
+}
 
 
-def planned(job: Job) -> dict[str, Array]:
-    """Ours, fast: float32, BatchNorm and Scale folded into the convolution before them."""
-    from resnet_proto.engine.planned import Plan
+def once(kind: type[Running]) -> Callable[[Job], dict[str, Array]]:
+    """Open an engine for one job, each layer as it is written."""
 
-    return Plan(job.net, job.weights).run(job.inputs, outputs=job.outputs, until=job.until)
+    def run_once(job: Job) -> dict[str, Array]:
+        with kind(job, exact=True) as running:
+            return running.run(job.inputs)
 
-
-def float64(job: Job) -> dict[str, Array]:
-    """Ours, plain: each layer's definition in float64."""
-    return forward(
-        job.net, job.weights, job.inputs, dtype="float64", outputs=job.outputs, until=job.until
-    )
+    return run_once
 
 
 ENGINES: dict[str, Callable[[Job], dict[str, Array]]] = {
-    "numpy": planned,
-    "float64": float64,
-    "caffe": caffe,
-    "opencv": opencv,
-    "onnxruntime": onnxruntime,
-    "torch": torch,
+    name: once(kind) for name, kind in KINDS.items()
 }
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that no engine has."""
+    if engine not in ENGINES:
+        raise ResNetProtoError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
+
+
+def start(
+    engine: str,
+    net: Net,
+    weights: Mapping[str, Array],
+    *,
+    outputs: Sequence[str],
+    net_file: Path | None = None,
+    weights_file: Path | None = None,
+    caffe_python: str | None = None,
+    timeout: float = TIMEOUT,
+) -> Running:
+    """Open an engine for many runs of a net, as fast as it can.
+
+    numpy and onnxruntime and torch run the net with BatchNorm and Scale folded, onnxruntime and
+    OpenCV with all that they themselves can join. So blobs differ from those of ``run`` by
+    rounding, and what nobody asked for is not there.
+
+    Args:
+        engine: one of ``ENGINES``.
+        net: at phase TEST.
+        weights: arrays by ``<layer>.<blob>``.
+        outputs: names of the blobs that each run gives, at least one.
+        net_file: the prototxt that the net was read from, if any; for caffe and opencv.
+        weights_file: where the weights come from, likewise.
+        caffe_python: a Python that can ``import caffe``; else CAFFE_PYTHON names it.
+        timeout: seconds that a run may take in another process.
+
+    Raises:
+        ResNetProtoError: the engine is missing, or refuses the net.
+        NetError: no blob has a name asked for.
+        WeightsError: a layer that is needed has no weights, or others.
+    """
+    check_engine(engine)
+    check_net(net)
+    names = name_list(outputs)
+    if not names:
+        raise ResNetProtoError("outputs is empty; name the blobs that each run is to give")
+    with net.named():
+        cut(net, names, None)
+        job = Job(
+            net,
+            named(weights, net),
+            {},
+            names,
+            net_file=net_file,
+            weights_file=weights_file,
+            caffe_python=caffe_python,
+            timeout=timeout,
+        )
+        check_weights(job)
+        return KINDS[engine](job)
 
 
 def run(
@@ -57,53 +120,13 @@ def run(
         NetError: no blob has a name asked for, or an input does not fit.
         WeightsError: a layer that is needed has no weights, or others.
     """
-    if engine not in ENGINES:
-        raise ResNetProtoError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
+    check_engine(engine)
     with net.named():
         job = checked(Job(net, named(weights, net), inputs, **options))
         if job.outputs == ():
             return {}
         blobs = ENGINES[engine](job)
-    if job.outputs is None:
-        return blobs
-    for name in job.outputs:
-        if name not in blobs:
-            raise ResNetProtoError(f"engine '{engine}' gives no blob '{name}'")
-    return {name: blobs[name] for name in job.outputs}
-
-
-def checked(job: Job) -> Job:
-    """A job whose names, inputs and weights fit the net, with the inputs that it needs.
-
-    Others than we leave a layer without weights at its filler, and say nothing. Layers of types
-    that are not known here, and those behind them, are left to the engine; so is what data
-    layers read.
-    """
-    job = replace(job, outputs=name_list(job.outputs))
-    net, wanted = cut(job.net, job.outputs, job.until)
-    given = replace(net, layers=tuple(la for la in net.needed(wanted).layers if la.type == "Input"))
-    names = needed_inputs(job.net, job.outputs, job.until)
-    inputs = check_inputs(job.net, Schedule.of(given, names, None), job.inputs, "float64")
-    data = {name: job.inputs[name] for name in net.data_tops() if name in job.inputs}
-    with suppress(UnknownLayerError, UnknownShapeError):
-        for step in net.walk(shapes=given_shapes(net, job.inputs), wanted=wanted):
-            if isinstance(job.weights, Weights):
-                fit(job.weights, step.label, exact(step.blobs), step.shared)
-            else:
-                step_blobs(step, job.weights, "float32")
-    return replace(job, inputs=data | inputs)
-
-
-def needed_inputs(net: Net, outputs: Iterable[str] | None, until: str | None) -> dict[str, Shape]:
-    """Name and shape of each input that a request needs.
-
-    Raises:
-        NetError: no blob has a name asked for.
-    """
-    shown, wanted = cut(net, outputs, until)
-    part = shown.needed(wanted)
-    read = {name for layer in part.layers for name in layer.bottoms} | {*wanted}
-    return {name: shape for name, shape in part.inputs().items() if name in read}
+    return blobs if job.outputs is None else chosen(engine, blobs, job.outputs)
 
 
 def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:

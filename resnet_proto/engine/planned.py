@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -82,10 +83,24 @@ class Plan:
     ) -> None:
         check_net(net)
         self.net = net
-        self.weights = named(weights, net)
         self.dtype = float_type(dtype)
+        self.store = Store(named(weights, net), self.dtype)
         self.any_shape = bool(net.data_tops())
         self._programs: dict[Request, Program] = {}
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """Those of the net, as they are stored."""
+        return self.store.weights
+
+    def resized(self, net: Net) -> Plan:
+        """A plan for the same net with inputs of other sizes (``Net.with_input_shapes``).
+
+        Both have the same folded weights and the same memory, so only one may run at a time.
+        """
+        plan = copy(self)
+        plan.net, plan._programs = net, {}
+        return plan
 
     def run(
         self,
@@ -124,9 +139,78 @@ class Plan:
         if request not in self._programs:
             schedule = Schedule.of(self.net, outputs, until, shapes)
             self._programs.clear()
+            self.store.ask(request[:2])
             with self.net.named():
-                self._programs[request] = Program(schedule, self.weights, self.dtype)
+                self._programs[request] = Program(schedule, self.store)
         return self._programs[request]
+
+
+class Store:
+    """What all sizes of a net have in common: weights as its tasks take them, and memory.
+
+    Args:
+        weights: arrays by ``<layer>.<blob>``.
+        dtype: what everything is computed in.
+    """
+
+    def __init__(self, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> None:
+        self.weights = weights
+        self.dtype = dtype
+        self._asked: object = None
+        self._folded: dict[tuple[str, ...], Folded] = {}
+        self._blobs: dict[str, Sequence[Array]] = {}
+        self._memory = np.empty(0, dtype)
+
+    def ask(self, request: object) -> None:
+        """Forget what was folded for another request: its chains may be other ones."""
+        if request != self._asked:
+            self._folded, self._blobs, self._asked = {}, {}, request
+
+    def folded(self, steps: Sequence[Step]) -> Folded:
+        """A chain of layers, folded once."""
+        labels = tuple(step.label for step in steps)
+        if labels not in self._folded:
+            self._folded[labels] = Folded.of(steps, self.weights, self.dtype)
+        return self._folded[labels]
+
+    def blobs(self, step: Step) -> Sequence[Array]:
+        """The weights of a layer, read once."""
+        if step.label not in self._blobs:
+            self._blobs[step.label] = step_blobs(step, self.weights, self.dtype)
+        return self._blobs[step.label]
+
+    def memory(self, size: int) -> Array:
+        """So many values to work in, on a cache line; the same ones for everybody."""
+        if len(self._memory) < size:
+            self._memory = np.empty(0, self.dtype)  # let go of before more is taken
+            self._memory = aligned(size, self.dtype)
+        return self._memory
+
+
+class Folded(NamedTuple):
+    """A chain of layers as a product, a factor and an offset.
+
+    Args:
+        weight: (kernel_h * kernel_w * C, num_output), times the factors; None without a product.
+        mean: (C,), subtracted first where a BatchNorm begins the chain.
+        gain: (C,) factors. ``bias`` likewise, offsets.
+    """
+
+    weight: Array | None
+    mean: Array | None
+    gain: Array
+    bias: Array | None
+
+    @classmethod
+    def of(
+        cls, steps: Sequence[Step], weights: Mapping[str, Array], dtype: np.dtype[Any]
+    ) -> Folded:
+        """Fold a convolution or an affine layer, and what follows it."""
+        first, mean = steps[0], None
+        if normalises(first):
+            mean = statistics(batch_norm_blobs(first, weights, dtype)[0])[0]
+        weight, gain, bias = fold(steps, weights, dtype)
+        return cls(None if weight is None else scaled(weight, gain), mean, gain, bias)
 
 
 class Program:
@@ -134,18 +218,15 @@ class Program:
 
     Args:
         schedule: which layers run, and which blobs are wanted.
-        weights: arrays by ``<layer>.<blob>``.
-        dtype: what everything is computed in.
+        store: weights and memory.
     """
 
-    def __init__(
-        self, schedule: Schedule, weights: Mapping[str, Array], dtype: np.dtype[Any]
-    ) -> None:
+    def __init__(self, schedule: Schedule, store: Store) -> None:
         self.schedule = schedule
-        self.dtype = dtype
+        self.store = store
         self.values = values = Values.of(schedule)
         self.tasks = [
-            make_task(chain, weights, dtype)
+            make_task(chain, store)
             for chain in chains(schedule.steps, values)
             if not chain.steps[0].layer.from_outside
         ]
@@ -159,13 +240,13 @@ class Program:
                     kept[v] = size
                 else:
                     inside.append(Life(v, size, i, last))
-        self.arena = Layout.of(inside, dtype).allocate()
-        self.results = Layout.side_by_side(kept, dtype)
+        self.arena = Layout.of(inside, store.dtype)
+        self.results = Layout.side_by_side(kept, store.dtype)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the right shape and dtype, by name -> the blobs wanted."""
         values = self.values
-        memory = self.arena | self.results.allocate()
+        memory = self.arena.cut(self.store.memory(self.arena.size)) | self.results.allocate()
         arrays = {values.inputs[name]: value for name, value in inputs.items()}
         with np.errstate(all="ignore"):
             for i, task in enumerate(self.tasks):
@@ -362,23 +443,20 @@ class Task:
     scratch: int = 0
 
 
-def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Task:
+def make_task(chain: Chain, store: Store) -> Task:
     """Fold the chain's weights and choose how it is computed."""
     first = chain.steps[0]
     task = Task(first, (), tuple(chain.bottoms), chain.tops)
     if not chain.fast:
-        task.blobs = step_blobs(first, weights, dtype)
+        task.blobs = store.blobs(first)
     elif is_convolution(first):
-        weight, gain, bias = fold(chain.steps, weights, dtype)
+        weight, _, _, bias = store.folded(chain.steps)
         assert weight is not None
         kind = Depthwise if is_depthwise(first) else Convolve
-        convolve = kind.of(first, scaled(weight, gain), Finish(bias, chain.relu))
+        convolve = kind.of(first, weight, Finish(bias, chain.relu))
         task.compute, task.scratch = convolve, convolve.scratch
     elif is_pointwise(first):
-        mean = None
-        if normalises(first):
-            mean = statistics(batch_norm_blobs(first, weights, dtype)[0])[0]
-        _, gain, bias = fold(chain.steps, weights, dtype)
+        _, mean, gain, bias = store.folded(chain.steps)
         task.compute = Pointwise(mean, gain, Finish(bias, chain.relu))
     elif is_sum(first) or is_relu(first):
         task.compute = Pointwise(None, None, Finish(None, chain.relu))
@@ -387,10 +465,10 @@ def make_task(chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) 
         and first.layer.pool != "STOCHASTIC"
         and len(chain.tops) == 1
     ):
-        pool = Pool.of(first, dtype)
+        pool = Pool.of(first, store.dtype)
         task.compute, task.scratch = pool, pool.scratch
     else:
-        task.blobs = step_blobs(first, weights, dtype)
+        task.blobs = store.blobs(first)
     return task
 
 
@@ -683,10 +761,17 @@ class Layout:
 
     def allocate(self) -> dict[int, Array]:
         """New memory, and the flat array at each place."""
-        unit = LINE // self.dtype.itemsize
-        memory = np.empty(self.size + unit, self.dtype)
-        memory = memory[-memory.ctypes.data % LINE // self.dtype.itemsize :]
+        return self.cut(aligned(self.size, self.dtype))
+
+    def cut(self, memory: Array) -> dict[int, Array]:
+        """The flat array at each place."""
         return {name: memory[start : start + size] for name, (start, size) in self.places.items()}
+
+
+def aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """New memory that begins with a cache line."""
+    memory = np.empty(size + LINE // dtype.itemsize, dtype)
+    return memory[-memory.ctypes.data % LINE // dtype.itemsize :]
 
 
 Part = tuple[slice, slice]

@@ -1,4 +1,4 @@
-"""Net + weights -> ``torch.nn.Module``, and its activations as an engine gives them.
+"""Net + weights -> ``torch.nn.Module``.
 
 One submodule for each layer, under its Caffe name; what it computes is its function in
 ``torch_layers.py``. Weights are float32, on the CPU until they are moved.
@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own short name
 
 from resnet_proto.engine import plain, torch_layers
 from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.plain import Schedule, check_inputs, cut, given_shapes
+from resnet_proto.engine.plain import Schedule, cut
 from resnet_proto.engine.torch_layers import batch_statistics, normalised
 from resnet_proto.errors import FormatError, NetError, UnknownLayerError
 from resnet_proto.formats.pt import module_name
@@ -26,7 +26,6 @@ from resnet_proto.weights import named, random_weights, step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.engine.compare import Row
-    from resnet_proto.engine.others import Job
     from resnet_proto.layers import BatchNorm, Layer
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
@@ -76,21 +75,6 @@ def unread(net: Net) -> tuple[str, ...]:
             found.pop(name, None)
         found |= dict.fromkeys(layer.tops)
     return tuple(found)
-
-
-def forward(job: Job) -> dict[str, Array]:
-    """The blobs of a job, in float32.
-
-    Raises:
-        UnknownLayerError: a layer that torch cannot compute.
-    """
-    shapes = given_shapes(job.net, job.inputs)
-    schedule = Schedule.of(job.net, job.outputs, job.until, shapes)
-    inputs = check_inputs(job.net, schedule, job.inputs, "float32")
-    module = CaffeNet(schedule, job.weights).eval()
-    with torch.inference_mode():
-        blobs = module(*map(torch.tensor, inputs.values()))
-    return {name: value.detach().numpy() for name, value in blobs.items()}
 
 
 def prove(path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array]) -> Row:

@@ -15,9 +15,8 @@ from oracles.training import load, run_net
 
 from resnet_proto.build import deploy_net
 from resnet_proto.check import check_text
-from resnet_proto.engine import forward, random_inputs, run
+from resnet_proto.engine import ENGINES, Job, forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.others import Job, caffe
 from resnet_proto.engine.planned import Plan
 from resnet_proto.memory import memory
 from resnet_proto.net import Net
@@ -153,7 +152,7 @@ def test_trunk_and_rpn_of_r_fcn_equal_caffes(r_fcn, caffe_python):
     weights = {name: value for name, value in weights.items() if name.rpartition(".")[0] in kept}
 
     ours = forward(mainline, weights, inputs)
-    theirs = caffe(Job(mainline, weights, inputs, caffe_python=caffe_python))
+    theirs = ENGINES["caffe"](Job(mainline, weights, inputs, caffe_python=caffe_python))
 
     assert equal(ours, theirs) == len(ours) == len(theirs)
     assert {"rpn_cls_prob_reshape", "rpn_bbox_pred", "rfcn_cls", "rfcn_bbox"} <= theirs.keys()

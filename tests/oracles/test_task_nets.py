@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from resnet_proto.build import deploy_net
-from resnet_proto.engine import forward, random_inputs, run
+from resnet_proto.engine import ENGINES, Job, forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.others import Job, caffe
 from resnet_proto.presets import PRESETS
 from resnet_proto.spec import for_task
 from resnet_proto.weights import random_weights
@@ -36,7 +35,7 @@ def test_every_blob_equals_caffes(task, values, caffe_python):
     weights, inputs = random_weights(net), random_inputs(net)
 
     ours = forward(net, weights, inputs)
-    theirs = caffe(Job(net, weights, inputs, caffe_python=caffe_python))
+    theirs = ENGINES["caffe"](Job(net, weights, inputs, caffe_python=caffe_python))
 
     rows = compare(ours, theirs)
     assert len(rows) == len(ours) == len(theirs)
