@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from resnet_proto.cli.options import (
     echo_json,
+    file_to_read,
+    file_to_write,
     json_option,
     lenient_option,
     net_argument,
@@ -21,31 +25,84 @@ if TYPE_CHECKING:
     from resnet_proto.state import State
 
 
+STYLES: dict[str, dict[str, Any]] = {
+    "head": {"dim": True},
+    "section": {"bold": True},
+    "row": {},
+    "total": {"bold": True},
+}
+
+
 @click.command("summary")
 @net_argument
+@click.option(
+    "--compare", "other", metavar="OTHER", callback=file_to_read,
+    help="A second net: the figures of both, part by part.",
+)  # fmt: skip
 @state_options
 @shape_option
 @lenient_option
+@click.option(
+    "--csv", "csv", metavar="FILE", callback=file_to_write,
+    help="Write a line for each layer; - is stdout.",
+)  # fmt: skip
 @json_option
-def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_json: bool) -> None:
+def command(
+    net: str,
+    other: str | None,
+    state: State,
+    shapes: dict[str, Shape],
+    lenient: bool,
+    csv: str | None,
+    as_json: bool,
+) -> None:
     """Show each layer of a net with shape, parameters and MACs.
 
     NET is a prototxt, a solver (its net of the phase), or - for stdin. MACs are the
     multiply-adds of one forward pass with the weights of convolutions, inner products and
     recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer
-    adds none.
+    adds none. On a terminal layers are grouped as `draw` groups them, and figures are rounded.
 
     \b
     resnet-proto summary deploy.prototxt
     resnet-proto summary train_val.prototxt --phase TRAIN --net-stage fine
-    resnet-proto summary deploy.prototxt --input-shape 4,3,224,224
+    resnet-proto summary deploy.prototxt --input-shape 4,3,224,224 --csv layers.csv
+    resnet-proto summary resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
     resnet-proto gen --depth 18 --only deploy --out - | resnet-proto summary - --json
     """
-    from resnet_proto.report.summary import as_json as to_json
-    from resnet_proto.report.summary import summarize, table
+    from resnet_proto.files import atomic
+    from resnet_proto.report import summary as report
+    from resnet_proto.structure import structure
 
-    summary = summarize(read_net(net, lenient=lenient, state=state, shapes=shapes))
+    if other is not None and csv is not None:
+        raise click.UsageError("--csv is for one net; --json has the figures of both")
+    if csv == "-" and as_json:
+        raise click.UsageError("--csv - and --json both write to stdout; leave one out")
+    the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
+    summary = report.summarize(the_net)
+    if other is not None:
+        second = read_net(other, lenient=lenient, state=state, shapes=shapes)
+        facts = report.compare(
+            (summary, structure(the_net)), (report.summarize(second), structure(second))
+        )
+        if as_json:
+            echo_json(facts)
+        else:
+            click.echo("\n".join(report.comparison(facts)))
+        return
+    if csv is not None:
+        text = report.to_csv(summary, structure(the_net))
+        if csv == "-":
+            click.echo(text, nl=False)
+            return
+        with atomic(csv) as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+        click.echo(f"wrote {csv}", err=True)
     if as_json:
-        echo_json(to_json(summary))
+        echo_json(report.as_json(summary))
+    elif sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        for kind, line in report.by_parts(summary, structure(the_net), width):
+            click.echo(click.style(line, **STYLES[kind]))
     else:
-        click.echo("\n".join(table(summary)))
+        click.echo("\n".join(report.table(summary)))

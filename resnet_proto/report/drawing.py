@@ -8,7 +8,7 @@ of the layer before them, as they are there.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.graph import Node, Value
-from resnet_proto.layers import Shape, dims
+from resnet_proto.layers import dims
+from resnet_proto.report.words import label, named, shape_of
 from resnet_proto.structure import ACTIVATIONS, NORMS, WEIGHTED, Part, Structure, Unit
 from resnet_proto.words import counted, printable
 
@@ -121,50 +122,7 @@ def draw(title: str, found: Structure, detail: str) -> Drawing:
     return Drawing(title, tuple(boxes), tuple(edges(found, boxes)), groups)
 
 
-def named(parts: Sequence[Part]) -> Iterator[tuple[str, Part]]:
-    """Each part with what it is called: stages have a number, what lies between them no name."""
-    number = 0
-    for part in parts:
-        number += part.kind == "stage"
-        names = {"stage": f"stage {number}", "between": ""}
-        yield names.get(part.kind, part.kind), part
-
-
 # ---- layers in words
-
-
-def label(node: Node) -> str:
-    """A layer as figures of papers have it: ``3x3, 64, /2``."""
-    layer, values = node.layer, node.meaning
-    if layer.type == "Pooling":
-        kind = {"MAX": "max", "AVE": "average"}.get(values["pool"], str(values["pool"]).lower())
-        if values["global_pooling"]:
-            return f"global {kind} pooling"
-        return f"{side(values['kernel_size'])} {kind} pooling{stride(values)}"
-    if "num_output" not in values:
-        return layer.type
-    if "kernel_size" not in values:
-        return f"{layer.type} {values['num_output']}"
-    parts = [side(values["kernel_size"]), str(values["num_output"])]
-    if values.get("group", 1) > 1:
-        parts.append(f"{values['group']} groups")
-    if max(values.get("dilation") or (1,)) > 1:
-        parts.append(f"dilation {max(values['dilation'])}")
-    kind = "deconvolution " if layer.type == "Deconvolution" else ""
-    return kind + ", ".join(parts) + stride(values)
-
-
-def side(kernel: Sequence[int]) -> str:
-    """A window: ``7x7``."""
-    return dims(tuple(kernel) * (2 if len(kernel) == 1 else 1))
-
-
-def stride(values: Mapping[str, Any]) -> str:
-    """``, /2``; nothing where it is 1."""
-    steps = tuple(values.get("stride") or (1,))
-    if max(steps) == 1:
-        return ""
-    return f", /{steps[0] if len(set(steps)) == 1 else dims(steps)}"
 
 
 def steps_of(found: Structure, places: Iterable[int]) -> Steps:
@@ -302,11 +260,6 @@ def flow(found: Structure, layer: int, top: int) -> str:
     """The shape of one image of a top; empty if it is not known."""
     shapes = found.shapes[layer]
     return dims(shapes[top][1:] or shapes[top]) if top < len(shapes) else ""
-
-
-def shape_of(shape: Shape | None) -> str:
-    """The shape of one image."""
-    return dims(shape[1:] or shape) if shape else "?"
 
 
 # ---- with Graphviz

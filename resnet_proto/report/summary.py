@@ -1,16 +1,25 @@
-"""Net -> one row for each layer, and totals -> a table or JSON."""
+"""Net -> a row for each layer, and totals -> a table, plain or by parts, CSV, JSON; two nets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from resnet_proto.errors import UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import Shape, count, dims
+from resnet_proto.memory import human
 from resnet_proto.net import Net, Step
+from resnet_proto.report.words import label, named, shape_of, thousands
+from resnet_proto.structure import Structure
 from resnet_proto.words import counted, printable
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
+FIGURES = ("parameters", "macs", "activation_bytes")
+MIN_NAME = 12
+"""Letters of a layer's name that the narrowest terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -149,3 +158,146 @@ def text_row(item: Row) -> tuple[str, ...]:
 def as_json(summary: Summary) -> dict[str, object]:
     """The same figures as plain data."""
     return asdict(summary)
+
+
+# ---- by parts
+
+
+class Section(NamedTuple):
+    """A part of a net, as ``structure`` finds it, with its rows."""
+
+    name: str
+    n_units: int
+    places: tuple[int, ...]
+    rows: Sequence[Row]
+
+    def total(self, field: str) -> int:
+        """Of its rows, as far as they are known."""
+        return sum(getattr(row, field) or 0 for row in self.rows)
+
+
+def sections(summary: Summary, found: Structure) -> Iterator[Section]:
+    """The rows by the parts of the net."""
+    for name, part in named(found.parts):
+        n_units = len(part.units) if part.kind == "stage" else 0
+        rows = [summary.rows[i] for i in part.layers]
+        yield Section(name or "between", n_units, part.layers, rows)
+
+
+def by_parts(summary: Summary, found: Structure, width: int) -> Iterator[tuple[str, str]]:
+    """Lines for a terminal of this width, each behind what it is: head, section, row, total.
+
+    Figures have three digits and a unit; the plain table has all digits.
+    """
+    head = ("layer", "", "output", "parameters", "MACs", "activations")
+    lines: list[tuple[str, tuple[str, ...]]] = [("head", head)]
+    for section in sections(summary, found):
+        units = counted(section.n_units, "unit") if section.n_units else ""
+        lines.append(("section", (section.name, units, "", *in_units(section.total))))
+        for i, item in zip(section.places, section.rows, strict=True):
+            shape = shape_of(next(iter(item.tops.values()), None))
+            figures = in_units(lambda name, item=item: getattr(item, name))  # type: ignore[misc]
+            lines.append(("row", (f"  {item.layer}", label(found.graph.nodes[i]), shape, *figures)))
+    figures = in_units(lambda name: getattr(summary, name))
+    least = "at least" if summary.unknown else ""
+    lines.append(("total", ("total", counted(len(summary.rows), "layer"), least, *figures)))
+    yield from fitted(lines, 3, width)
+    if summary.unknown:
+        yield "row", printable(f"Incomplete: {summary.unknown}")
+
+
+def in_units(value: Callable[[str], int | None]) -> Iterator[str]:
+    """Each of ``FIGURES`` as people say it; ``?`` is one that is not known."""
+    for name in FIGURES:
+        n = value(name)
+        if n is None:
+            yield "?"
+        else:
+            yield thousands(n) if name != "activation_bytes" else human(n) if n else ""
+
+
+def fitted(
+    lines: Sequence[tuple[str, tuple[str, ...]]], n_left: int, width: int
+) -> Iterator[tuple[str, str]]:
+    """Cells in columns, the first ones to the left; the very first gets what room there is."""
+    widths = [max(map(len, column)) for column in zip(*(cells for _, cells in lines), strict=True)]
+    widths[0] = max(MIN_NAME, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    for kind, cells in lines:
+        short = (shortened(cells[0], widths[0]), *cells[1:])
+        columns = (
+            f"{cell:<{w}}" if i < n_left else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(short, widths, strict=True))
+        )
+        yield kind, printable("  ".join(columns).rstrip())
+
+
+def shortened(text: str, width: int) -> str:
+    """A text with its middle left out, if it is too long."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - end :]}"
+
+
+def to_csv(summary: Summary, found: Structure) -> str:
+    """A line for each layer in order, with the part of the net that it is in."""
+    part_of = {i: section.name for section in sections(summary, found) for i in section.places}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("parameters", "statistics", "macs", "activation_bytes")
+    writer.writerow(("part", "layer", "type", "tops", "shapes", *names))
+    for i, item in enumerate(summary.rows):
+        shapes = ";".join("" if shape is None else dims(shape) for shape in item.tops.values())
+        figures = (getattr(item, name) for name in names)
+        writer.writerow((part_of[i], item.layer, item.type, ";".join(item.tops), shapes, *figures))
+    return text.getvalue()
+
+
+# ---- two nets
+
+
+def compare(
+    one: tuple[Summary, Structure], other: tuple[Summary, Structure]
+) -> dict[str, list[Any]]:
+    """The figures of two nets: in all, and part by part in the order of the first.
+
+    Where only one has a part, the other's figures of it are None.
+    """
+    both = (one, other)
+    parts = [{section.name: section for section in sections(*net)} for net in both]
+    rows = []
+    for name in dict.fromkeys((*parts[0], *parts[1])):
+        pair = [part.get(name) for part in parts]
+        figures = {field: [part and part.total(field) for part in pair] for field in FIGURES}
+        rows.append({"part": name, "units": [part and part.n_units for part in pair], **figures})
+    return {
+        "names": [net.name for net, _ in both],
+        "layers": [len(net.rows) for net, _ in both],
+        "parts": rows,
+        "unknown": [net.unknown for net, _ in both],
+        **{field: [getattr(net, field) for net, _ in both] for field in FIGURES},
+    }
+
+
+def comparison(facts: Mapping[str, list[Any]]) -> Iterator[str]:
+    """What ``compare`` gives, as a table: for each figure both values and their ratio."""
+    heads = ("parameters", "MACs", "activations")
+    cells = [("", *(word for head in heads for word in (head, "", "")))]
+    cells.append(("", *("A", "B", "B/A") * 3))
+    total = {"part": "total", **{field: facts[field] for field in FIGURES}}
+    for item in (*facts["parts"], total):
+        figures: list[str] = []
+        for field in FIGURES:
+            values = item[field]
+            say = human if field == "activation_bytes" else thousands
+            figures += ["-" if n is None else say(n) if n else "0" for n in values]
+            figures.append(f"{values[1] / values[0]:.2f}" if values[0] and values[1] else "")
+        cells.append((item["part"], *figures))
+    for letter, name, n in zip("AB", facts["names"], facts["layers"], strict=True):
+        yield printable(f"{letter}: {name}, {counted(n, 'layer')}")
+    yield ""
+    for _, line in fitted([("row", row) for row in cells], 1, 1 << 16):
+        yield line
+    for letter, why in zip("AB", facts["unknown"], strict=True):
+        if why:
+            yield printable(f"{letter} is incomplete: {why}")

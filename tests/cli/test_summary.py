@@ -1,6 +1,12 @@
 """The command ``summary``."""
 
+import csv
+import io
 import json
+import os
+import pty
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +16,9 @@ from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
+from resnet_proto.report.summary import by_parts, summarize
+from resnet_proto.report.words import thousands
+from resnet_proto.structure import structure
 
 
 def run(*arguments, stdin=None):
@@ -152,3 +161,108 @@ def test_missing_file_names_it():
 
     assert result.exit_code in (1, 2)
     assert "no/such.prototxt" in result.stderr
+
+
+def test_csv_has_every_layer_with_its_part(net, tmp_path):
+    path = tmp_path / "layers.csv"
+
+    result = run(net, "--csv", str(path))
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+
+    assert result.stdout == run(net).stdout
+    assert [row["layer"] for row in rows] == [
+        row["layer"] for row in json.loads(run(net, "--json").stdout)["rows"]
+    ]
+    assert sum(int(row["parameters"]) for row in rows) == 11_689_512
+    assert [row["part"] for row in rows if row["type"] == "Eltwise"] == [
+        f"stage {i}" for i in (1, 1, 2, 2, 3, 3, 4, 4)
+    ]
+    assert run(net, "--csv", "-").stdout == path.read_text()
+
+
+def test_csv_and_json_do_not_share_stdout(net):
+    result = run(net, "--csv", "-", "--json")
+
+    assert result.exit_code == 2
+    assert "leave one out" in result.stderr
+
+
+def test_compare_has_the_figures_of_both(net, tmp_path):
+    """Of 34 layers stage 1 has one unit more: two convolutions 3x3, 64, with their Scales."""
+    other = tmp_path / "34.prototxt"
+    other.write_text(to_prototxt(deploy_net(PRESETS["resnet-34"].spec)))
+
+    facts = json.loads(run(net, "--compare", str(other), "--json").stdout)
+    lines = run(net, "--compare", str(other)).stdout.splitlines()
+
+    first = facts["parts"][1]
+    assert first["units"] == [2, 3]
+    assert first["parameters"][1] - first["parameters"][0] == 2 * (64 * 64 * 9 + 2 * 64)
+    assert facts["parameters"] == [11_689_512, 21_797_672]  # torchvision's counts
+    assert facts["parameters"] == [
+        sum(part["parameters"][i] for part in facts["parts"]) for i in (0, 1)
+    ]
+    assert lines[:2] == ["A: ResNet-18, 90 layers", "B: ResNet-34, 162 layers"]
+    assert lines[-1].split()[:6] == ["total", "11.7", "M", "21.8", "M", "1.86"]
+
+
+def test_compare_with_a_net_of_other_parts(net):
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 }'
+        'layer { name: "a" type: "ReLU" bottom: "x" top: "a" }'
+    )
+
+    facts = json.loads(run(net, "--compare", "-", "--json", stdin=text).stdout)
+
+    assert {part["part"]: part["units"][1] for part in facts["parts"]} == {
+        "stem": 0, "stage 1": None, "stage 2": None, "stage 3": None, "stage 4": None, "head": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_by_parts_fits_the_terminal(width):
+    net = deploy_net(PRESETS["resnet-50-1by2"].spec)  # with long names
+
+    lines = list(by_parts(summarize(net), structure(net), width))
+
+    kinds = [kind for kind, _ in lines]
+    assert kinds.count("row") == len(net.upgraded().layers)
+    assert [line[:7] for kind, line in lines if kind == "section"][1:5] == [
+        f"stage {i}" for i in (1, 2, 3, 4)
+    ]
+    longest = max(len(line) for _, line in lines)
+    assert longest <= max(width, 74)
+    assert ("\N{HORIZONTAL ELLIPSIS}" in "".join(line for _, line in lines)) == (width < 100)
+
+
+def test_a_real_terminal_gets_groups_and_a_pipe_the_plain_table(net):
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["COLUMNS"] = "100"
+        os.execv(sys.executable, [sys.executable, "-m", "resnet_proto", "summary", net])
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 1 << 16)
+        except OSError:  # the child has ended
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+
+    assert os.waitpid(child, 0)[1] == 0
+    assert re.search(rb"stage 4 +2 units", shown)
+    assert b"11.7 M" in shown
+    assert "stage 4" not in run(net).stdout
+
+
+def test_thousands():
+    said = [
+        thousands(n) for n in (0, 7, 999, 1_000, 9_994, 9_995, 99_949, 99_950, 999_499, 999_500)
+    ]
+
+    assert said == [
+        "", "7", "999", "1.00 k", "9.99 k", "10.0 k", "99.9 k", "100 k", "999 k", "1.00 M",
+    ]  # fmt: skip
+    assert thousands(3.2e15) == "3200 T"
