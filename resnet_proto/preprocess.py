@@ -375,9 +375,7 @@ def mean_array(options: ImageOptions) -> Array:
     return mean.reshape(-1, 1, 1) if one_each else mean
 
 
-def mean_part(
-    mean: Array, options: ImageOptions, size: Size, resized: Size, place: Place
-) -> Array:
+def mean_part(mean: Array, options: ImageOptions, size: Size, resized: Size, place: Place) -> Array:
     """What is to be subtracted from the crop at this place of the resized image.
 
     A map has the size of the net's input, as ResNet_mean.binaryproto, and goes whole from every

@@ -4,7 +4,7 @@
 
 Source: convert_imageset.cpp; io.cpp, ReadImageToDatum and CVMatToDatum. Without a resize the
 bytes are what convert_imageset writes, for colours and for grey; EXIF is obeyed and alpha
-dropped, as OpenCV's imread does (``preprocess.upright``). Resizing is Pillow's bilinear, as in ``preprocess``.
+dropped, as OpenCV's imread does; that, and Pillow's bilinear for resizing, are ``preprocess``'s.
 """
 
 from __future__ import annotations

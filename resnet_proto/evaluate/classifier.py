@@ -1,6 +1,6 @@
 """Net + weights + images -> scores, top-5: each image by all its views, views in full batches.
 
-    images -> views -> batches over several images -> Running -> scores of a view -> mean
+images -> views -> batches over several images -> Running -> scores of a view -> mean
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
 from resnet_proto.evaluate.views import ImageLike, Views
@@ -39,7 +39,8 @@ SAME_VALUES = {"Dropout", "Flatten", "Reshape", "Split"}
 """Types of layers behind which scores are still scores."""
 
 
-class Guess(NamedTuple):
+@dataclass(frozen=True)
+class Guess:
     """One class of an image."""
 
     index: int
@@ -118,10 +119,7 @@ class Classifier:
                 f"{self.classes} classes; give one label for each class, in the net's order"
             )
         if scales:
-            from resnet_proto.dense import fully_convolutional
-
-            net, weights = fully_convolutional(net, weights)
-            net_file = weights_file = None
+            raise ResNetProtoError("scales: a net is not made fully convolutional yet; use crops")
         self._running = start(
             engine,
             net,
@@ -299,8 +297,8 @@ def score_blob(net: Net) -> str:
     """
     for blob, layer in net.data_tops().items():
         raise ResNetProtoError(
-            f"blob '{blob}' is data that layer '{layer.name}' ({layer.type}) reads, as in a net for "
-            "training; `resnet-proto deploy` makes the deploy net of it"
+            f"blob '{blob}' is data that layer '{layer.name}' ({layer.type}) reads, as in a net "
+            "for training; `resnet-proto deploy` makes the deploy net of it"
         )
     blobs = net.outputs()
     if len(blobs) != 1:

@@ -74,7 +74,7 @@ class Views:
     """
 
     shape: Shape
-    options: ImageOptions = ImageOptions()
+    options: ImageOptions
     crops: int = 1
     scales: Sequence[int] = ()
 
@@ -203,9 +203,7 @@ def places(outer: Size, inner: Size, crops: int) -> list[tuple[Place, bool]]:
     middle = centre(outer, inner)
     if crops == 1:
         return [(middle, False)]
-    rows, columns = (
-        (slice(0, b), slice(a - b, a)) for a, b in zip(outer, inner, strict=True)
-    )
+    rows, columns = ((slice(0, b), slice(a - b, a)) for a, b in zip(outer, inner, strict=True))
     five = [*product(rows, columns), middle]
     return [(place, mirrored) for mirrored in (False, True) for place in five]
 
