@@ -295,9 +295,10 @@ def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str
     fit = {name: s for name, s in inputs.items() if len(s) == 4 and s[1] == channels}
     if len(fit) != 1:
         shown = ", ".join(f"{name} {dims(shape)}" for name, shape in inputs.items()) or "none"
+        grey = any(len(s) == 4 and s[1] == 1 for s in inputs.values())
         raise ResNetProtoError(
             f"image options are for a net with one input of {channels} channels; "
-            f"its inputs: {shown}"
+            f"its inputs: {shown}" + ("; use --channels GRAY" if grey and channels == 3 else "")
         )
     return next(iter(fit.items()))
 
