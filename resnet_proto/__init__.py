@@ -4,6 +4,7 @@
     prototxt -> Net                 read_prototxt
     weight file <-> Weights         load, save, convert
     Net + Weights + inputs -> blobs forward; Plan, to run a net many times
+    Net + Weights + images -> classes Classifier
     Net + Weights -> torch.nn.Module to_torch
     Net + Weights -> keras.Model    to_keras
     torchvision's or timm's weights -> Net, Weights  net_of_state_dict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from resnet_proto.engine.planned import Plan
     from resnet_proto.engine.torch_module import to_torch
     from resnet_proto.errors import ResNetProtoError
+    from resnet_proto.evaluate.classifier import Classifier
     from resnet_proto.formats import convert, load, save
     from resnet_proto.layers import Layer, make_layer
     from resnet_proto.net import Net
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "Classifier",
     "Layer",
     "Net",
     "Plan",
@@ -65,6 +68,7 @@ __all__ = [
 
 HOMES = {
     "PRESETS": "presets",
+    "Classifier": "evaluate.classifier",
     "Layer": "layers",
     "Net": "net",
     "Plan": "engine.planned",

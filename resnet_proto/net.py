@@ -292,6 +292,13 @@ class Net:
         walk = replace(self, layers=inputs, fields=fields).walk()
         return {k: v for step in walk for k, v in zip(step.layer.tops, step.tops, strict=True)}
 
+    def outputs(self) -> list[str]:
+        """The blobs that no layer reads, as Caffe's own outputs."""
+        layers = self.upgraded().filtered().layers
+        read = {name for layer in layers for name in layer.bottoms if name not in layer.tops}
+        tops = dict.fromkeys(top for layer in layers for top in layer.tops)
+        return [name for name in tops if name not in read]
+
     def data_tops(self) -> dict[str, Layer]:
         """The layer of each blob that a data layer makes."""
         layers = (layer for layer in self.filtered().layers if layer.any_shape)

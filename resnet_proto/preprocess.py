@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 CHANNELS = ("BGR", "RGB", "GRAY")
 Size = tuple[int, int]
+Place = tuple[slice, slice]
+"""Rows and columns of a crop."""
+ORIENTATION = 0x0112
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 MAX_PIXELS = 1 << 27
 """Of an image, as it is stored and as it is resized."""
 
@@ -85,7 +89,7 @@ def load_image(
     """An image file as a net takes it.
 
     Args:
-        path: anything Pillow decodes to 8 bits a channel. Alpha is dropped, grey is repeated.
+        path: anything Pillow decodes to 8 or 16 bits a channel; see ``upright``.
         shape: of the net's input, (N, C, H, W); N is not looked at.
         options: a preset or your own.
 
@@ -95,45 +99,115 @@ def load_image(
     Raises:
         ResNetProtoError: no image, a damaged one, or options that do not fit the shape.
     """
+    options = options or ImageOptions()
+    check_channels(options, shape, str(path))
+    size = (shape[2], shape[3])
+    image = resize(decode(Path(path), options.channels, str(path)), options.crop, size)
+    resized = (image.height, image.width)
+    place = centre(resized, size)
+    mean = mean_part(mean_array(options), options, size, resized, place)
+    return finished(pixels(image, options.channels), place, mean, options)[None]
+
+
+def check_channels(options: ImageOptions, shape: Shape, name: str) -> None:
+    """Refuse an input that takes no such images.
+
+    Raises:
+        ResNetProtoError: it is not (N, C, H, W), or of another number of channels.
+    """
+    if len(shape) != 4:
+        raise ResNetProtoError(f"{name}: an image needs an input (N, C, H, W), not {dims(shape)}")
+    wanted = 1 if options.channels == "GRAY" else 3
+    if shape[1] != wanted:
+        raise ResNetProtoError(
+            f"{name}: the net's input is {dims(shape)}, {options.channels} has {wanted} channels; "
+            + ("use --channels GRAY" if shape[1] == 1 else "give an array (.npy) instead")
+        )
+
+
+def pixels(image: Image.Image, channels: str) -> Array:
+    """(C, H, W), uint8, in the net's order, of an image as ``upright`` gives it."""
     import numpy as np
 
-    options = options or ImageOptions()
-    if len(shape) != 4:
-        raise ResNetProtoError(f"{path}: an image needs an input (N, C, H, W), not {dims(shape)}")
-    n_channels, height, width = shape[1:]
-    wanted = 1 if options.channels == "GRAY" else 3
-    if n_channels != wanted:
-        raise ResNetProtoError(
-            f"{path}: the net's input is {dims(shape)}, {options.channels} has {wanted} channels; "
-            + ("use --channels GRAY" if n_channels == 1 else "give an array (.npy) instead")
-        )
-    image = decode(Path(path), options.channels)
-    image = resize(image, options.crop, (height, width))
-    resized = (image.height, image.width)
-    rows, columns = centre(resized, (height, width))
-    pixels = np.asarray(image, np.float32).reshape(*resized, wanted)[rows, columns]
-    if options.channels == "BGR":
-        pixels = pixels[:, :, ::-1]
-    x = pixels.transpose(2, 0, 1)
-    mean = read_mean(options, (wanted, height, width), resized)
-    return np.ascontiguousarray((x - mean) * per_channel(options.scale, options, "scale"))[None]
+    array = np.asarray(image)
+    if array.ndim == 2:
+        return array[None]
+    return (array[:, :, ::-1] if channels == "BGR" else array).transpose(2, 0, 1)
 
 
-def decode(path: Path, channels: str) -> Image.Image:
-    """The upright image, RGB or one channel.
+def finished(x: Array, place: Place, mean: Array, options: ImageOptions) -> Array:
+    """One crop of (C, H, W) pixels, minus its own part of the mean, times the scale; float32."""
+    import numpy as np
 
-    Caffe's own reader, OpenCV's imread, obeys the EXIF orientation and drops alpha as well.
+    crop = x[:, *place].astype(np.float32)
+    return np.ascontiguousarray((crop - mean) * per_channel(options.scale, options, "scale"))
+
+
+def decode(
+    source: Path | BinaryIO,
+    channels: str,
+    name: str,
+    note: Callable[[str], None] = lambda _: None,
+) -> Image.Image:
+    """The image of a file as ``upright`` gives it; of an animated one the first frame.
+
+    Args:
+        source: a file.
+        channels: GRAY is one channel, all others are three, RGB.
+        name: what messages call it.
+        note: told when only a part of the file is looked at.
     """
     from_pillow = "images need Pillow: pip install 'resnet-proto[images]'; an array (.npy) does not"
-    with loaded(path, str(path), from_pillow, "give an image or an array (.npy)") as image:
-        from PIL import ImageOps
+    advice, grey = "give an image or an array (.npy)", channels == "GRAY"
+    with loaded(source, name, from_pillow, advice, grey=grey) as image:
+        # an MPO is a JPEG with previews behind it
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            note(f"{name} has several frames; the first one counts")
+        return upright(image, "L" if grey else "RGB", name)
 
-        if image.mode[0] in "IF":
-            raise ResNetProtoError(
-                f"{path}: pixels are '{image.mode}', 8 bits a channel are needed; convert it"
-            )
-        upright = ImageOps.exif_transpose(image) or image
-        return upright.convert("L" if channels == "GRAY" else "RGB")
+
+def upright(image: Image.Image, mode: str, name: str) -> Image.Image:
+    """An image turned as its EXIF says, with 8 bits a channel, as OpenCV's imread reads it.
+
+    That is what Caffe reads images with: of 16 bits the upper 8 count, grey is repeated, alpha
+    is dropped. A palette and CMYK become colours.
+
+    Args:
+        image: with its pixels, whatever its mode; of an animated one, the first frame.
+        mode: Pillow's name of the pixels wanted, L or RGB.
+        name: what messages call it.
+
+    Raises:
+        ResNetProtoError: its pixels are floats, or have 32 bits.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if is_deep(image):
+        image = with_exif(image, Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)))
+    if image.mode[0] in "IF":
+        raise ResNetProtoError(
+            f"{name}: pixels are '{image.mode}', 8 or 16 bits a channel are needed; convert it"
+        )
+    if mode == "L" and image.format == "PNG" and image.mode not in ("1", "L", "LA"):
+        # libpng's own grey, which OpenCV asks for: pngrtran.c, png_do_rgb_to_gray
+        red, green, blue = np.asarray(image.convert("RGB")).astype(np.int32).transpose(2, 0, 1)
+        grey = (9798 * red + 19235 * green + 3735 * blue) >> 15
+        image = with_exif(image, Image.fromarray(grey.astype(np.uint8)))
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether it is grey with 16 bits; Pillow before 11 has room for more."""
+    return image.mode in DEEP or (image.mode == "I" and image.format == "PNG")
+
+
+def with_exif(old: Image.Image, new: Image.Image) -> Image.Image:
+    """The new image, with the orientation of the old."""
+    new.getexif()[ORIENTATION] = old.getexif().get(ORIENTATION, 1)
+    return new
 
 
 @contextmanager
@@ -205,7 +279,7 @@ def resize(image: Image.Image, crop: int | Size | None, size: Size) -> Image.Ima
     return image.resize((columns, rows), Image.Resampling.BILINEAR)
 
 
-def centre(outer: Size, inner: Size) -> tuple[slice, slice]:
+def centre(outer: Size, inner: Size) -> Place:
     """Rows and columns of the middle; an odd rest goes below and right, as in Caffe."""
     top, left = ((a - b) // 2 for a, b in zip(outer, inner, strict=True))
     return slice(top, top + inner[0]), slice(left, left + inner[1])
@@ -221,9 +295,10 @@ def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str
     fit = {name: s for name, s in inputs.items() if len(s) == 4 and s[1] == channels}
     if len(fit) != 1:
         shown = ", ".join(f"{name} {dims(shape)}" for name, shape in inputs.items()) or "none"
+        grey = any(len(s) == 4 and s[1] == 1 for s in inputs.values())
         raise ResNetProtoError(
             f"image options are for a net with one input of {channels} channels; "
-            f"its inputs: {shown}"
+            f"its inputs: {shown}" + ("; use --channels GRAY" if grey and channels == 3 else "")
         )
     return next(iter(fit.items()))
 
@@ -281,28 +356,44 @@ def per_channel(values: tuple[float, ...], options: ImageOptions, what: str) -> 
 
 
 def read_mean(options: ImageOptions, shape: Shape, resized: Size) -> Array:
-    """The mean, to be subtracted from a (C, H, W) array.
+    """The mean, to be subtracted from a (C, H, W) array: the centre of the resized image."""
+    size = (shape[1], shape[2])
+    return mean_part(mean_array(options), options, size, resized, centre(resized, size))
 
-    A mean map has the size of the net's input, or of the resized image; then its centre is
-    taken, as the image's.
+
+def mean_array(options: ImageOptions) -> Array:
+    """The mean in the net's order: (C, 1, 1), or the map of a file, (C, H, W).
+
+    Raises:
+        ResNetProtoError: a file that cannot be read, or numbers that do not fit the channels.
     """
     if not isinstance(options.mean, Path):
         return per_channel(options.mean, options, "mean")
-    path = options.mean
-    mean = read_mean_file(path)
+    mean = read_mean_file(options.mean)
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
-    if mean.size == shape[0]:
-        return mean.reshape(-1, 1, 1)
-    if mean.shape == (shape[0], *resized):
-        rows, columns = centre(resized, (shape[1], shape[2]))
-        mean = mean[:, rows, columns]
-    if mean.shape != shape:
+    one_each = mean.size == (1 if options.channels == "GRAY" else 3)
+    return mean.reshape(-1, 1, 1) if one_each else mean
+
+
+def mean_part(mean: Array, options: ImageOptions, size: Size, resized: Size, place: Place) -> Array:
+    """What is to be subtracted from the crop at this place of the resized image.
+
+    A map has the size of the net's input, as ResNet_mean.binaryproto, and goes whole from every
+    crop; or it has that of the resized image, and each crop has its own part of it.
+
+    Raises:
+        ResNetProtoError: a map of another size.
+    """
+    wanted = (1 if options.channels == "GRAY" else 3, *size)
+    if mean.shape in ((wanted[0], 1, 1), (1, 1, 1), wanted):
+        return mean
+    if mean.shape != (wanted[0], *resized):
         raise ResNetProtoError(
-            f"{path}: the mean is {dims(mean.shape)}, the net's input is {dims(shape)} and the "
-            f"resized image {dims(resized)}; use one value for each channel"
+            f"{options.mean}: the mean is {dims(mean.shape)}, the net's input is {dims(wanted)} "
+            f"and the resized image {dims(resized)}; use one value for each channel"
         )
-    return mean
+    return mean[:, *place]
 
 
 def read_mean_file(path: Path) -> Array:

@@ -209,11 +209,33 @@ def test_a_folder(tmp_path, read):
         read(tmp_path)
 
 
-def test_sixteen_bits_are_refused(tmp_path):
-    path = tmp_path / "deep.png"
-    Image.fromarray(np.full((7, 5), 4000, np.uint16)).save(path)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_of_sixteen_bits_the_upper_eight(tmp_path, suffix):
+    """As OpenCV's imread, with which Caffe reads images; of colours too."""
+    cv2 = pytest.importorskip("cv2")
+    path = str(tmp_path / f"deep.{suffix}")
+    deep = RNG.integers(0, 1 << 16, (7, 5), dtype=np.uint16)
+    cv2.imwrite(path, deep)
 
-    with pytest.raises(ResNetProtoError, match="8 bits a channel are needed"):
+    x = load_image(path, SHAPE)
+
+    np.testing.assert_array_equal(x[0].transpose(1, 2, 0), cv2.imread(path))
+    np.testing.assert_array_equal(x[0, 0], deep >> 8)
+
+
+def test_deep_colours(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    path = str(tmp_path / "deep.png")
+    cv2.imwrite(path, RNG.integers(0, 1 << 16, (7, 5, 3), dtype=np.uint16))
+
+    np.testing.assert_array_equal(load_image(path, SHAPE)[0].transpose(1, 2, 0), cv2.imread(path))
+
+
+def test_floats_are_refused(tmp_path):
+    path = tmp_path / "floats.tif"
+    Image.fromarray(np.ones((7, 5), np.float32)).save(path)
+
+    with pytest.raises(ResNetProtoError, match="pixels are 'F', 8 or 16 bits a channel are needed"):
         load_image(path, SHAPE)
 
 

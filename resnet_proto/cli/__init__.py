@@ -38,6 +38,7 @@ COMMANDS = {
     "diff": "Compare two weight files, or two nets.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
+    "classify": "Say what a net takes images for.",
     "verify": "Compare every blob of our forward pass with another engine's.",
     "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
 }

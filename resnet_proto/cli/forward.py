@@ -34,7 +34,6 @@ from resnet_proto.words import printable
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
-    from resnet_proto.net import Net
     from resnet_proto.preprocess import ImageOptions
     from resnet_proto.state import State
 
@@ -101,7 +100,7 @@ def command(
     wanted = [name.strip() for text in outputs for name in text.split(",")]
     if "" in wanted:
         raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
-    wanted = wanted or ([until] if until else output_names(the_net))
+    wanted = wanted or ([until] if until else the_net.outputs())
     arrays = read_inputs(the_net, inputs, image)
     for name, shape in needed_inputs(the_net, wanted, until).items():
         if name not in arrays:
@@ -128,13 +127,6 @@ def command(
     else:
         for name, value in blobs.items():
             click.echo("\n".join(map(printable, lines(name, value))))
-
-
-def output_names(net: Net) -> list[str]:
-    """The blobs that no layer reads, as Caffe's own outputs."""
-    layers = net.upgraded().filtered().layers
-    read = {name for layer in layers for name in layer.bottoms if name not in layer.tops}
-    return [name for name in dict.fromkeys(t for la in layers for t in la.tops) if name not in read]
 
 
 def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:

@@ -4,7 +4,7 @@
 
 Source: convert_imageset.cpp; io.cpp, ReadImageToDatum and CVMatToDatum. Without a resize the
 bytes are what convert_imageset writes, for colours and for grey; EXIF is obeyed and alpha
-dropped, as OpenCV's imread does. Resizing is Pillow's bilinear, as in ``preprocess``.
+dropped, as OpenCV's imread does; that, and Pillow's bilinear for resizing, are ``preprocess``'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape, dims
-from resnet_proto.preprocess import MAX_PIXELS, loaded
+from resnet_proto.preprocess import MAX_PIXELS, ORIENTATION, is_deep, loaded, upright
 from resnet_proto.schema import encode
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NEEDED = "images need Pillow: pip install 'resnet-proto[data]'"
-ORIENTATION = 0x0112
 QUALITY = 95
 """Of a JPEG that is encoded again; OpenCV's."""
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def datum(
     with loaded(io.BytesIO(content), name, NEEDED, "leave it out", grey=options.grey) as image:
         format = image.format or ""
         plain = as_it_is(image, content, options)
-        image = upright(image, options, name)
+        image = upright(image, mode_of(options), name)
         before = image.size
     return finished(image, label, options, name, format, content if plain else b"", before)
 
@@ -119,44 +117,6 @@ def finished(
 def mode_of(options: Options) -> str:
     """Pillow's name of the pixels."""
     return "L" if options.grey else "RGB"
-
-
-def upright(image: Image.Image, options: Options, name: str) -> Image.Image:
-    """The image turned as EXIF says, with 8 bits a channel; of an animated one, the first frame.
-
-    Raises:
-        ResNetProtoError: its pixels are floats, or have 32 bits.
-    """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    if is_deep(image):
-        image = with_exif(image, Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)))
-    if image.mode[0] in "IF":
-        raise ResNetProtoError(
-            f"{name}: pixels are '{image.mode}', 8 or 16 bits a channel are needed; convert it"
-        )
-    coloured = image.mode not in ("1", "L", "LA")
-    if options.grey and image.format == "PNG" and coloured:
-        # libpng's own grey, which OpenCV asks for: pngrtran.c, png_do_rgb_to_gray
-        red, green, blue = np.asarray(image.convert("RGB")).astype(np.int32).transpose(2, 0, 1)
-        grey = (9798 * red + 19235 * green + 3735 * blue) >> 15
-        image = with_exif(image, Image.fromarray(grey.astype(np.uint8)))
-    if image.getexif().get(ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    mode = mode_of(options)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether it is grey with 16 bits; Pillow before 11 has room for more."""
-    return image.mode in DEEP or (image.mode == "I" and image.format == "PNG")
-
-
-def with_exif(old: Image.Image, new: Image.Image) -> Image.Image:
-    """The new image, with the orientation of the old."""
-    new.getexif()[ORIENTATION] = old.getexif().get(ORIENTATION, 1)
-    return new
 
 
 def as_it_is(image: Image.Image, content: bytes, options: Options) -> bool:

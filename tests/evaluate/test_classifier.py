@@ -1,0 +1,233 @@
+"""Images -> scores: which views are averaged, in which batches, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import resnet_proto
+from resnet_proto import Classifier, forward, load, random_weights, read_prototxt
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.evaluate import classifier
+from resnet_proto.evaluate.views import Views
+from resnet_proto.layers import Dropout, InnerProduct, Pooling, ReLU, Softmax, make_layer
+from resnet_proto.layers.convolution import Convolution
+from resnet_proto.net import Net
+from resnet_proto.preprocess import ImageOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = ROOT / "examples" / "digits"
+GREY = ImageOptions(mean=(78.0,), scale=(0.0125,), channels="GRAY")
+RNG = np.random.default_rng(1)
+SMALL = ImageOptions(mean=(100.0, 110.0, 120.0), scale=(0.02,), crop=(12, 10))
+
+
+def small(*end, shape=(2, 3, 7, 5)):
+    """A convolution and six classes; its weights decide between classes."""
+    data = make_layer("in", "Input", (), ("data",), {"input_param": {"shape": ({"dim": shape},)}})
+    layers = (
+        Convolution.of("conv", "data", "conv", num_output=4, kernel_size=3),
+        ReLU.of("relu", "conv", "conv"),
+        InnerProduct.of("fc", "conv", "fc", num_output=6),
+    )
+    return Net("small", (data, *layers, *(end or (Softmax.of("prob", "fc", "prob"),))))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return read_prototxt(DIGITS / "deploy.prototxt"), load(DIGITS / "digits.caffemodel")
+
+
+def images(n):
+    return [RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8) for _ in range(n)]
+
+
+def test_digits(digits):
+    """All 64 labelled images, as the example's README says; a path names its prediction."""
+    lines = [line.split() for line in (DIGITS / "labels.txt").read_text().splitlines()]
+    paths = [str(DIGITS / name) for name, _ in lines]
+    names = [f"digit {i}" for i in range(10)]
+
+    with Classifier(*digits, image=GREY, labels=names) as net:
+        found = net.predict(paths, top=3)
+
+    assert [one.top[0].index for one in found] == [int(label) for _, label in lines]
+    assert [one.image for one in found] == paths
+    assert all(len(one.top) == 3 for one in found)
+    assert all(guess.label == f"digit {guess.index}" for one in found for guess in one.top)
+    assert all(one.top[0].score >= one.top[1].score for one in found)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_scores_are_the_mean_over_ten_crops(batch):
+    """Of the softmax of each, float64; whatever the batches, which images share."""
+    net = small()
+    weights, some = random_weights(net, 3), images(5)
+    views = Views((1, 3, 7, 5), SMALL, 10)
+
+    found = list(Classifier(net, weights, image=SMALL, crops=10, batch=batch).scores(some))
+
+    for image, scores in zip(some, found, strict=True):
+        x = np.stack(list(views.of(image, "x")))
+        probs = forward(net.with_input_shapes({"": x.shape}), weights, {"data": x},
+                        dtype="float64", outputs=["prob"])["prob"]  # fmt: skip
+        assert scores.dtype == np.float64
+        assert scores.shape == (6,)
+        np.testing.assert_allclose(scores, probs.mean(0), rtol=1e-5)
+        assert np.ptp(probs, axis=0).max() > 1e-3  # the views differ
+
+
+class Counted:
+    """A net in an engine that writes down the shapes it is given."""
+
+    def __init__(self, running):
+        self.running, self.shapes = running, []
+
+    def run(self, inputs):
+        self.shapes.append(inputs["data"].shape)
+        return self.running.run(inputs)
+
+
+def test_batches_are_full_and_memory_is_bounded(monkeypatch):
+    """Views of several images share a batch; images are taken as they are needed."""
+    net = small()
+    taken = []
+    one = Classifier(net, random_weights(net, 3), image=SMALL, crops=10, batch=8)
+    counted = one._running = Counted(one._running)
+
+    for place, _ in enumerate(one.scores(taken.append(i) or x for i, x in enumerate(images(6)))):
+        assert len(taken) <= place + 2  # 8 views are less than one image's
+    assert counted.shapes == [(8, 3, 7, 5)] * 7 + [(4, 3, 7, 5)]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("IMAGES", 3), ("WAITING", 7 * 5 * 3 * 4)])
+def test_no_image_waits_for_long(monkeypatch, limit, value):
+    """One of a size that no other has, before many: it does not wait for the end."""
+    monkeypatch.setattr(classifier, limit, value)
+    net = small(
+        Convolution.of("c", "data", "c", num_output=6, kernel_size=3),
+        Pooling.of("pool", "c", "pool", pool="AVE", global_pooling=True),
+        Softmax.of("prob", "pool", "prob"),
+    )
+    net = Net("t", tuple(la for la in net.layers if la.name not in ("conv", "relu", "fc")))
+    weights = random_weights(net, 0)
+    one = Classifier(net, weights, image=ImageOptions(), batch=2)
+    one.views = Sized()  # as a net made fully convolutional is shown
+    taken = []
+
+    rows = [(row, len(taken)) for row in one.scores(taken.append(i) or i for i in range(9))]
+
+    assert len(rows) == 9
+    assert rows[0][1] <= 5
+    for i, (scores, _) in enumerate(rows):
+        x = Sized.view(i)[None]
+        wanted = forward(net.with_input_shapes({"": x.shape}), weights, {"data": x})
+        np.testing.assert_allclose(scores, wanted["prob"].reshape(-1), rtol=1e-5)
+
+
+class Sized:
+    """Views of two sizes: the first image's, and all others'."""
+
+    shape = (1, 3, 7, 5)
+
+    @staticmethod
+    def view(i):
+        size = (3, 9, 8) if i == 0 else (3, 7, 5)
+        return np.full(size, i, np.float32) + np.arange(size[2], dtype=np.float32)
+
+    def of(self, i, name, note):
+        yield self.view(i)
+
+
+def test_one_image_that_cannot_be_read(tmp_path):
+    """Has its error in its place; the others have their scores."""
+    net, some = small(), images(3)
+    (tmp_path / "none.png").write_bytes(b"<html>")
+    one = Classifier(net, random_weights(net, 3), image=SMALL)
+
+    whole = list(one.scores(some))
+    found = list(one.results([("a", some[0]), ("bad", tmp_path / "none.png"), ("c", some[2])]))
+
+    np.testing.assert_allclose(found[0], whole[0], rtol=1e-6)
+    assert str(found[1]).startswith("bad: not an image that Pillow knows")
+    np.testing.assert_allclose(found[2], whole[2], rtol=1e-6)
+    with pytest.raises(ResNetProtoError, match=r"none\.png: not an image"):
+        list(one.scores([some[0], tmp_path / "none.png"]))
+    with pytest.raises(ResNetProtoError, match="give a list of them"):
+        one.predict(str(tmp_path / "none.png"))
+
+
+def test_scores_that_are_no_numbers():
+    net = small()
+    weights = {**random_weights(net, 3)}
+    weights["fc.weight"] = weights["fc.weight"] * np.float32("nan")
+
+    (found,) = Classifier(net, weights, image=SMALL).results([("a", images(1)[0])])
+
+    assert str(found).startswith("a: the net's scores are not finite")
+
+
+def test_a_softmax_in_the_midst_of_what_changes_no_values():
+    """Flatten and an in-place Dropout behind it do not hide it."""
+    flat = make_layer("flat", "Flatten", ("prob",), ("flat",), {})
+    net = small(
+        Softmax.of("prob", "fc", "prob"), flat, Dropout.of("drop", "flat", "flat")
+    )  # fmt: skip
+
+    assert Classifier(net, random_weights(net, 1), image=SMALL).output == "flat"
+
+
+TRAIN_VAL = (DIGITS / "train_val.prototxt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (small(ReLU.of("relu2", "fc", "fc")), r"the net ends in 'relu2' \(ReLU\), a classifier in"),
+        (small(Dropout.of("drop", "fc", "fc")), 'bottom: "fc" top: "prob"'),
+        (small(Softmax.of("prob", "fc", "prob"), InnerProduct.of("b", "conv", "b", num_output=4)),
+         "the net's outputs are prob, b; a classifier has one"),
+        (read_prototxt(TRAIN_VAL), "`resnet-proto deploy` makes the deploy net of it"),
+        (Net("map", (*small().layers[:3], Softmax.of("prob", "conv", "prob"))),
+         r"the net's output 'prob' is 2x4x5x3; a classifier has \(N, classes\)"),
+        (Net(), "the net's outputs are none"),
+    ],
+)  # fmt: skip
+def test_nets_that_are_no_classifiers(net, message):
+    with pytest.raises(ResNetProtoError, match=message):
+        Classifier(net, {}, image=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": ["cat"] * 5}, "there are 5 labels, and the net has 6 classes"),
+        ({"batch": 0}, "batch is 0"),
+        ({"image": GREY}, "image options are for a net with one input of 1 channels"),
+        ({"engine": "cafe"}, "unknown engine 'cafe'"),
+        ({"crops": 2}, "crops is 2"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    net = small()
+    weights = random_weights(net, 1)
+    Classifier(net, weights, image=SMALL, labels=["cat"] * 6)  # the twin
+
+    with pytest.raises(ResNetProtoError, match=message):
+        Classifier(net, weights, **{"image": SMALL, **options})
+
+
+def test_weights_of_another_net(digits):
+    with pytest.raises(ResNetProtoError, match="conv"):
+        Classifier(small(), digits[1], image=SMALL)
+
+
+def test_pillow_images_of_a_public_interface(digits):
+    """What the README shows."""
+    path = DIGITS / "images" / "07.png"
+
+    (found,) = resnet_proto.Classifier(*digits, image=GREY).predict([Image.open(path)])
+
+    assert found.image == "image 0"
+    assert found.top[0].index == 0
