@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import resnet_proto
 from resnet_proto.errors import ResNetProtoError, similar
@@ -41,6 +42,7 @@ COMMANDS = {
     "classify": "Say what a net takes images for.",
     "verify": "Compare every blob of our forward pass with another engine's.",
     "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
+    "completion": "Print what makes a shell complete commands, options, files, presets and blobs.",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -75,10 +77,14 @@ class Commands(click.Group):
             return None
         module = import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
-        if isinstance(command, click.Group):
-            for part in command.commands.values():
-                headed(part)
-        return headed(command)
+        parts = command.commands.values() if isinstance(command, click.Group) else ()
+        for part in (*parts, command):
+            headed(part)
+            if ctx and ctx.resilient_parsing:  # a shell asks what could come next
+                from resnet_proto.cli.completing import with_completion
+
+                with_completion(part)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -89,6 +95,13 @@ class Commands(click.Group):
             hint = similar(name, COMMANDS) or f"; known: {', '.join(COMMANDS)}"
             raise click.UsageError(f"No such command '{name}'{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands that begin so; none is imported for it."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        found = COMMANDS.items()
+        return [CompletionItem(n, help=h) for n, h in found if n.startswith(incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands from ``COMMANDS``."""
@@ -124,11 +137,10 @@ class Commands(click.Group):
             sys.exit(130)
 
 
-def headed(command: click.Command) -> click.Command:
-    """The command, with a heading for the examples of its help."""
+def headed(command: click.Command) -> None:
+    """Put a heading before the examples of a command's help."""
     if command.help and HEADING not in command.help:
         command.help = EXAMPLES.sub(rf"\g<0>\g<1>{HEADING}\n", command.help, count=1)
-    return command
 
 
 def usage_hint(error: click.UsageError) -> str:
