@@ -35,8 +35,9 @@ class Release:
     """A model that somebody has released.
 
     Args:
-        name: what it is called. ``file`` is its file's name, ``page`` where it was released.
+        name: what it is called. ``page`` is where it was released.
         image: how an image becomes its input.
+        file: what that page calls its file; empty where it does not.
         size: bytes of the file; 0 where nobody says so. ``sha256`` and ``sha1`` of it likewise,
             and ``digests`` who publishes them.
         structure: digests of names and shapes of the blobs.
@@ -48,9 +49,9 @@ class Release:
     """
 
     name: str
-    file: str
     page: str
     image: ImageOptions
+    file: str = ""
     size: int = 0
     sha256: str = ""
     sha1: str = ""
@@ -92,8 +93,11 @@ def releases() -> tuple[Release, ...]:
         if preset:
             image = PRESETS[preset]
         else:
+            scale = row.pop("scale", 1.0)
             image = ImageOptions(
-                tuple(map(float, row.pop("mean"))), (row.pop("scale", 1.0),), row.pop("crop")
+                tuple(map(float, row.pop("mean"))),
+                tuple(scale) if isinstance(scale, list) else (scale,),
+                row.pop("crop"),
             )
         row |= {key: tuple(row[key]) for key in ("structure", "error") if key in row}
         found.append(Release(**row, image=image, preset=preset))

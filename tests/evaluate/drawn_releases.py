@@ -27,9 +27,9 @@ class Layers(dict):
         self[name + bn] = [(channels,), (channels,), (1,)]
         self[name + scale] = [(channels,), (channels,)]
 
-    def conv_bn(self, name, out, inner, kernel, *, scale="/scale", group=1):
+    def conv_bn(self, name, out, inner, kernel, *, group=1, **ends):
         self.conv(name, out, inner, kernel, bias=False, group=group)
-        self.norm(name, out, scale)
+        self.norm(name, out, **ends)
 
 
 def of_net(net):
@@ -181,6 +181,49 @@ def senet(*counts, group=1):
     return layers
 
 
+def senet_154():
+    """Hu et al. 2018, section 6: a stem of three, wide blocks in 64 groups, 3x3 projections."""
+    layers, inner = Layers(), 128
+    end = "/bn/scale"
+    layers.conv_bn("conv1_1/3x3_s2", 64, 3, 3, scale=end)
+    layers.conv_bn("conv1_2/3x3", 64, 64, 3, scale=end)
+    layers.conv_bn("conv1_3/3x3", 128, 64, 3, scale=end)
+    for stage, n in enumerate((3, 8, 36, 3), 2):
+        out = 256 << (stage - 2)
+        for i in range(1, n + 1):
+            name = f"conv{stage}_{i}"
+            layers.conv_bn(f"{name}_1x1_reduce", out // 2, inner, 1, scale=end)
+            layers.conv_bn(f"{name}_3x3", out, out // 2, 3, scale=end, group=64)
+            layers.conv_bn(f"{name}_1x1_increase", out, out, 1, scale=end)
+            layers.conv(f"{name}_1x1_down", out // 16, out, 1)
+            layers.conv(f"{name}_1x1_up", out, out // 16, 1)
+            if i == 1:
+                layers.conv_bn(f"{name}_1x1_proj", out, inner, 1 if stage == 2 else 3, scale=end)
+            inner = out
+    layers.inner("classifier", 1000, inner)
+    return layers
+
+
+def resnext(*counts, group, width):
+    """Xie et al. 2016, table 1; ``width`` channels in the first stage's blocks."""
+    layers, inner, number = Layers(), 64, 0
+    ends = {"scale": "_scale", "bn": "_bn"}
+    layers.conv_bn("conv1", 64, 3, 7, **ends)
+    for stage, n in enumerate(counts):
+        wide, out = width << stage, 256 << stage
+        for i in range(n):
+            number += 1
+            name = f"resx{number}"
+            layers.conv_bn(f"{name}_conv1", wide, inner, 1, **ends)
+            layers.conv_bn(f"{name}_conv2", wide, wide, 3, **ends, group=group)
+            layers.conv_bn(f"{name}_conv3", out, wide, 1, **ends)
+            if i == 0:
+                layers.conv_bn(f"{name}_match_conv", out, inner, 1, **ends)
+            inner = out
+    layers.inner("classifier", 1000, inner)
+    return layers
+
+
 DRAWN = {
     "ResNet-50": (generated("resnet-50"),),
     "ResNet-101": (generated("resnet-101"),),
@@ -191,6 +234,10 @@ DRAWN = {
     "SE-ResNet-152": (senet(3, 8, 36, 3),),
     "SE-ResNeXt-50 (32x4d)": (senet(3, 4, 6, 3, group=32),),
     "SE-ResNeXt-101 (32x4d)": (senet(3, 4, 23, 3, group=32),),
+    "SENet-154": (senet_154(),),
+    "ResNeXt-50 32x4d": (resnext(3, 4, 6, 3, group=32, width=128),),
+    "ResNeXt-101 32x4d": (resnext(3, 4, 23, 3, group=32, width=128),),
+    "ResNeXt-101 64x4d": (resnext(3, 4, 23, 3, group=64, width=256),),
     "DenseNet-121": (densenet(32, 6, 12, 24, 16),),
     "DenseNet-161": (densenet(48, 6, 12, 36, 24),),
     "DenseNet-169": (densenet(32, 6, 12, 32, 32),),
