@@ -51,7 +51,7 @@ def command(
     lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
     status is 1 if the weights do not fit: one is refused or left at its filler, or none is
     copied. `forward`, `convert` and `verify` refuse the same, but read what only Caffe does not
-    find in HDF5.
+    find in HDF5. A released model is named, by the digest of the file or by names and shapes.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from resnet_proto.evaluate.released import Release, known_release
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Blob, Verdict, Weights, match, named
@@ -47,6 +48,7 @@ class Inspection:
         rows: one for each blob, in the order of the file.
         values: how many in all. ``bytes`` is their size.
         verdicts: what Caffe would do, layer by layer; None without a net.
+        release: the released model that it is, if it is known.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Inspection:
     values: int
     bytes: int
     verdicts: list[Verdict] | None = None
+    release: Release | None = None
 
     @property
     def fits(self) -> bool:
@@ -100,6 +103,7 @@ def inspect(weights: Weights, net: Net | None = None, *, stats: bool = False) ->
         sum(count(blob.shape) for blob in weights.blobs.values()),
         weights.nbytes,
         None if net is None else match(weights, net),
+        known_release(net, weights),
     )
 
 
@@ -166,6 +170,8 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         f"{counted(len(inspection.rows), 'blob')}, {counted(inspection.values, 'value')}, "
         f"{counted(inspection.bytes, 'byte')}"
     )
+    if inspection.release:
+        yield f"known: {inspection.release}"
     if inspection.verdicts is not None:
         counts = Counter(v.verdict for v in inspection.verdicts)
         yield "Caffe: " + (
@@ -211,4 +217,5 @@ def as_json(inspection: Inspection, *, problems: bool = False) -> dict[str, obje
             rows=[row for row in inspection.rows if row.layer not in hidden],
             verdicts=[v for v in inspection.verdicts or () if v.verdict != "copied"],
         )
-    return asdict(inspection)
+    release = inspection.release
+    return {**asdict(inspection), "release": release and release.as_json()}

@@ -69,6 +69,7 @@ def test_json(model):
 
     assert {k: v for k, v in shown.items() if k != "rows"} == {
         "source": str(model), "layers": 3, "values": 14, "bytes": 64, "verdicts": None,
+        "release": None,
     }  # fmt: skip
     assert shown["rows"][1] == {
         "layer": "old", "type": "Python", "blob": "0", "shape": [2], "dtype": "float64",
