@@ -45,6 +45,7 @@ ORDER = [
     "memory",
     "weights",
     "fold",
+    "dense",
     "inputs",
     "floor",
     "formats",
@@ -63,8 +64,8 @@ ORDER = [
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
-    "memory", "weights", "fold", "inputs", "floor", "formats", "preprocess", "data", "engine",
-    "evaluate", "report",
+    "memory", "weights", "fold", "dense", "inputs", "floor", "formats", "preprocess", "data",
+    "engine", "evaluate", "report",
 }  # fmt: skip
 
 

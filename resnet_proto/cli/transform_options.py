@@ -41,6 +41,13 @@ def fold_bn(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
     return folded(net, weights)
 
 
+def dense(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
+    """``--dense``."""
+    from resnet_proto.dense import fully_convolutional
+
+    return fully_convolutional(net, weights)
+
+
 def to_rgb(net: Net, weights: Weights, _: object) -> tuple[Net, Arrays]:
     """``--to-rgb``."""
     from resnet_proto.inputs import to_rgb
@@ -137,6 +144,13 @@ TRANSFORMS = (
                      help="BatchNorm and Scale as part of the layer before them; ONNX has it so "
                      "by default."),
         fold_bn,
+    ),
+    Transform(
+        "dense",
+        click.option("--dense", is_flag=True, default=None,
+                     help="InnerProduct as Convolution: takes larger images, of which the scores "
+                     "are the mean over all places."),
+        dense,
     ),
     Transform(
         "to_rgb",
