@@ -4,8 +4,9 @@
                             [--threads 2] [--engine numpy ...]
 
 Each engine is a process of its own, which reads the same prototxt and caffemodel, opens the engine
-(``engine.start``) and waits. In each round every engine runs the same batch, in turn: once to warm up
-and once by the clock; medians. *Start* is all until the engine is open, from the imports on. Caffe is that of ``CAFFE_PYTHON``, or of ``make oracles``.
+(``engine.start``) and waits. In each round every engine runs the same batch, in turn: once to warm
+up and once by the clock; medians. *Start* is all until the engine is open, from the imports on.
+Caffe is that of ``CAFFE_PYTHON``, or of ``make oracles``.
 
 A preset has random weights. ``digits`` is the net in examples/digits, with 256 images of 8x8 in a
 batch.

@@ -70,9 +70,8 @@ def start(
 ) -> Running:
     """Open an engine for many runs of a net, as fast as it can.
 
-    numpy and onnxruntime and torch run the net with BatchNorm and Scale folded, onnxruntime and
-    OpenCV with all that they themselves can join. So blobs differ from those of ``run`` by
-    rounding, and what nobody asked for is not there.
+    numpy, onnxruntime and torch run the net with BatchNorm and Scale folded, onnxruntime and OpenCV
+    join what else they can. So blobs differ from those of ``run`` by rounding.
 
     Args:
         engine: one of ``ENGINES``.

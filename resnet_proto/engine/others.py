@@ -244,8 +244,9 @@ class Child:
             ResNetProtoError: the time is up.
         """
         assert self.process.stdout is not None
-        left = max(0.0, end - time.monotonic())
-        if not select.select([self.process.stdout], [], [], left)[0]:
+        poll = select.poll()  # unlike select it takes a file of any number
+        poll.register(self.process.stdout, select.POLLIN)
+        if not poll.poll(1000 * max(0.0, end - time.monotonic())):
             raise ResNetProtoError(
                 f"Caffe in {self.python} did not end within {self.timeout:g} s"
             ) from None

@@ -79,6 +79,9 @@ class Running(ABC):
         """
         if not self._end.alive:
             raise ResNetProtoError(f"engine '{self.engine}' is closed; start it again")
+        if not isinstance(inputs, Mapping):
+            kind = type(inputs).__name__
+            raise ResNetProtoError(f"inputs is a {kind}; give a dict, blob name -> array")
         with self.job.net.named():
             blobs = self._run(self._sized(inputs), inputs)
         if self.exact or self.job.outputs is None:

@@ -19,7 +19,15 @@ from resnet_proto.engine.plain import forward
 from resnet_proto.engine.running import KEPT
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, WeightsError
 from resnet_proto.fold import fold
-from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, ReLU, Scale, make_layer
+from resnet_proto.layers import (
+    BatchNorm,
+    Convolution,
+    InnerProduct,
+    Pooling,
+    ReLU,
+    Scale,
+    make_layer,
+)
 from resnet_proto.net import Net
 
 NET = residual()
@@ -89,7 +97,7 @@ BETWEEN = net(
 )
 
 
-@pytest.mark.parametrize("outputs", [["c"], ["n", "d"], ["d", "y"]])
+@pytest.mark.parametrize("outputs", [["c"], ["n", "d", "y"]])
 def test_what_folding_would_lose_is_there(opened, outputs):
     """A blob between a convolution and its BatchNorm or Scale, where somebody asks for it."""
     weights, inputs = random_weights(BETWEEN), {"data": images((3, 3, 9, 6))}
@@ -158,6 +166,7 @@ def test_inputs_that_are_refused(opened):
             ({"data": images((0, 3, 19, 13))}, ShapeError, "is 0x3x19x13"),
             ({"data": [[1.0], [2.0, 3.0]]}, ResNetProtoError, "input 'data' is list of object"),
             ({"data": right["data"] * 1j}, ResNetProtoError, "of complex64"),
+            (right["data"], ResNetProtoError, "inputs is a ndarray; give a dict"),
         ):
             with pytest.raises(error, match=message):
                 running.run(inputs)
@@ -242,6 +251,21 @@ def test_weights_are_folded_once(monkeypatch):
         assert len(running._sizes) == KEPT
         plans = list(running._sizes.values())
         assert len({id(plan.store) for plan in plans}) == 1
+
+
+@pytest.mark.parametrize(("stride", "models"), [(1, 1), (2, 3)])
+def test_onnx_models(onnxruntime, stride, models):
+    """One for all sizes, or one for each where the graph depends on it: a divisor's map."""
+    pool = Pooling.of("p", "c", "p", pool="AVE", kernel_size=3, stride=stride)
+    some_net = net(conv("c", "data", "c"), pool, shape=(2, 3, 10, 12))
+    weights = random_weights(some_net)
+    shapes = [(2, 3, 10, 12), (4, 3, 10, 12), (1, 3, 15, 13), (3, 3, 18, 21), (3, 3, 15, 13)]
+
+    with start("onnxruntime", some_net, weights, outputs=["p"]) as running:
+        for shape in shapes:
+            inputs = {"data": images(shape)}
+            assert_right(running.run(inputs), exact(some_net, weights, inputs, ["p"]), ["p"])
+        assert len({id(session) for *_, session in running._sizes.values()}) == models
 
 
 # The real Caffe's place is taken by a module that does what the first value of its input says.
@@ -365,7 +389,7 @@ def test_an_interrupt(fake, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resnet_proto.engine.others.select.select", interrupt)
+    monkeypatch.setattr("resnet_proto.engine.others.select.poll", interrupt)
     with pytest.raises(KeyboardInterrupt):
         running.run(deed(0))
 
