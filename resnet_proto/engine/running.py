@@ -79,9 +79,7 @@ class Running(ABC):
         """
         if not self._end.alive:
             raise ResNetProtoError(f"engine '{self.engine}' is closed; start it again")
-        if not isinstance(inputs, Mapping):
-            kind = type(inputs).__name__
-            raise ResNetProtoError(f"inputs is a {kind}; give a dict, blob name -> array")
+        check_mapping(inputs)
         with self.job.net.named():
             blobs = self._run(self._sized(inputs), inputs)
         if self.exact or self.job.outputs is None:
@@ -181,6 +179,13 @@ class Float64(Running):
         return forward(
             sized, self.job.weights, inputs, dtype="float64", outputs=outputs, until=until
         )
+
+
+def check_mapping(inputs: object) -> None:
+    """Refuse one array: an engine takes inputs by name."""
+    if not isinstance(inputs, Mapping):
+        kind = type(inputs).__name__
+        raise ResNetProtoError(f"inputs is a {kind}; give a dict, blob name -> array")
 
 
 def chosen(engine: str, blobs: Mapping[str, Array], outputs: Iterable[str]) -> dict[str, Array]:
