@@ -1,0 +1,70 @@
+"""The documentation as a site: `make docs`."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import resnet_proto
+from resnet_proto.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Page(HTMLParser):
+    """The ids, the links and the text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.text = set(), set(), ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids.add(found.get("id"))
+        self.links.add(found.get("href") or found.get("src"))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Made without a warning."""
+    pytest.importorskip("sphinx", reason="pip install 'resnet-proto[docs]'")
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html",
+         "-d", out / "trees", ROOT / "docs", out / "html"],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return out / "html"
+
+
+def test_every_command_is_explained(site):
+    page = Page(site / "commands.html")
+
+    for name in COMMANDS:
+        assert f"resnet-proto-{name}" in page.ids
+    assert "resnet-proto gen --depth 152" in page.text
+    assert "\x08" not in page.text
+
+
+def test_every_public_name_is_explained(site):
+    page = Page(site / "python.html")
+
+    for name in set(resnet_proto.__all__) - {"PRESETS", "__version__"}:
+        assert f"resnet_proto.{name}" in page.ids
+
+
+def test_every_page_is_reached_and_loads_nothing_from_elsewhere(site):
+    pages = {path.name: Page(path) for path in site.glob("*.html")}
+
+    start = {link.partition("#")[0] for link in pages["index.html"].links if link}
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= start | {"index.html"}
+    for page in pages.values():
+        loaded = [tag for tag in page.links if tag and tag.endswith((".js", ".css"))]
+        assert not [link for link in loaded if "//" in link]
