@@ -10,7 +10,7 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo demo-released test lint docs bench fuzz generated schema oracles caffe clean help
+.PHONY: demo demo-released test lint docs pictures bench fuzz generated schema oracles caffe clean help
 
 demo: $(READY)  ## the main job, on a small net trained in Caffe that lies in examples/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -29,6 +29,9 @@ lint: $(READY)  ## ruff and mypy
 
 docs: $(READY)  ## the documentation as a site, build/site/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+
+pictures: $(READY)  ## those of the documentation, docs/pictures; Graphviz draws the nets
+	$(BIN)/python docs/pictures.py
 
 bench: $(READY) oracles  ## tables of times; asserts nothing
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

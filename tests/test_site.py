@@ -1,11 +1,16 @@
 """The documentation as a site: `make docs`."""
 
+import re
+import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from conftest import missing
 
 import resnet_proto
 from resnet_proto.cli import COMMANDS
@@ -68,3 +73,25 @@ def test_every_page_is_reached_and_loads_nothing_from_elsewhere(site):
     for page in pages.values():
         loaded = [tag for tag in page.links if tag and tag.endswith((".js", ".css"))]
         assert not [link for link in loaded if "//" in link]
+
+
+def test_every_picture_is_shown_and_what_our_tool_draws(tmp_path, monkeypatch):
+    """Where things lie is Graphviz's, which differs from version to version; the words are ours."""
+    if shutil.which("dot") is None:
+        missing("Graphviz is not here: apt-get install graphviz")
+    pages = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    shown = {Path(link).name for link in re.findall(r"\(pictures/([\w.-]+)\)", pages)}
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    pictures = import_module("pictures")
+    monkeypatch.setattr(pictures, "PICTURES", tmp_path)
+
+    pictures.main()
+
+    made = {path.name: words(path) for path in tmp_path.iterdir()}
+    assert made == {path.name: words(path) for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert shown == set(made)
+
+
+def words(path):
+    """The texts of a picture."""
+    return sorted(ET.parse(path).getroot().itertext(), key=str)
