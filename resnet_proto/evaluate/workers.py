@@ -40,7 +40,10 @@ Warn = Callable[[str], object]
 
 TRIES = 3
 """Workers that a shard may end."""
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM",
+)  # fmt: skip
+"""Variables for libraries, and for programs that a worker starts."""
 GRACE = 2.0
 """Seconds that a worker has to close what it has open."""
 
@@ -176,7 +179,7 @@ def work(line: Connection) -> None:
     """What a worker does: it gets the task, then shards, until the line or the parent ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it closes what it has open
     for name in THREADS:
-        os.environ.setdefault(name, "1")  # of engines, and of programs that they start
+        os.environ.setdefault(name, "1")
     threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         task, prepared = line.recv(), False
@@ -219,7 +222,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
     if not shards:
         return
     try:
-        from distributed import CancelledError, Client, Future, KilledWorker, wait
+        from distributed import CancelledError, Client, Future, wait
     except ImportError:
         raise ResNetProtoError("--dask needs Dask: pip install 'resnet-proto[dask]'") from None
     found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d{1,5})", address)
@@ -232,18 +235,19 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
         raise ResNetProtoError(f"--dask {address}: no scheduler can be reached: {error}") from None
     launch, sent = launcher(), pickle.dumps(task)
     waiting, under_way = deque(shards), dict[Future, Shard]()
-    seen = time.monotonic()
+    threads, seen = 0, time.monotonic()
+    looked = seen - LOOK
     try:
         with client.as_current():
             while waiting or under_way:
-                threads = sum(client.nthreads().values())
-                if threads:
-                    seen = time.monotonic()
-                elif time.monotonic() - seen > NO_WORKERS:
-                    raise ResNetProtoError(
-                        f"--dask {address}: no worker for {NO_WORKERS:g} s; start some, as with "
-                        f"`dask worker {address}`"
-                    )
+                if (now := time.monotonic()) - looked >= LOOK:
+                    looked, threads = now, sum(client.nthreads().values())
+                    seen = now if threads else seen
+                    if now - seen > NO_WORKERS:
+                        raise ResNetProtoError(
+                            f"--dask {address}: no worker for {NO_WORKERS:g} s; start some, as "
+                            f"with `dask worker {address}`"
+                        )
                 while waiting and len(under_way) < AHEAD * max(1, threads):
                     shard = waiting.popleft()
                     future = client.submit(launch, code(), sent, astuple(shard), pure=False)
@@ -254,29 +258,39 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                     continue
                 for future in done:
                     shard = under_way.pop(future)
-                    try:
-                        result = future.result()
-                    except (CancelledError, TimeoutError):
-                        raise
-                    except KilledWorker as error:
-                        raise ResNetProtoError(
-                            f"{shard}: the workers that had it ended, as when memory is full; the "
-                            f"last was {error.last_worker.address}"
-                        ) from None
-                    except Exception as error:
-                        raise ResNetProtoError(
-                            f"--dask {address}: a worker cannot run the task: "
-                            f"{type(error).__name__}: {error}; workers need resnet-proto "
-                            f"{code()}, and the Python and packages of this machine"
-                        ) from None
-                    if isinstance(result, str):
-                        raise ResNetProtoError(result)
-                    yield shard, result
+                    yield shard, result_of(future, shard, address)
     except (CancelledError, OSError):  # TimeoutError is one
         raise ResNetProtoError(f"--dask {address}: the scheduler was lost") from None
     finally:
         with suppress(Exception):
             client.close(timeout=GRACE)
+
+
+def result_of(future: Any, shard: Shard, address: str) -> Result:
+    """The result of a shard that has ended.
+
+    Raises:
+        ResNetProtoError: there is none. CancelledError: the scheduler was lost.
+    """
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        result = future.result()
+    except CancelledError:
+        raise
+    except KilledWorker as error:
+        raise ResNetProtoError(
+            f"{shard}: the workers that had it ended, as when memory is full; the last was "
+            f"{error.last_worker.address}"
+        ) from None
+    except Exception as error:
+        raise ResNetProtoError(
+            f"--dask {address}: a worker cannot run the task: {type(error).__name__}: {error}; "
+            f"workers need resnet-proto {code()}, and the Python and packages of this machine"
+        ) from None
+    if isinstance(result, str):
+        raise ResNetProtoError(result)
+    return cast("Result", result)
 
 
 @cache
