@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_tasks import Sums, notes, same
+from small_tasks import Sums, Threads, notes, same
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
@@ -119,6 +119,19 @@ def test_any_number_of_workers_gives_the_same_bits(tmp_path, alone, jobs):
     prepared = notes(tmp_path, "prepare")
     assert len(prepared) == len(set(prepared)) <= jobs
     assert str(os.getpid()) not in {pid for _, pid in notes(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("engine", "package", "threads"),
+    [("numpy", "numpy", 2), ("onnxruntime", "onnxruntime", 3), ("opencv", "cv2", 2)],
+)
+def test_a_worker_computes_with_one_thread(engine, package, threads):
+    """Besides it there is one that watches the parent, and one that importing onnxruntime starts."""
+    pytest.importorskip(package)
+
+    results = run_shards(Threads(engine), split(2, 1), jobs=2)
+
+    assert [int(result["threads"]) for result in results] == [threads, threads]
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path, alone):
