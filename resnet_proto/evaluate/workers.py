@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from functools import cache
@@ -114,7 +114,6 @@ def in_processes(task: Task, shards: Sequence[Shard], jobs: int, warn: Warn) -> 
                     result = line.recv()
                 except (EOFError, OSError):
                     worker = workers.pop(line)
-                    worker.join(GRACE)
                     end([worker])
                     line.close()
                     ended[shard] += 1
@@ -134,9 +133,11 @@ def in_processes(task: Task, shards: Sequence[Shard], jobs: int, warn: Warn) -> 
                     line.close()  # which ends it
                 yield shard, result
     finally:
-        end(list(workers.values()))
-        for line in workers:
+        for line, worker in workers.items():
             line.close()
+            if line in busy:
+                worker.terminate()
+        end(workers.values())
 
 
 def start() -> tuple[BaseProcess, Connection]:
@@ -154,10 +155,8 @@ def start() -> tuple[BaseProcess, Connection]:
     return process, ours
 
 
-def end(workers: Sequence[BaseProcess]) -> None:
-    """End workers, at once if they do not by themselves."""
-    for worker in workers:
-        worker.terminate()
+def end(workers: Collection[BaseProcess]) -> None:
+    """Wait for the end of workers that have been told, and end those that take too long."""
     deadline = time.monotonic() + GRACE
     for worker in workers:
         worker.join(max(0, deadline - time.monotonic()))
