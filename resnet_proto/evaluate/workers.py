@@ -201,7 +201,7 @@ def end_with_parent() -> None:
 # ---- a Dask cluster
 
 CONNECT, LOOK, NO_WORKERS = 10.0, 1.0, 60.0
-"""Seconds: for the scheduler to answer; between looks at a silent cluster; without any worker."""
+"""Seconds: for the cluster to answer; between looks at a silent cluster; without any worker."""
 AHEAD = 2
 """Shards for each thread of the cluster that are under way."""
 held = threading.local()
@@ -256,8 +256,9 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                 except TimeoutError:
                     continue
                 for future in done:
-                    shard = under_way.pop(future)
-                    yield shard, result_of(future, shard, address)
+                    result = result_of(future, under_way[future], address)
+                    if result is not None:
+                        yield under_way.pop(future), result
     except (CancelledError, OSError):  # TimeoutError is one
         raise ResNetProtoError(f"--dask {address}: the scheduler was lost") from None
     finally:
@@ -265,8 +266,8 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
             client.close(timeout=GRACE)
 
 
-def result_of(future: Any, shard: Shard, address: str) -> Result:
-    """The result of a shard that has ended.
+def result_of(future: Any, shard: Shard, address: str) -> Result | None:
+    """The result of a shard that has ended; None if it was lost with its worker: Dask runs it again.
 
     Raises:
         ResNetProtoError: there is none. CancelledError: the scheduler was lost.
@@ -274,9 +275,11 @@ def result_of(future: Any, shard: Shard, address: str) -> Result:
     from distributed import CancelledError, KilledWorker
 
     try:
-        result = future.result()
+        result = future.result(CONNECT)
     except CancelledError:
         raise
+    except TimeoutError:  # attempt() lets none of a task's through
+        return None
     except KilledWorker as error:
         raise ResNetProtoError(
             f"{shard}: the workers that had it ended, as when memory is full; the last was "
