@@ -267,7 +267,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
 
 
 def result_of(future: Any, shard: Shard, address: str) -> Result | None:
-    """The result of a shard that has ended; None if it was lost with its worker: Dask runs it again.
+    """The result of a shard that has ended; None if its worker is lost with it: it is run again.
 
     Raises:
         ResNetProtoError: there is none. CancelledError: the scheduler was lost.
