@@ -523,6 +523,8 @@ class OnnxRuntime(Running):
         levels = self._module.GraphOptimizationLevel
         options = self._module.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised as well
+        if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+            options.intra_op_num_threads = int(threads)  # it does not look there itself
         if self.exact:  # each node runs as it is written, none is joined with another
             options.graph_optimization_level = levels.ORT_DISABLE_ALL
         model = self._model(net, schedule)

@@ -11,7 +11,7 @@ another way: BLAS has code for each.) ``workers.py`` knows where shards are run.
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -22,12 +22,16 @@ from resnet_proto.data.write import Progress, locked
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.formats.npz import DAMAGED
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
 
-STATE, LOCK = "made-of.json", "lock"
+STATE, LOCK = "made-of.txt", "lock"
 """What a folder of results holds besides them."""
+PART = re.compile(r"\.resnet-proto-\w+\.part$")
+"""What ``atomic`` leaves when it is killed."""
+MAX_STATE = 1 << 20
 SEAL = "seal"
 """The array of a result's file by which damage is known."""
 Result = dict[str, "Array"]
@@ -164,42 +168,48 @@ def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[K
     if folder is None:
         yield None
         return
-    state = folder / STATE
-    items = [[shard.start, shard.stop] for shard in shards]
-    made_of = {"task": task.digest.splitlines(), "shards": items}
+    made_of = described(task, shards)
     try:
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        if STATE not in names and names - {LOCK}:
+        if STATE not in names and any(name != LOCK and not PART.match(name) for name in names):
             raise ResNetProtoError(f"{folder}: holds other files, no results; give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOCK).touch()
     except OSError as error:
         raise ResNetProtoError(f"{folder}: cannot be used: {error.strerror}") from None
     with locked(folder / LOCK):
-        if not state.exists():
-            with atomic(state) as file:
-                file.write(json.dumps(made_of, indent=1).encode())
-        if differing := differences(state, made_of):
+        for path in folder.iterdir():
+            if PART.match(path.name):  # of a run that was killed
+                path.unlink(missing_ok=True)
+        if not (folder / STATE).exists():
+            with atomic(folder / STATE) as file:
+                file.write(made_of)
+        if differing := differences(folder / STATE, made_of):
             raise ResNetProtoError(
                 f"{folder}: its results are of another task: {differing}; give another folder, or "
                 "remove this one to begin again"
             )
-        yield Kept(folder, json.dumps(made_of))
+        yield Kept(folder, made_of)
 
 
-def differences(state: Path, made_of: Mapping[str, Any]) -> str:
+def described(task: Task, shards: Sequence[Shard]) -> bytes:
+    """All that results depend on, a line each."""
+    places = [astuple(shard) for shard in shards]
+    digest = hashlib.sha256(str(places).encode()).hexdigest()
+    items = sum(shard.stop - shard.start for shard in shards)
+    own = f"shards: {len(shards)}, of {items} items (sha256 {digest[:16]})"
+    return "\n".join([*task.digest.splitlines(), own, ""]).encode()
+
+
+def differences(state: Path, made_of: bytes) -> str:
     """In what an earlier run differs, in words; empty if in nothing."""
-    try:
-        old = json.loads(state.read_bytes())
-        lines, before = ([str(x) for x in f["task"]] for f in (made_of, old))
-        same = old["shards"] == made_of["shards"]
-    except (ValueError, LookupError, TypeError, RecursionError, OSError):
-        return f"{state.name} cannot be read"
-    new, gone = ([x for x in a if x not in b] for a, b in ((lines, before), (before, lines)))
-    found = [f"now '{line[:200]}'" for line in new] + [f"then '{line[:200]}'" for line in gone]
-    if not same:
-        found.append("other shards")
-    return ", ".join(found) or ("" if lines == before else "another order")
+    before = state.read_bytes() if state.is_file() and state.stat().st_size < MAX_STATE else b""
+    if before == made_of:
+        return ""
+    now, then = (text.decode(errors="replace").splitlines() for text in (made_of, before))
+    found = [f"now '{line[:200]}'" for line in now if line not in then]
+    found += [f"then '{line[:200]}'" for line in then if line not in now]
+    return printable(", ".join(found[:10])) or "its lines have another order"
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,7 @@ class Kept:
     """
 
     folder: Path
-    made_of: str
+    made_of: bytes
 
     def path(self, shard: Shard) -> Path:
         """The file of a shard."""
@@ -262,7 +272,7 @@ class Kept:
         """The sha256 of a result and of all that it depends on, as 32 bytes."""
         import numpy as np
 
-        digest = hashlib.sha256(f"{self.made_of} {astuple(shard)}".encode())
+        digest = hashlib.sha256(self.made_of + str(astuple(shard)).encode())
         for name, array in sorted(result.items()):
             digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
             digest.update(array.tobytes())

@@ -8,7 +8,6 @@ machines that trust one another. No file is.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from functools import cache
@@ -40,14 +39,16 @@ Warn = Callable[[str], object]
 
 TRIES = 3
 """Workers that a shard may end."""
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM",
+)  # fmt: skip
+"""Variables for libraries, and for programs that a worker starts."""
 GRACE = 2.0
 """Seconds that a worker has to close what it has open."""
 
 
 def here(task: Task, shards: Sequence[Shard]) -> Results:
-    """In this process, with one thread."""
-    task = copy.copy(task)  # the caller's stays as small as it is
+    """In this process, with one thread; the task itself, not a copy of it."""
     if shards:
         task.prepare()
     for shard in shards:
@@ -111,7 +112,6 @@ def in_processes(task: Task, shards: Sequence[Shard], jobs: int, warn: Warn) -> 
                     result = line.recv()
                 except (EOFError, OSError):
                     worker = workers.pop(line)
-                    worker.join(GRACE)
                     end([worker])
                     line.close()
                     ended[shard] += 1
@@ -131,9 +131,11 @@ def in_processes(task: Task, shards: Sequence[Shard], jobs: int, warn: Warn) -> 
                     line.close()  # which ends it
                 yield shard, result
     finally:
-        end(list(workers.values()))
-        for line in workers:
+        for line, worker in workers.items():
             line.close()
+            if line in busy:
+                worker.terminate()
+        end(workers.values())
 
 
 def start() -> tuple[BaseProcess, Connection]:
@@ -151,10 +153,8 @@ def start() -> tuple[BaseProcess, Connection]:
     return process, ours
 
 
-def end(workers: Sequence[BaseProcess]) -> None:
-    """End workers, at once if they do not by themselves."""
-    for worker in workers:
-        worker.terminate()
+def end(workers: Collection[BaseProcess]) -> None:
+    """Wait for the end of workers that have been told, and end those that take too long."""
     deadline = time.monotonic() + GRACE
     for worker in workers:
         worker.join(max(0, deadline - time.monotonic()))
@@ -176,7 +176,7 @@ def work(line: Connection) -> None:
     """What a worker does: it gets the task, then shards, until the line or the parent ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it closes what it has open
     for name in THREADS:
-        os.environ.setdefault(name, "1")  # of engines, and of programs that they start
+        os.environ.setdefault(name, "1")
     threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         task, prepared = line.recv(), False
@@ -199,7 +199,7 @@ def end_with_parent() -> None:
 # ---- a Dask cluster
 
 CONNECT, LOOK, NO_WORKERS = 10.0, 1.0, 60.0
-"""Seconds: for the scheduler to answer; between looks at a silent cluster; without any worker."""
+"""Seconds: for the cluster to answer; between looks at a silent cluster; without any worker."""
 AHEAD = 2
 """Shards for each thread of the cluster that are under way."""
 held = threading.local()
@@ -219,7 +219,7 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
     if not shards:
         return
     try:
-        from distributed import CancelledError, Client, Future, KilledWorker, wait
+        from distributed import CancelledError, Client, Future, wait
     except ImportError:
         raise ResNetProtoError("--dask needs Dask: pip install 'resnet-proto[dask]'") from None
     found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d{1,5})", address)
@@ -232,18 +232,19 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
         raise ResNetProtoError(f"--dask {address}: no scheduler can be reached: {error}") from None
     launch, sent = launcher(), pickle.dumps(task)
     waiting, under_way = deque(shards), dict[Future, Shard]()
-    seen = time.monotonic()
+    threads, seen = 0, time.monotonic()
+    looked = seen - LOOK
     try:
         with client.as_current():
             while waiting or under_way:
-                threads = sum(client.nthreads().values())
-                if threads:
-                    seen = time.monotonic()
-                elif time.monotonic() - seen > NO_WORKERS:
-                    raise ResNetProtoError(
-                        f"--dask {address}: no worker for {NO_WORKERS:g} s; start some, as with "
-                        f"`dask worker {address}`"
-                    )
+                if (now := time.monotonic()) - looked >= LOOK:
+                    looked, threads = now, sum(client.nthreads().values())
+                    seen = now if threads else seen
+                    if now - seen > NO_WORKERS:
+                        raise ResNetProtoError(
+                            f"--dask {address}: no worker for {NO_WORKERS:g} s; start some, as "
+                            f"with `dask worker {address}`"
+                        )
                 while waiting and len(under_way) < AHEAD * max(1, threads):
                     shard = waiting.popleft()
                     future = client.submit(launch, code(), sent, astuple(shard), pure=False)
@@ -253,30 +254,43 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
                 except TimeoutError:
                     continue
                 for future in done:
-                    shard = under_way.pop(future)
-                    try:
-                        result = future.result()
-                    except (CancelledError, TimeoutError):
-                        raise
-                    except KilledWorker as error:
-                        raise ResNetProtoError(
-                            f"{shard}: the workers that had it ended, as when memory is full; the "
-                            f"last was {error.last_worker.address}"
-                        ) from None
-                    except Exception as error:
-                        raise ResNetProtoError(
-                            f"--dask {address}: a worker cannot run the task: "
-                            f"{type(error).__name__}: {error}; workers need resnet-proto "
-                            f"{code()}, and the Python and packages of this machine"
-                        ) from None
-                    if isinstance(result, str):
-                        raise ResNetProtoError(result)
-                    yield shard, result
+                    result = result_of(future, under_way[future], address)
+                    if result is not None:
+                        yield under_way.pop(future), result
     except (CancelledError, OSError):  # TimeoutError is one
         raise ResNetProtoError(f"--dask {address}: the scheduler was lost") from None
     finally:
         with suppress(Exception):
             client.close(timeout=GRACE)
+
+
+def result_of(future: Any, shard: Shard, address: str) -> Result | None:
+    """The result of a shard that has ended; None if its worker is lost with it: it is run again.
+
+    Raises:
+        ResNetProtoError: there is none. CancelledError: the scheduler was lost.
+    """
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        result = future.result(CONNECT)
+    except CancelledError:
+        raise
+    except TimeoutError:  # attempt() lets none of a task's through
+        return None
+    except KilledWorker as error:
+        raise ResNetProtoError(
+            f"{shard}: the workers that had it ended, as when memory is full; the last was "
+            f"{error.last_worker.address}"
+        ) from None
+    except Exception as error:
+        raise ResNetProtoError(
+            f"--dask {address}: a worker cannot run the task: {type(error).__name__}: {error}; "
+            f"workers need resnet-proto {code()}, and the Python and packages of this machine"
+        ) from None
+    if isinstance(result, str):
+        raise ResNetProtoError(result)
+    return cast("Result", result)
 
 
 @cache

@@ -77,3 +77,25 @@ def same(one, two):
         ]  # fmt: skip
 
     return flat(one) == flat(two)
+
+
+@dataclass
+class Threads:
+    """How many threads this process has after a run of the digits net in an engine."""
+
+    engine: str
+    digest: str = "threads: 1"
+
+    def prepare(self):
+        from resnet_proto import load, read_prototxt
+        from resnet_proto.engine import start
+
+        digits = Path(__file__).parents[2] / "examples" / "digits"
+        net = read_prototxt((digits / "deploy.prototxt").read_text())
+        weights = load(digits / "digits.caffemodel")
+        self.running = start(self.engine, net, weights, outputs=["prob"])
+
+    def run(self, shard):
+        prob = self.running.run({"data": np.zeros((64, 1, 8, 8), "f4")})["prob"]
+        assert prob.shape[0] == 64
+        return {"threads": np.array(len(list(Path("/proc/self/task").iterdir())))}

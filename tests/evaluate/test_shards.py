@@ -1,6 +1,5 @@
 """One worker or four, here or in processes, killed or not: the same bits, nothing left behind."""
 
-import json
 import math
 import multiprocessing
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_tasks import Sums, notes, same
+from small_tasks import Sums, Threads, notes, same
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
@@ -121,6 +120,19 @@ def test_any_number_of_workers_gives_the_same_bits(tmp_path, alone, jobs):
     assert str(os.getpid()) not in {pid for _, pid in notes(tmp_path)}
 
 
+@pytest.mark.parametrize(
+    ("engine", "package", "threads"),
+    [("numpy", "numpy", 2), ("onnxruntime", "onnxruntime", 3), ("opencv", "cv2", 2)],
+)
+def test_a_worker_computes_with_one_thread(engine, package, threads):
+    """Beside it there is one that watches the parent, and one that importing onnxruntime starts."""
+    pytest.importorskip(package)
+
+    results = run_shards(Threads(engine), split(2, 1), jobs=2)
+
+    assert [int(result["threads"]) for result in results] == [threads, threads]
+
+
 def test_a_worker_that_is_killed_is_replaced(tmp_path, alone):
     warned = []
 
@@ -211,7 +223,7 @@ def test_after_a_kill_it_goes_on_and_no_worker_stays(tmp_path, alone, jobs):
     assert said[0] == (done, done, 95)
     assert 30 <= done < 95
     assert sorted(path.suffix for path in (tmp_path / "kept").iterdir()) == [
-        "", ".json", *[".npz"] * 10
+        "", *[".npz"] * 10, ".txt"
     ]  # fmt: skip
 
 
@@ -260,15 +272,18 @@ def test_results_of_another_task_are_refused(tmp_path, alone):
     ):
         with pytest.raises(ResNetProtoError, match=message):
             run_shards(other, SHARDS, folder=kept)
-    with pytest.raises(ResNetProtoError, match="another task: other shards; give another"):
+    message = r": now 'shards: 11, of 95 items \(sha256 \w+\)', then 'shards: 10, of 95 items \("
+    with pytest.raises(ResNetProtoError, match=message):
         run_shards(task, split(95, 9), folder=kept)
+    with pytest.raises(ResNetProtoError, match="another task: its lines have another order; give"):
+        run_shards(Sums(tmp_path, digest="crops: 1\nweights: 11"), SHARDS, folder=kept)
     (tmp_path / "notes").unlink()
     assert same(run_shards(task, SHARDS, folder=kept, jobs=2), first)
     assert not (tmp_path / "notes").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["no json", "list", "deep", "is a file", "others", "not writable"],
+    "name", ["empty", "escape", "large", "fifo", "folder", "is a file", "others", "not writable"],
 )  # fmt: skip
 def test_what_is_no_folder_of_results_is_left_alone(tmp_path, name):
     kept = tmp_path / "kept"
@@ -280,11 +295,15 @@ def test_what_is_no_folder_of_results_is_left_alone(tmp_path, name):
         kept.mkdir()
         if name == "others":
             (kept / "thesis.tex").write_text("x")
+        elif name in ("fifo", "folder"):
+            {"fifo": os.mkfifo, "folder": os.mkdir}[name](kept / module.STATE)
         else:
-            text = {"no json": "{", "list": "[1]", "deep": "[" * 100_000}[name]
-            (kept / module.STATE).write_text(text)
-    with pytest.raises(ResNetProtoError, match=r"/kept: (its results|holds other|cannot be used)"):
+            text = {"empty": b"", "escape": b"\x1b[2J\xff", "large": b"x" * (1 << 21)}[name]
+            (kept / module.STATE).write_bytes(text)
+    message = r"/kept: (its results|holds other|cannot be used)"
+    with pytest.raises(ResNetProtoError, match=message) as caught:
         run_shards(Sums(tmp_path), SHARDS, folder=kept)
+    assert str(caught.value).isprintable()
     assert not (tmp_path / "notes").exists()
 
 
@@ -388,8 +407,16 @@ def test_no_flipped_bit_is_trusted(tmp_path, alone):
 
 
 def test_the_state_is_for_people_too(tmp_path):
-    run_shards(Sums(tmp_path, digest="a: 1\nb: 2"), split(5, 3), folder=tmp_path / "kept")
+    """And what a killed run has left of a file is no hindrance, before its state is written too."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in (".resnet-proto-0123456789abcdef.part", "lock"):
+        (kept / name).write_text("")
 
-    state = json.loads((tmp_path / "kept" / "made-of.json").read_text())
+    run_shards(Sums(tmp_path, digest="a: 1\nb: 2"), split(5, 3), folder=kept)
 
-    assert state == {"task": ["a: 1", "b: 2"], "shards": [[0, 3], [3, 5]]}
+    state = (kept / "made-of.txt").read_text().splitlines()
+    assert [line.partition(" (")[0] for line in state] == ["a: 1", "b: 2", "shards: 2, of 5 items"]
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "lock", "made-of.txt", "shard-000000.npz", "shard-000001.npz"
+    ]  # fmt: skip
