@@ -34,6 +34,16 @@ def small(*end, shape=(2, 3, 7, 5)):
     return Net("small", (data, *layers, *(end or (Softmax.of("prob", "fc", "prob"),))))
 
 
+def without_inner_products():
+    layers = (
+        small().layers[0],
+        Convolution.of("c", "data", "c", num_output=6, kernel_size=3),
+        Pooling.of("pool", "c", "pool", pool="AVE", global_pooling=True),
+        Softmax.of("prob", "pool", "prob"),
+    )
+    return Net("t", layers)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return read_prototxt(DIGITS / "deploy.prototxt"), load(DIGITS / "digits.caffemodel")
@@ -78,6 +88,42 @@ def test_scores_are_the_mean_over_ten_crops(batch):
         assert np.ptp(probs, axis=0).max() > 1e-3  # the views differ
 
 
+def test_scales_are_the_net_at_every_place():
+    """What it gives at each place of each image that it could be cut from, by hand.
+
+    Without padding and strides that is the net made fully convolutional: the mean of what the
+    Softmax gets over the places, then the mean of probabilities over mirror images and scales.
+    """
+    net = small()
+    weights, (one,) = random_weights(net, 3), images(1)
+
+    (found,) = Classifier(net, weights, image=SMALL, scales=(8, 10)).scores([one])
+
+    probs = []
+    for rows, columns in ((10, 8), (12, 10)):
+        image = Image.fromarray(one).resize((columns, rows), Image.Resampling.BILINEAR)
+        x = np.asarray(image)[:, :, ::-1].transpose(2, 0, 1).astype(np.float64)
+        x = (x - np.reshape(SMALL.mean, (3, 1, 1))) * SMALL.scale[0]
+        for view in (x, x[:, :, ::-1]):
+            places = np.lib.stride_tricks.sliding_window_view(view, (7, 5), axis=(1, 2))
+            places = places.transpose(1, 2, 0, 3, 4).reshape(-1, 3, 7, 5)
+            fc = forward(net.with_input_shapes({"": places.shape}), weights, {"data": places},
+                         dtype="float64", outputs=["fc"])["fc"].mean(0)  # fmt: skip
+            probs.append(np.exp(fc) / np.exp(fc).sum())
+    assert np.ptp(probs, axis=0).max() > 1e-3
+    np.testing.assert_allclose(found, np.mean(probs, 0), rtol=1e-5)
+
+
+def test_a_net_without_inner_products_takes_any_size():
+    """It is fully convolutional as it is."""
+    net = without_inner_products()
+
+    (found,) = Classifier(net, random_weights(net, 1), image=SMALL, scales=(9,)).scores(images(1))
+
+    assert found.shape == (6,)
+    assert found.sum() == pytest.approx(1)
+
+
 class Counted:
     """A net in an engine that writes down the shapes it is given."""
 
@@ -105,12 +151,7 @@ def test_batches_are_full_and_memory_is_bounded(monkeypatch):
 def test_no_image_waits_for_long(monkeypatch, limit, value):
     """One of a size that no other has, before many: it does not wait for the end."""
     monkeypatch.setattr(classifier, limit, value)
-    net = small(
-        Convolution.of("c", "data", "c", num_output=6, kernel_size=3),
-        Pooling.of("pool", "c", "pool", pool="AVE", global_pooling=True),
-        Softmax.of("prob", "pool", "prob"),
-    )
-    net = Net("t", tuple(la for la in net.layers if la.name not in ("conv", "relu", "fc")))
+    net = without_inner_products()
     weights = random_weights(net, 0)
     one = Classifier(net, weights, image=ImageOptions(), batch=2)
     one.views = Sized()  # as a net made fully convolutional is shown

@@ -41,6 +41,20 @@ np.save(sys.argv[4], net.forward()["prob"])
 """
 
 
+MAPS = """
+import sys, numpy as np, caffe
+whole = caffe.Net(sys.argv[1], sys.argv[3], caffe.TEST)
+net = caffe.Net(sys.argv[2], sys.argv[3], caffe.TEST)
+images, found = np.load(sys.argv[4]), []
+for name in images.files:
+    net.blobs["data"].reshape(*images[name].shape)
+    net.blobs["data"].data[...] = images[name]
+    found.append(net.forward()["pool"].copy())
+weight, bias = (blob.data for blob in whole.params["fc_nsfw"])
+np.savez(sys.argv[5], weight, bias, *found)
+"""
+
+
 def run(python, code, *arguments):
     command = [python, "-c", code, *map(str, arguments)]
     subprocess.run(command, check=True, capture_output=True)
@@ -123,3 +137,29 @@ def test_ten_crops_of_a_photograph(released, caffe_python, tmp_path):
     # logarithms: the net is so sure that probabilities alone would hide what differs
     assert np.ptp(np.log(theirs[:, 1])) > 1
     assert relative_l2(np.log(ours), np.log(theirs.mean(0, float))) <= TOLERANCE
+
+
+def test_scales_of_a_photograph(released, caffe_python, tmp_path):
+    """The map before the classifier is pycaffe's; the classifier at each place is a product."""
+    net, files = released
+    photo = photograph(caffe_python)
+    image = Image.open(photo).convert("RGB")
+    views = []
+    for short in (224, 288):  # where 7x7 has 1x5 places, and 3x8
+        size = tuple(round(side * short / min(image.size)) for side in image.size)
+        x = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32)[:, :, ::-1]
+        x = (x - np.float32([104, 117, 123])).transpose(2, 0, 1)
+        views.append(np.stack([x, x[:, :, ::-1]]))
+    text, trunk = files[0].read_text(), tmp_path / "trunk.prototxt"
+    trunk.write_text(text[: text[: text.index('"fc_nsfw"')].rindex("layer")])
+    np.savez(tmp_path / "in.npz", *views)
+    run(caffe_python, MAPS, files[0], trunk, files[1], tmp_path / "in.npz", tmp_path / "out.npz")
+    out = np.load(tmp_path / "out.npz")
+    weight, bias, *maps = (out[name].astype(np.float64) for name in out.files)
+
+    (ours,) = Classifier(*net, image=PRESETS["open-nsfw"], scales=(224, 288)).scores([photo])
+
+    fc = np.concatenate([map_.mean((2, 3)) @ weight.T + bias for map_ in maps])
+    probs = np.exp(fc) / np.exp(fc).sum(1, keepdims=True)
+    assert [map_.shape[2:] for map_ in maps] == [(1, 5), (3, 8)]
+    assert relative_l2(np.log(ours), np.log(probs.mean(0))) <= TOLERANCE
