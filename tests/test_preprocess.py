@@ -223,6 +223,23 @@ def test_of_sixteen_bits_the_upper_eight(tmp_path, suffix):
     np.testing.assert_array_equal(x[0, 0], deep >> 8)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [("png", "1"), ("png", "LA"), ("png", "P"), ("png", "RGBA"), ("gif", "P"), ("bmp", "P"),
+     ("tif", "CMYK"), ("jpg", "L"), ("jpg", "RGB")],
+)  # fmt: skip
+def test_colours_are_opencvs(tmp_path, suffix, mode):
+    """As Caffe has them, of each kind of pixels."""
+    cv2 = pytest.importorskip("cv2")
+    path = str(tmp_path / f"x.{suffix}")
+    image = Image.fromarray(PIXELS)
+    (image.convert("L") if mode == "LA" else image).convert(mode).save(path)
+
+    x = load_image(path, SHAPE)
+
+    np.testing.assert_array_equal(x[0].transpose(1, 2, 0), cv2.imread(path))
+
+
 def test_deep_colours(tmp_path):
     cv2 = pytest.importorskip("cv2")
     path = str(tmp_path / "deep.png")

@@ -53,8 +53,8 @@ ImageLike: TypeAlias = Union[str, "os.PathLike[str]", bytes, "Image.Image", "NDA
 CROPS = (1, 10)
 SCALES = (224, 256, 384, 480, 640)
 """The paper's, for nets of 224x224."""
-MAX_ASPECT = 8
-"""Longer side by shorter side of an image that is looked at as a whole."""
+MAX_VIEW = 1 << 22
+"""Pixels of a view, which a net has in every channel of its first layers: 640x5120 are fewer."""
 WHOLE: Place = (slice(None), slice(None))
 
 
@@ -150,12 +150,13 @@ class Views:
 
     def _scaled(self, image: Image.Image, name: str) -> Iterator[Array]:
         """The whole image and its mirror image at each scale."""
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            raise ResNetProtoError(
-                f"{name}: an image of {dims((image.height, image.width))} is more than "
-                f"{MAX_ASPECT} times as long as it is short; use crops, or cut it"
-            )
+        short, long = sorted(image.size)
         for scale in self.scales:
+            if scale * round(long * scale / short) > MAX_VIEW:
+                raise ResNetProtoError(
+                    f"{name}: {dims((image.height, image.width))} pixels, at scale {scale}, are "
+                    f"more than {MAX_VIEW:,}; give smaller scales, or crops"
+                )
             x = pixels(self._resized(image, scale, name), self.options.channels)
             whole = finished(x, WHOLE, self.mean, self.options)
             yield whole

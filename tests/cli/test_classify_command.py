@@ -12,6 +12,8 @@ from PIL import Image
 
 from resnet_proto import Classifier, load, read_prototxt
 from resnet_proto.cli import main
+from resnet_proto.engine.running import Numpy
+from resnet_proto.errors import ResNetProtoError
 from resnet_proto.preprocess import ImageOptions
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
@@ -235,3 +237,25 @@ def test_without_a_mean():
     assert result.stderr == (
         "Note: no mean is subtracted from the images (--preprocess caffe); see --preprocess\n"
     )
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_done_is_shown(monkeypatch, as_json):
+    """Whatever happens to the engine then."""
+    real, calls = Numpy.run, []
+
+    def run(self, inputs):
+        calls.append(inputs)
+        if len(calls) == 3:
+            raise ResNetProtoError("engine 'numpy' is gone")
+        return real(self, inputs)
+
+    monkeypatch.setattr(Numpy, "run", run)
+
+    result = call(IMAGES, "--top", "1", *["--json"] * as_json)
+
+    assert result.exit_code == 1
+    assert result.stderr == "Error: engine 'numpy' is gone\n"
+    assert [call["data"].shape for call in calls] == [(10, 1, 8, 8)] * 3
+    shown = json.loads(result.stdout) if as_json else result.stdout.splitlines()[::2]
+    assert len(shown) == 20

@@ -165,12 +165,14 @@ def test_a_mean_map_and_scales(tmp_path):
         Views((1, 3, 1, 2), options, scales=(7,))
 
 
-def test_images_that_would_fill_memory():
+def test_images_that_would_fill_memory(monkeypatch):
+    """A ribbon whose shorter side is made as long as the scale says."""
+    monkeypatch.setattr("resnet_proto.evaluate.views.MAX_VIEW", 7 * 56)
     ribbon = np.zeros((1, 9, 3), np.uint8)
 
-    with pytest.raises(ResNetProtoError, match="x: an image of 1x9 is more than 8 times as long"):
+    with pytest.raises(ResNetProtoError, match="x: 1x9 pixels, at scale 7, are more than 392"):
         views(ribbon, options=SAME, scales=(7,))
-    assert len(views(ribbon[:, :8], options=SAME, scales=(7,))) == 2
+    assert [x.shape for x in views(ribbon[:, :8], options=SAME, scales=(7,))] == [(3, 7, 56)] * 2
 
 
 def test_damaged_images(tmp_path):
