@@ -389,9 +389,12 @@ def mean_part(mean: Array, options: ImageOptions, size: Size, resized: Size, pla
     if mean.shape in ((wanted[0], 1, 1), (1, 1, 1), wanted):
         return mean
     if mean.shape != (wanted[0], *resized):
+        larger = mean.ndim == len(wanted) and mean.shape[1] >= size[0] and mean.shape[2] >= size[1]
+        warp = f", or --crop {dims(mean.shape[1:])}, which warps the image to the mean's size"
         raise ResNetProtoError(
             f"{options.mean}: the mean is {dims(mean.shape)}, the net's input is {dims(wanted)} "
             f"and the resized image {dims(resized)}; use one value for each channel"
+            + (warp if larger and len(mean) == wanted[0] else "")
         )
     return mean[:, *place]
 

@@ -279,7 +279,8 @@ def test_mean_file(photo, tmp_path, mean_shape, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (np.zeros((3, 6, 5)), r"the mean is 3x6x5, the net's input is 3x7x5"),
+        (np.zeros((3, 6, 5)), r"the mean is 3x6x5, .* 3x7x5 .* one value for each channel$"),
+        (np.zeros((3, 9, 8)), "for each channel, or --crop 9x8, which warps the image to the mean"),
         (np.array([{}], dtype=object), "not an .npy file"),
         (None, "no such file"),
     ],

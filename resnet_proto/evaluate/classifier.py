@@ -35,6 +35,8 @@ WAITING = 1 << 26
 """Values of views that may wait for a batch: 256 MB."""
 IMAGES = 256
 """Images that may wait for one that began before them."""
+BATCH_AXES = 4
+"""Of an array that is many images."""
 SAME_VALUES = {"Dropout", "Flatten", "Reshape", "Split"}
 """Types of layers behind which scores are still scores."""
 
@@ -140,9 +142,7 @@ class Classifier:
         Raises:
             ResNetProtoError: an image that cannot be read, or the engine gives up.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
-            raise ResNetProtoError("images is one image; give a list of them")
-        given = list(images)
+        given = list(several(images))
         return [
             Prediction(name_of(image, i), self.best(scores, top))
             for i, (image, scores) in enumerate(zip(given, self.scores(given), strict=True))
@@ -164,7 +164,7 @@ class Classifier:
         Raises:
             ResNetProtoError: an image that cannot be read, or the engine gives up.
         """
-        named = ((name_of(image, i), image) for i, image in enumerate(images))
+        named = ((name_of(image, i), image) for i, image in enumerate(several(images)))
         for found in self.results(named):
             if isinstance(found, ResNetProtoError):
                 raise found
@@ -282,6 +282,18 @@ def ready(begun: deque[Sum]) -> Iterator[Scores | ResNetProtoError]:
 def values_in(waiting: Mapping[Shape, Sequence[object]]) -> int:
     """Values of all views that wait."""
     return sum(count(shape) * len(group) for shape, group in waiting.items())
+
+
+def several(images: Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """Refuse one image where many are meant: the rows of an array would be taken for images.
+
+    Raises:
+        ResNetProtoError: it is one.
+    """
+    one = isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable)
+    if one or 0 < getattr(images, "ndim", 0) < BATCH_AXES:
+        raise ResNetProtoError("images is one image; give a list of them")
+    return images
 
 
 def name_of(image: ImageLike, place: int) -> str:

@@ -195,8 +195,18 @@ def test_one_image_that_cannot_be_read(tmp_path):
     np.testing.assert_allclose(found[2], whole[2], rtol=1e-6)
     with pytest.raises(ResNetProtoError, match=r"none\.png: not an image"):
         list(one.scores([some[0], tmp_path / "none.png"]))
-    with pytest.raises(ResNetProtoError, match="give a list of them"):
-        one.predict(str(tmp_path / "none.png"))
+
+
+def test_one_image_in_the_place_of_many():
+    """The rows of its array are no images; an array of four axes is a list of them."""
+    net, (pixels,) = small(), images(1)
+    one = Classifier(net, random_weights(net, 3), image=SMALL)
+
+    assert len(one.predict(pixels[None])) == len(one.predict([pixels])) == 1
+    for wrong in ("x.png", b"...", Path("x.png"), pixels, Image.fromarray(pixels)):
+        for ask in (one.predict, lambda given: list(one.scores(given))):
+            with pytest.raises(ResNetProtoError, match="images is one image; give a list of them"):
+                ask(wrong)
 
 
 def test_scores_that_are_no_numbers():
