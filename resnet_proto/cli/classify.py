@@ -18,7 +18,13 @@ from resnet_proto.cli.engine_options import (
     weights_for,
     weights_option,
 )
-from resnet_proto.cli.image_options import image_options, is_array, note_on
+from resnet_proto.cli.image_options import (
+    image_given,
+    image_options,
+    instead_of_caffe,
+    is_array,
+    note_on,
+)
 from resnet_proto.cli.options import (
     counts,
     echo_json,
@@ -89,7 +95,8 @@ def command(
     """Say what a net takes images for.
 
     IMAGE is a file, a folder of images, an array as the net takes it (.npy), or - for one image
-    from stdin. An image that cannot be read is left out, and the status is 1.
+    from stdin. An image that cannot be read is left out, and the status is 1. Weights that are a
+    model known by its release bring their image options with them.
 
     \b
     resnet-proto classify deploy.prototxt --weights ResNet-50.caffemodel \\
@@ -99,6 +106,7 @@ def command(
     """
     from resnet_proto.evaluate.classifier import Classifier, number_of_classes, score_blob
     from resnet_proto.evaluate.labels import read_labels
+    from resnet_proto.evaluate.released import known_release
 
     if scales and crops != "1":
         raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
@@ -106,10 +114,18 @@ def command(
     with the_net.named():
         n_classes = number_of_classes(the_net, score_blob(the_net))
     names = found(images)
+    the_weights = weights_for(the_net, weights, 0, {})
+    release = None if weights == "random" else known_release(the_net, the_weights)
+    if release is not None:
+        image = instead_of_caffe(image, release.image)
+        if "preprocess" not in image_given() or image != release.image:
+            say(f"Note: {weights} is {release}")
+        if release.found != "structure":  # other weights may be for other classes
+            labels = labels or release.labels or None
     called = ["stdin" if name == "-" else name for name in names]
     classifier = Classifier(
         the_net,
-        weights_for(the_net, weights, 0, {}),
+        the_weights,
         image=image,
         crops=int(crops),
         scales=scales or (),
@@ -118,7 +134,7 @@ def command(
         caffe_python=caffe_python,
         **files(net, weights),
     )
-    for note in notes(names):
+    for note in notes(names, known=release is not None):
         say(f"Note: {note}")
     rows: list[dict[str, Any]] = []
     failed = 0
@@ -177,10 +193,13 @@ def found(images: Sequence[str]) -> list[str]:
     return names
 
 
-def notes(names: Sequence[str]) -> Iterator[str]:
-    """What the user may take for granted, and is not so; once for all images and all arrays."""
+def notes(names: Sequence[str], *, known: bool) -> Iterator[str]:
+    """What the user may take for granted, and is not so; once for all images and all arrays.
+
+    ``known`` is whether image options come from a release.
+    """
     arrays = [name for name in names if is_array(name)]
-    if len(arrays) < len(names) and (note := note_on("the images")):
+    if not known and len(arrays) < len(names) and (note := note_on("the images")):
         yield note
     if arrays and (note := note_on(arrays[0])):
         yield note

@@ -22,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 NUMBERS = "give one value, or three: blue,green,red, as in 104,117,123"
 
+IMAGE = ("preprocess", "mean", "scale", "crop", "channels")
+"""The image options."""
 MAX_AXES = 5
 """Orders of more axes are not tried."""
 
@@ -66,6 +68,20 @@ def image_options(command: Command) -> Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+def image_given() -> set[str]:
+    """The image options that stand on the command line."""
+    source = click.get_current_context().get_parameter_source
+    return {name for name in IMAGE if source(name) == click.core.ParameterSource.COMMANDLINE}
+
+
+def instead_of_caffe(image: ImageOptions, default: ImageOptions) -> ImageOptions:
+    """Other options than those of the preset caffe, where no preset is on the command line."""
+    given = image_given()
+    if "preprocess" in given:
+        return image
+    return replace(default, **{name: getattr(image, name) for name in given})
 
 
 def optional(read: Callable[[str], Any], advice: str) -> Callable[..., Any]:
@@ -162,11 +178,7 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
 
 def note_on(path: str) -> str:
     """What the user may take for granted about an input, and is not so; else empty."""
-    source = click.get_current_context().get_parameter_source
-    names = ("preprocess", "mean", "scale", "crop", "channels")
-    given = [
-        f"--{name}" for name in names if source(name) == click.core.ParameterSource.COMMANDLINE
-    ]
+    given = [f"--{name}" for name in IMAGE if name in image_given()]
     if is_array(path):
         return f"{path} is an array and taken as it is, without {', '.join(given)}" if given else ""
     if {"--preprocess", "--mean"} & set(given):

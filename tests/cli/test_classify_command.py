@@ -14,11 +14,13 @@ from resnet_proto import Classifier, load, read_prototxt
 from resnet_proto.cli import main
 from resnet_proto.engine.running import Numpy
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.evaluate.released import Release
 from resnet_proto.preprocess import ImageOptions
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 IMAGES = DIGITS / "images"
 NET, WEIGHTS = str(DIGITS / "deploy.prototxt"), str(DIGITS / "digits.caffemodel")
+GREY = ImageOptions(mean=(78.0,), scale=(0.0125,), channels="GRAY")
 OPTIONS = ["--channels", "GRAY", "--mean", "78", "--scale", "0.0125"]
 NAMES = "zero one two three four five six seven eight nine".split()
 
@@ -62,8 +64,7 @@ def test_the_table(labels):
 def test_json_is_what_the_library_says(labels):
     result = call("--labels", labels, "--top", "3", "--json", IMAGES / "05.png")
 
-    image = ImageOptions(mean=(78.0,), scale=(0.0125,), channels="GRAY")
-    with Classifier(read_prototxt(Path(NET)), load(WEIGHTS), image=image, labels=NAMES) as net:
+    with Classifier(read_prototxt(Path(NET)), load(WEIGHTS), image=GREY, labels=NAMES) as net:
         (found,) = net.predict([IMAGES / "05.png"], top=3)
     (row,) = json.loads(result.stdout)
     assert row["image"] == str(IMAGES / "05.png")
@@ -237,6 +238,33 @@ def test_without_a_mean():
     assert result.stderr == (
         "Note: no mean is subtracted from the images (--preprocess caffe); see --preprocess\n"
     )
+
+
+@pytest.mark.parametrize("found", ["sha256", "structure"])
+def test_a_release_brings_its_options(monkeypatch, labels, found):
+    """Its image options, but for those that are given; labels, if it is the very file."""
+    release = Release("Digits", "example.org", GREY, labels=str(labels), found=found)
+    monkeypatch.setattr("resnet_proto.evaluate.released.known_release", lambda *_: release)
+    path = IMAGES / "05.png"
+
+    bare = call("--json", path, options=[])
+    own = call("--json", path, options=["--mean", "50"])
+    other = call("--json", path, options=["--preprocess", "caffe", "--channels", "GRAY"])
+    monkeypatch.undo()
+
+    def top(result):
+        return [(g["index"], g["score"]) for g in json.loads(result.stdout)[0]["top"]]
+
+    def plain(*options):
+        return top(call("--json", path, options=["--channels", "GRAY", *options]))
+
+    assert top(bare) == plain("--mean", "78", "--scale", "0.0125")
+    assert top(own) == plain("--mean", "50", "--scale", "0.0125")
+    assert top(other) == plain()
+    label = json.loads(bare.stdout)[0]["top"][0]["label"]
+    assert label == ("three" if found == "sha256" else None)
+    assert bare.stderr.startswith(f"Note: {WEIGHTS} is Digits of example.org (")
+    assert bare.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("as_json", [False, True])

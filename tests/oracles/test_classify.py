@@ -163,3 +163,18 @@ def test_scales_of_a_photograph(released, caffe_python, tmp_path):
     probs = np.exp(fc) / np.exp(fc).sum(1, keepdims=True)
     assert [map_.shape[2:] for map_ in maps] == [(1, 5), (3, 8)]
     assert relative_l2(np.log(ours), np.log(probs.mean(0))) <= TOLERANCE
+
+
+def test_the_released_file_brings_its_options(half_width, tmp_path):
+    """It is recognised; without any option it sees what its preset would have it see."""
+    path = tmp_path / "x.png"
+    Image.effect_mandelbrot((90, 70), (-2, -1, 1, 1), 100).save(path)
+    arguments = ["classify", str(half_width[0]), "--weights", str(half_width[1]), str(path)]
+
+    bare = CliRunner().invoke(main, [*arguments, "--json"])
+    said = CliRunner().invoke(main, [*arguments, "--json", "--preprocess", "open-nsfw"])
+
+    assert bare.exit_code == 0, bare.stderr
+    assert bare.stdout == said.stdout
+    assert "is open_nsfw of github.com/yahoo/open_nsfw (the file itself" in bare.stderr
+    assert said.stderr == ""
