@@ -10,6 +10,7 @@ levels, so an exact comparison starts from an array.
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ Place = tuple[slice, slice]
 """Rows and columns of a crop."""
 ORIENTATION = 0x0112
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
+DAMAGE = (
+    OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, RuntimeError,
+    struct.error,
+)  # fmt: skip
+"""What Pillow raises of a damaged image."""
 MAX_PIXELS = 1 << 27
 """Of an image, as it is stored and as it is resized."""
 
@@ -235,14 +241,15 @@ def loaded(
         with warnings.catch_warnings():
             # Pillow warns of fewer pixels, and gives up at more: the limit is ours.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(source)
-        with opened as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ResNetProtoError(many)
-            if grey and image.mode == "RGB":
-                image.draft("L", None)
-            image.load()
-            yield image
+            # It warns of damaged EXIF, and goes on without.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            with Image.open(source) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ResNetProtoError(many)
+                if grey and image.mode == "RGB":
+                    image.draft("L", None)
+                image.load()
+                yield image
     except FileNotFoundError:
         raise ResNetProtoError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -251,7 +258,7 @@ def loaded(
         raise ResNetProtoError(f"{name}: not an image that Pillow knows; {advice}") from None
     except Image.DecompressionBombError:
         raise ResNetProtoError(many) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise ResNetProtoError(f"{name}: the image is damaged: {error}") from None
 
 

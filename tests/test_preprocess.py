@@ -183,6 +183,21 @@ def test_damaged_images(tmp_path, suffix, content, message):
         load_image(path, SHAPE)
 
 
+def test_damaged_exif_is_left_out(tmp_path):
+    """It is no part of the pixels; Pillow's warning is not shown."""
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PIXELS).save(path, exif=exif)
+    whole = path.read_bytes()
+    entry = whole.index(b"Exif\0\0") + 6 + 8 + 2  # the first of its first directory
+    path.write_bytes(whole[: entry + 4] + b"\0\xff\xff\xff" + whole[entry + 8 :])
+    plain = tmp_path / "plain.jpg"
+    Image.fromarray(PIXELS).save(plain)
+
+    np.testing.assert_array_equal(load_image(path, SHAPE), load_image(plain, SHAPE))
+
+
 def test_no_file(tmp_path):
     with pytest.raises(ResNetProtoError, match=r"none\.png: no such file"):
         load_image(tmp_path / "none.png", SHAPE)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape, dims
 from resnet_proto.preprocess import (
+    DAMAGE,
     ImageOptions,
     Place,
     Size,
@@ -246,5 +247,5 @@ def opened(
         image = Image.fromarray(image)
     try:
         return upright(image, "L" if channels == "GRAY" else "RGB", name)
-    except (OSError, SyntaxError, ValueError) as error:  # of an image that was opened only
+    except DAMAGE as error:  # of an image that was opened only
         raise ResNetProtoError(f"{name}: the image is damaged: {error}") from None
