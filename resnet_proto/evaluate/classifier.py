@@ -120,8 +120,11 @@ class Classifier:
                 f"there are {counted(len(self.labels), 'label')}, and the net has "
                 f"{self.classes} classes; give one label for each class, in the net's order"
             )
-        if scales:
-            raise ResNetProtoError("scales: a net is not made fully convolutional yet; use crops")
+        if scales and any(layer.type == "InnerProduct" for layer in net.filtered().layers):
+            from resnet_proto.dense import fully_convolutional
+
+            net, weights = fully_convolutional(net, weights)
+            net_file = weights_file = None
         self._running = start(
             engine,
             net,

@@ -60,12 +60,16 @@ def run(python, code, *arguments):
     subprocess.run(command, check=True, capture_output=True)
 
 
+def arrays_of(path):
+    with np.load(path) as file:
+        return [file[name] for name in file.files]
+
+
 def oversample(python, folder, arrays, size):
     """Ten crops of each (C, H, W), cut by pycaffe."""
     np.savez(folder / "in.npz", *arrays)
     run(python, OVERSAMPLE, folder / "in.npz", folder / "out.npz", ",".join(map(str, size)))
-    crops = np.load(folder / "out.npz")
-    return [crops[name] for name in crops.files]
+    return arrays_of(folder / "out.npz")
 
 
 def in_caffe(python, folder, net, weights, x):
@@ -154,8 +158,7 @@ def test_scales_of_a_photograph(released, caffe_python, tmp_path):
     trunk.write_text(text[: text[: text.index('"fc_nsfw"')].rindex("layer")])
     np.savez(tmp_path / "in.npz", *views)
     run(caffe_python, MAPS, files[0], trunk, files[1], tmp_path / "in.npz", tmp_path / "out.npz")
-    out = np.load(tmp_path / "out.npz")
-    weight, bias, *maps = (out[name].astype(np.float64) for name in out.files)
+    weight, bias, *maps = (x.astype(np.float64) for x in arrays_of(tmp_path / "out.npz"))
 
     (ours,) = Classifier(*net, image=PRESETS["open-nsfw"], scales=(224, 288)).scores([photo])
 
