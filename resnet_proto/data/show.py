@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from resnet_proto.schema import decode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+
+    Cell = tuple[Image.Image, Sequence[str]]
 
 SIDE, GAP, TEXT = 96, 6, 14
 """Pixels: of an image, between two, and of a line of text."""
@@ -34,7 +37,7 @@ def sheet(path: Path, count: int, seed: int) -> tuple[Image.Image, int]:
         ResNetProtoError: no images, or damaged ones; or no Pillow.
     """
     try:
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image  # noqa: F401 - else it is missed later, in the middle
     except ImportError:
         raise ResNetProtoError(NEEDED) from None
     names = class_names(path)
@@ -43,24 +46,47 @@ def sheet(path: Path, count: int, seed: int) -> tuple[Image.Image, int]:
             raise ResNetProtoError(f"{path}: there are no images in it")
         n = min(count, database.count)
         places = sorted(random.Random(seed).sample(range(database.count), n))
-        columns = min(n, max(1, round((n * 1.5) ** 0.5)))
-        rows = -(-n // columns)
-        cell = SIDE + GAP, SIDE + TEXT + GAP
-        page = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
-        draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT - 3)
-        for i, (key, value) in enumerate(database.at(places)):
-            tree = decode("Datum", value)
-            left, top = GAP + i % columns * cell[0], GAP + i // columns * cell[1]
-            image = fitted(pixels_of(tree, f"{path}: {shown(key)}"))
-            middle = left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2
-            page.paste(image, middle)
-            label = tree.get("label", 0)
-            text = names[label] if 0 <= label < len(names) else str(label)
+
+        def cells() -> Iterator[Cell]:
+            for key, value in database.at(places):
+                tree = decode("Datum", value)
+                image = picture_of(pixels_of(tree, f"{path}: {shown(key)}"))
+                yield image, [name_of(tree.get("label", 0), names)]
+
+        return contact_sheet(cells(), n), n
+
+
+def contact_sheet(cells: Iterable[Cell], n: int, lines: int = 1) -> Image.Image:
+    """A picture of images in rows.
+
+    Args:
+        cells: each image with lines of text that go below it; what is too wide is cut.
+        n: how many there are.
+        lines: of each.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = min(n, max(1, round((n * 1.5) ** 0.5)))
+    rows = -(-n // columns)
+    cell = SIDE + GAP, SIDE + lines * TEXT + GAP
+    page = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT - 3)
+    for i, (picture, texts) in enumerate(cells):
+        left, top = GAP + i % columns * cell[0], GAP + i // columns * cell[1]
+        image = fitted(picture)
+        middle = left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2
+        page.paste(image, middle)
+        for line, text in enumerate(texts):
             text = text if len(text) <= MOST else text[:MOST] + "…"
             while len(text) > 1 and draw.textlength(text, font) > SIDE:
                 text = text[:-2] + "…"
-            draw.text((left, top + SIDE), text, "black", font)
-    return page, n
+            draw.text((left, top + SIDE + line * TEXT), text, "black", font)
+    return page
+
+
+def name_of(label: int, names: Sequence[str]) -> str:
+    """What a class is called: by its number where it has no name."""
+    return names[label] if 0 <= label < len(names) else str(label)
 
 
 def class_names(path: Path) -> list[str]:
@@ -73,8 +99,8 @@ def class_names(path: Path) -> list[str]:
     return [shown(line[: 4 * MOST]) for line in lines[:-1]]
 
 
-def fitted(pixels: NDArray[Any]) -> Image.Image:
-    """An image of (C, H, W) in a square of ``SIDE``; floats are spread over all greys.
+def picture_of(pixels: NDArray[Any]) -> Image.Image:
+    """An image of (C, H, W), RGB; floats are spread over all greys.
 
     One channel is grey, three are blue, green, red; of another number the first is shown.
     """
@@ -85,7 +111,13 @@ def fitted(pixels: NDArray[Any]) -> Image.Image:
         low, high = float(pixels.min()), float(pixels.max())
         pixels = ((pixels - low) * (255 / ((high - low) or 1))).astype(np.uint8)
     array = pixels[::-1].transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]
-    image = Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def fitted(image: Image.Image) -> Image.Image:
+    """An image in a square of ``SIDE``."""
+    from PIL import Image
+
     factor = SIDE / max(image.size)
     size = tuple(max(1, round(side * factor)) for side in image.size)
     how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BILINEAR
