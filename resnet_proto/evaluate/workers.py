@@ -184,6 +184,7 @@ def work(line: Connection) -> None:
             shard = line.recv()
             line.send(attempt(task, shard, prepared=prepared))
             prepared = True
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending, and closes what it has open
 
 
 def end_with_parent() -> None:
