@@ -113,7 +113,10 @@ class Classifier:
             self.input, shape = image_input(image, needed_inputs(net, [self.output], None))
             self.classes = number_of_classes(net, self.output)
         self.views = Views(shape, image, crops, tuple(scales))
-        self.batch = batch
+        self.net, self.weights, self.engine, self.batch = net, weights, engine, batch
+        self.files = {
+            "net_file": net_file, "weights_file": weights_file, "caffe_python": caffe_python
+        }  # fmt: skip
         self.labels = None if labels is None else tuple(labels)
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
