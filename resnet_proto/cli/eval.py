@@ -1,0 +1,311 @@
+"""``resnet-proto eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from resnet_proto.cli.engine_options import (
+    caffe_python_option,
+    engine_choice,
+    files,
+    weights_for,
+    weights_option,
+)
+from resnet_proto.cli.image_options import image_given, image_options, instead_of_caffe
+from resnet_proto.cli.options import (
+    counts,
+    echo_json,
+    file_to_write,
+    json_option,
+    lenient_option,
+    net_argument,
+    read_net,
+    shape_of_images,
+    shape_option,
+    stage_options,
+)
+from resnet_proto.cli.shard_options import ShardOptions, shard_options
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.words import counted, printable
+
+if TYPE_CHECKING:
+    from resnet_proto.evaluate.evaluation import Evaluation
+    from resnet_proto.evaluate.released import Release
+    from resnet_proto.evaluate.source import Source
+    from resnet_proto.evaluate.subject import Subject
+    from resnet_proto.layers import Shape
+    from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
+    from resnet_proto.weights import Weights
+
+NAMED = 10
+"""Images left out that are named; --json has more."""
+
+
+@click.command("eval")
+@net_argument
+@click.argument("images", metavar="[IMAGES]", required=False)
+@weights_option
+@click.option(
+    "--also", nargs=2, multiple=True, metavar="NET WEIGHTS",
+    help="Another net; the scores of all are averaged. Once for each.",
+)  # fmt: skip
+@click.option(
+    "--root", type=click.Path(), metavar="DIR",
+    help="Where the paths of a list lead from (default: its folder).",
+)  # fmt: skip
+@click.option("--part", type=click.Choice(["train", "test"]), help="Of CIFAR (default: test).")
+@image_options
+@click.option("--crops", type=click.Choice(["1", "10"]), default="1", show_default=True,
+              help="The centre, or also the corners, with mirror images; see --crop.")  # fmt: skip
+@click.option("--scales", callback=counts, metavar="N,...",
+              help="Look at the whole image with its shorter side so long, and at its mirror "
+              "image; as 224,256,384,480,640 in the paper.")  # fmt: skip
+@click.option("--engine", type=engine_choice, default="numpy", show_default=True,
+              help="What computes.")  # fmt: skip
+@caffe_python_option
+@click.option(
+    "--labels", metavar="FILE|imagenet",
+    help="What the classes are called: a file with a line for each, or ImageNet's 1,000.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["skip", "refuse"]), default="skip", show_default=True,
+    help="What to do about an image that cannot be read.",
+)  # fmt: skip
+@shard_options
+@click.option("--per-class", is_flag=True, help="Show a line for each class.")
+@click.option("--csv", metavar="FILE", callback=file_to_write, help="Write a line for each class.")
+@click.option(
+    "--confusion", metavar="FILE", callback=file_to_write,
+    help="Draw what each class is taken for, .png, .svg or .pdf.",
+)  # fmt: skip
+@click.option(
+    "--mistakes", metavar="FILE.png", callback=file_to_write,
+    help="Show the images of which the net was surest, and wrong.",
+)  # fmt: skip
+@shape_option
+@stage_options
+@lenient_option
+@json_option
+def command(
+    net: str,
+    images: str | None,
+    weights: str,
+    also: tuple[tuple[str, str], ...],
+    root: str | None,
+    part: str | None,
+    image: ImageOptions,
+    crops: str,
+    scales: tuple[int, ...] | None,
+    engine: str,
+    caffe_python: str | None,
+    labels: str | None,
+    on_error: str,
+    shards: ShardOptions,
+    per_class: bool,
+    csv: str | None,
+    confusion: str | None,
+    mistakes: str | None,
+    shapes: dict[str, Shape],
+    state: State,
+    lenient: bool,
+    as_json: bool,
+) -> None:
+    """Judge a net, or several together, on labelled images: top-1, top-5, mistakes.
+
+    IMAGES is a folder with a folder for each class, a list of lines 'path label', an archive or
+    a folder of CIFAR, the word digits, or an LMDB. Of a train_val net or a solver its data layer
+    at phase TEST says the LMDB, mean, scale and crop, so that the result is that of `caffe test`;
+    what is given here goes before that. Weights that are a model known by its release bring their
+    image options with them.
+
+    \b
+    resnet-proto eval train_val.prototxt --weights digits.caffemodel
+    resnet-proto eval deploy.prototxt val --weights ResNet-50.caffemodel \\
+        --preprocess msra --crops 10 --jobs 4 --keep done
+    resnet-proto eval deploy.prototxt val_lmdb --weights a.caffemodel \\
+        --also other.prototxt b.npz --confusion confusion.png --mistakes mistakes.png
+    """
+    from resnet_proto.data.lmdb import is_lmdb
+    from resnet_proto.evaluate.classifier import Classifier
+    from resnet_proto.evaluate.evaluation import evaluate
+    from resnet_proto.evaluate.source import find_source
+    from resnet_proto.evaluate.subject import as_caffe_tests, subject_of
+    from resnet_proto.report import evaluation as report
+    from resnet_proto.report.curves import PICTURES
+
+    if confusion is not None and Path(confusion).suffix.lower() not in PICTURES:
+        raise click.UsageError(f"--confusion {confusion}: give it a suffix: {', '.join(PICTURES)}")
+    if mistakes is not None and Path(mistakes).suffix.lower() != ".png":
+        raise click.UsageError(f"--mistakes {mistakes}: a contact sheet is written as .png")
+    if scales and crops != "1":
+        raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
+    if csv == "-" and as_json:
+        raise click.UsageError("--csv - and --json both write to stdout; leave one out")
+    members = []
+    for path, file in ((net, weights), *also):
+        one = read_net(path, lenient=lenient, state=state, shapes=shapes)
+        folders = [Path(), Path(path).parent, Path(one.source).parent]
+        at = subject_of(one, folders, shape_of_images(one, shapes), images or "")
+        own = files(path, file) if at.net is one else {}
+        members.append(Member(at, weights_for(at.net, file, 0, {}), own))
+    first = members[0].at
+    name = images or first.source
+    if not name:
+        raise click.UsageError(f"IMAGES is missing: {net} has no layer that says where they are")
+    stored = is_lmdb(Path(name))
+    if not images and not stored:
+        raise ResNetProtoError(
+            f"{name}: no LMDB there, nor from the folder of {net}, whose data layer names it; give "
+            "IMAGES"
+        )
+    options = [options_of(member, image, stored=stored) for member in members]
+    if (
+        first.image is None
+        and options[0].mean == (0.0,)
+        and not {"preprocess", "mean"} & image_given()
+    ):
+        say(f"Note: no mean is subtracted from {name}; see --preprocess")
+    source = find_source(
+        name,
+        root=Path(root) if root else None,
+        part=part or "",
+        grey=all(one.channels == "GRAY" for one in options),
+        forced=first.forced,
+    )
+    for warning in source.warnings:
+        say(f"Warning: {source.source}: {warning}")
+    if stored and crops != "1":
+        options = [as_stored(one, Path(name)) for one in options]
+    classifiers = [
+        Classifier(
+            member.at.net,
+            member.weights,
+            image=one,
+            crops=int(crops),
+            scales=scales or (),
+            engine=engine,
+            caffe_python=caffe_python,
+            labels=member.names(labels),
+            **member.files,
+        )
+        for member, one in zip(members, options, strict=True)
+    ]
+    with shards.how() as how:
+        result = evaluate(classifiers, source, on_error=on_error, **how)
+    if (batch := first.batch) and images is None and not result.left_out:
+        say(as_caffe_tests(len(result), batch))
+    for why in result.reasons[:NAMED]:
+        say(f"Warning: left out: {why}")
+    if result.left_out > NAMED:
+        say(f"Warning: {counted(result.left_out, 'image')} left out")
+    write(result, source, csv, confusion, mistakes)
+    if as_json:
+        echo_json(report.as_json(result, source))
+        return
+    if csv == "-":
+        return
+    for line in report.table(result):
+        click.echo(line)
+    if per_class:
+        click.echo()
+        for line in report.class_table(result):
+            click.echo(line)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One net of those whose scores are averaged.
+
+    Args:
+        at: the net, and what its data layer says.
+        weights: its own.
+        files: the files of both, for engines that read them.
+    """
+
+    at: Subject
+    weights: Weights
+    files: Mapping[str, Any]
+
+    @cached_property
+    def release(self) -> Release | None:
+        """The released model that its weights are."""
+        from resnet_proto.evaluate.released import known_release
+
+        return None if self.weights.source == "random" else known_release(self.at.net, self.weights)
+
+    def names(self, labels: str | None) -> tuple[str, ...] | None:
+        """What its classes are called, if that is known."""
+        from resnet_proto.evaluate.classifier import number_of_classes, score_blob
+        from resnet_proto.evaluate.labels import read_labels
+
+        if labels is None and self.release is not None and self.release.found != "structure":
+            labels = self.release.labels or None
+        if labels is None:
+            return None
+        with self.at.net.named():
+            n_classes = number_of_classes(self.at.net, score_blob(self.at.net))
+        return read_labels(labels, n_classes)
+
+
+def options_of(member: Member, image: ImageOptions, *, stored: bool) -> ImageOptions:
+    """The image options of a net: what its data layer or its release says, but for what was given.
+
+    What is ``stored`` in an LMDB is resized only if that was given.
+    """
+    if member.at.image is not None:
+        return instead_of_caffe(image, member.at.image)
+    if (release := member.release) is None:
+        return image
+    options = instead_of_caffe(image, release.image)
+    if stored and not {"crop", "preprocess"} & image_given():
+        options = replace(options, crop=None)
+    if "preprocess" not in image_given():
+        say(f"Note: {member.weights.source} is {release}")
+    return options
+
+
+def as_stored(options: ImageOptions, path: Path) -> ImageOptions:
+    """Options with which ten crops are taken of what an LMDB stores, if no size was given."""
+    from resnet_proto.evaluate.subject import first_of
+
+    _, shape = first_of(path)
+    if options.crop is not None or shape is None:
+        return options
+    return replace(options, crop=(shape[1], shape[2]))
+
+
+def say(message: str) -> None:
+    """One line on stderr; names in it come from files."""
+    click.echo(printable(message), err=True)
+
+
+def write(
+    result: Evaluation, source: Source, csv: str | None, confusion: str | None, mistakes: str | None
+) -> None:
+    """Write the files that were asked for."""
+    from resnet_proto.files import atomic
+    from resnet_proto.report import evaluation as report
+
+    if csv == "-":
+        click.echo(report.to_csv(result), nl=False)
+    elif csv is not None:
+        with atomic(csv) as file:
+            file.write(report.to_csv(result).encode("utf-8", "backslashreplace"))
+        click.echo(f"wrote {csv}: {counted(result.classes, 'row')}", err=True)
+    if confusion is not None:
+        report.plot_confusion(confusion, result)
+        click.echo(f"wrote {confusion}", err=True)
+    if mistakes is not None and not result.wrong():
+        click.echo(f"{mistakes} is not written: there is no mistake to show", err=True)
+    elif mistakes is not None:
+        page, n = report.sheet(result, source)
+        with atomic(mistakes) as file:
+            page.save(file, "PNG")
+        click.echo(f"wrote {mistakes}: {counted(n, 'image')}", err=True)

@@ -1,0 +1,228 @@
+"""`eval`: tables, JSON, CSV, pictures; what it takes from a train_val net; what it refuses."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from resnet_proto.cli import main
+from resnet_proto.data.show import GAP, SIDE, TEXT
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+WEIGHTS = DIGITS / "digits.caffemodel"
+GREY = ["--channels", "GRAY", "--mean", "78", "--scale", "0.0125"]
+
+
+def run(*args, **kwargs):
+    return CliRunner().invoke(main, [*map(str, args)], **kwargs)
+
+
+def evaluated(*args):
+    result = run("eval", *args, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The databases of the example, and its files in a folder beside them."""
+    folder = tmp_path_factory.mktemp("eval")
+    done = run("data", "lmdb", "digits", folder / "train_lmdb", "--gray", "--pad", 1, "--split",
+               "test=0.25")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (folder / "digits").mkdir()
+    for name in ("train_val.prototxt", "solver.prototxt", "deploy.prototxt"):
+        (folder / "digits" / name).write_bytes((DIGITS / name).read_bytes())
+    return folder
+
+
+def test_train_val_solver_and_deploy_are_one(place):
+    """99.1 % of 450 are right, as the example's README says; the other ways are the same."""
+    nets = place / "digits"
+    result = evaluated(nets / "train_val.prototxt", "--weights", WEIGHTS)
+    assert result.stdout.splitlines()[2:4] == [
+        "top-1      4  0.89 %  0.35 - 2.26 %",
+        "top-5      0  0.00 %  0.00 - 0.85 %",
+    ]
+    assert "`caffe test -iterations 9` goes over the same images" in result.stderr
+
+    ways = [
+        (nets / "train_val.prototxt",),
+        (nets / "solver.prototxt",),
+        (nets / "deploy.prototxt", place / "test_lmdb", *GREY),
+        (nets / "train_val.prototxt", place / "test_lmdb", "--crop", 10),
+    ]
+    found = [json.loads(evaluated(*way, "--weights", WEIGHTS, "--json").stdout) for way in ways]
+    for one in found:
+        assert one.pop("source").endswith("test_lmdb")
+        made_of = "\n".join(one.pop("made_of"))
+        assert "views: 1 crops" in made_of
+        assert "engine: numpy" in made_of
+        assert one == found[0]
+    assert found[0]["top1"]["wrong"] == 4
+    assert found[0]["images"] == 450
+
+
+def test_what_is_given_goes_before_the_data_layer(place):
+    net = place / "digits" / "train_val.prototxt"
+
+    own = json.loads(evaluated(net, "--weights", WEIGHTS, "--json").stdout)
+    mean = json.loads(evaluated(net, "--weights", WEIGHTS, "--mean", 140, "--json").stdout)
+    preset = json.loads(
+        evaluated(net, "--weights", WEIGHTS, "--mean", 140, "--scale", 0.0125, "--channels", "GRAY",
+                  "--preprocess", "caffe", "--json").stdout
+    )  # fmt: skip
+
+    assert mean["top1"]["wrong"] > own["top1"]["wrong"]
+    for one, value in ((own, "78.0"), (mean, "140.0"), (preset, "140.0")):
+        assert f"image: mean ({value},), scale (0.0125" in "\n".join(one.pop("made_of"))
+    assert mean == preset
+
+
+def test_a_data_layer_without_a_crop(place, tmp_path):
+    """The size is that of the images, wherever they are."""
+    net = tmp_path / "net.prototxt"
+    text = (place / "digits" / "train_val.prototxt").read_text()
+    net.write_text(text.replace("crop_size: 8", ""))
+
+    whole = json.loads(evaluated(net, place / "test_lmdb", "--weights", WEIGHTS, "--json").stdout)
+    shaped = json.loads(
+        evaluated(net, place / "test_lmdb", "--weights", WEIGHTS, "--json", "--input-shape",
+                  "1,1,8,8").stdout
+    )  # fmt: skip
+
+    deploy = json.loads(
+        evaluated(DIGITS / "deploy.prototxt", place / "test_lmdb", "--weights", WEIGHTS, *GREY,
+                  "--json", "--input-shape", "1,1,10,10").stdout
+    )  # fmt: skip
+
+    assert shaped["top1"]["wrong"] == 4
+    assert deploy["top1"] == whole["top1"]
+    assert whole["top1"]["wrong"] > 4  # of 10x10, with the zeros around the digits
+
+
+def test_a_list_and_its_names(place, tmp_path):
+    """All 64 are right, as the README says; another order of labels makes all wrong but one."""
+    names = [f"<{i}>" for i in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    args = (DIGITS / "deploy.prototxt", "--weights", WEIGHTS, *GREY, "--labels",
+            tmp_path / "names.txt")  # fmt: skip
+    right = json.loads(evaluated(*args, DIGITS / "labels.txt", "--json").stdout)
+    assert (right["images"], right["top1"]["wrong"], right["mistakes"]) == (64, 0, [])
+
+    lines = [line.split() for line in (DIGITS / "labels.txt").read_text().splitlines()]
+    wrong = [f"{name} {(int(label) + (i > 0)) % 10}\n" for i, (name, label) in enumerate(lines)]
+    (tmp_path / "list.txt").write_text("".join(wrong))
+    result = evaluated(*args, tmp_path / "list.txt", "--root", DIGITS, "--per-class", "--csv",
+                       tmp_path / "classes.csv", "--mistakes", tmp_path / "m.png", "--confusion",
+                       tmp_path / "c.png")  # fmt: skip
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "classes.csv").read_text())))
+    assert [row["name"] for row in rows] == names
+    assert [int(row["taken_for"]) for row in rows] == [9, *range(9)]
+    assert sum(int(row["wrong_top1"]) for row in rows) == 63
+    assert "top-1     63  98.44 %" in result.stdout
+    assert "<9> (" in result.stdout
+    with Image.open(tmp_path / "m.png") as sheet:
+        size = sheet.size
+    # 40 at most: 8 columns, 5 rows, two lines of text below each
+    assert size == (8 * (SIDE + GAP) + GAP, 5 * (SIDE + 2 * TEXT + GAP) + GAP)
+    with Image.open(tmp_path / "c.png") as picture:
+        assert np.asarray(picture.convert("RGB")).std() > 10
+    for name in ("m.png", "c.png"):
+        again = tmp_path / f"again-{name}"
+        option = "--mistakes" if name == "m.png" else "--confusion"
+        evaluated(*args, tmp_path / "list.txt", "--root", DIGITS, option, again)
+        assert again.read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_an_ensemble_and_no_mistake(place, tmp_path):
+    net = DIGITS / "deploy.prototxt"
+    result = evaluated(net, DIGITS / "labels.txt", "--weights", WEIGHTS, *GREY, "--also", net,
+                       WEIGHTS, "--mistakes", tmp_path / "none.png")  # fmt: skip
+
+    assert "64 images; Digits-ResNet-20 + Digits-ResNet-20" in result.stdout
+    assert "there is no mistake to show" in result.stderr
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_ten_crops_are_of_what_an_lmdb_stores(place):
+    net = place / "digits" / "train_val.prototxt"
+
+    one = json.loads(evaluated(net, "--weights", WEIGHTS, "--json").stdout)
+    ten = json.loads(evaluated(net, "--weights", WEIGHTS, "--crops", 10, "--json").stdout)
+
+    assert ten["top1"]["wrong"] > one["top1"]["wrong"]  # mirrored digits are none
+    assert ten["images"] == 450
+
+
+def test_images_left_out_are_named(place, tmp_path):
+    (tmp_path / "0").mkdir()
+    for name in ("00.png", "01.png"):
+        (tmp_path / "0" / name).write_bytes((DIGITS / "images" / name).read_bytes())
+    (tmp_path / "0" / "02.png").write_text("no image")
+    args = (DIGITS / "deploy.prototxt", tmp_path, "--weights", WEIGHTS, *GREY)
+
+    result = evaluated(*args)
+    refused = run("eval", *args, "--on-error", "refuse")
+
+    assert "Warning: left out: 0/02.png: not an image that Pillow knows" in result.stderr
+    assert "2 images; 1 image left out" not in result.stdout
+    assert f"{tmp_path}: 2 images, 1 image left out; Digits-ResNet-20" in result.stdout
+    assert refused.exit_code == 1
+    assert "02.png: not an image that Pillow knows; leave it out" in refused.output
+
+
+def refused_cases():
+    deploy, own = DIGITS / "deploy.prototxt", ("--weights", WEIGHTS, *GREY)
+    return [
+        ((deploy, *own), "IMAGES is missing"),
+        ((deploy, "{tmp}/nothing", *own), "no such file"),
+        ((deploy, "{tmp}/empty", *own), "no folder in it"),
+        ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
+        ((deploy, "digits", *own, "--part", "train"), "--part is for CIFAR"),
+        ((deploy, "digits", *own, "--root", "{tmp}"), "--root is for lists"),
+        ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
+        ((deploy, "digits", *own, "--crops", 10), "crop"),
+        ((deploy, "digits", "--weights", WEIGHTS), "--channels GRAY"),
+        ((deploy, "digits", *own, "--confusion", "{tmp}/c.jpg"), "give it a suffix"),
+        ((deploy, "digits", *own, "--mistakes", "{tmp}/c.svg"), "written as .png"),
+        ((deploy, "digits", *own, "--csv", "-", "--json"), "leave one out"),
+        ((deploy, "{tmp}/eleven.txt", *own), "b.png has label 11, the net's classes are 0 to 9"),
+        (("{tmp}/soft.prototxt", "digits", *own), "Softmax"),
+        (("{tmp}/wide.prototxt", "digits", *own), "needs"),
+        (("{tmp}/memory.prototxt", "--weights", WEIGHTS), "IMAGES is missing"),
+        (("{tmp}/ignored.prototxt", "--weights", WEIGHTS), "leaves images of label 3 out"),
+        (("{tmp}/nodata.prototxt", "--weights", WEIGHTS), "no LMDB there, nor from the folder"),
+    ]
+
+
+@pytest.mark.parametrize(("args", "message"), refused_cases())
+def test_refused(tmp_path, args, message):
+    text = (DIGITS / "deploy.prototxt").read_text()
+    train_val = (DIGITS / "train_val.prototxt").read_text()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "short.txt").write_text("a.png 0\n")
+    (tmp_path / "eleven.txt").write_text("a.png 9\nb.png 11\n")
+    (tmp_path / "soft.prototxt").write_text(text[: text.rindex("layer {")])
+    (tmp_path / "wide.prototxt").write_text(text.replace("num_output: 10", "num_output: 11"))
+    (tmp_path / "nodata.prototxt").write_text(train_val)
+    ignored = train_val.replace("top_k: 5", "top_k: 5 ignore_label: 3")
+    (tmp_path / "ignored.prototxt").write_text(ignored)
+    memory = """layer { name: "data" type: "MemoryData" top: "data" top: "label"
+      include { phase: TEST }
+      memory_data_param { batch_size: 5 channels: 1 height: 8 width: 8 } }"""
+    begin = train_val.index("layer {", train_val.index("phase: TRAIN"))
+    end = train_val.index('layer {\n  name: "conv1"')
+    (tmp_path / "memory.prototxt").write_text(train_val[:begin] + memory + train_val[end:])
+
+    result = run("eval", *(str(arg).format(tmp=tmp_path) for arg in args), "--jobs", 1)
+
+    assert result.exit_code in (1, 2)
+    assert message in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
