@@ -116,13 +116,12 @@ def line(images: list[int], seconds: list[float]) -> str:
 
 def growth(sizes: list[int], rounds: int) -> None:
     """The table of the digits net."""
-    task = Top1("digits", "numpy", 50)
     best: dict[tuple[int, int], tuple[float, float]] = {}
     said = set()
     for _ in range(rounds):
         for images in sizes:
             for jobs in (1, 2):
-                wall, used, right = measure(task, 250, jobs, images)
+                wall, used, right = measure(Top1("digits", "numpy", 50), 250, jobs, images)
                 old = best.get((images, jobs), (np.inf, np.inf))
                 best[images, jobs] = min(wall, old[0]), min(used, old[1])
                 said.add((images, right))
@@ -180,7 +179,12 @@ def overhead(count: int = 2000) -> None:
         try:
             from distributed import LocalCluster
 
-            cluster = stack.enter_context(LocalCluster(2, 1, dashboard_address=None))
+            room = stack.enter_context(tempfile.TemporaryDirectory())
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=room
+                )
+            )
             ways["Dask, 2 workers"] = {"dask": cluster.scheduler_address}
         except ImportError as reason:
             print(f"Dask is left out: {reason}")

@@ -49,14 +49,17 @@ GRACE = 2.0
 
 def here(task: Task, shards: Sequence[Shard]) -> Results:
     """In this process, with one thread; the task itself, not a copy of it."""
+    from threadpoolctl import threadpool_limits
+
     if shards:
         task.prepare()
-    for shard in shards:
-        yield shard, run(task, shard)
+    with threadpool_limits(1):
+        for shard in shards:
+            yield shard, run(task, shard)
 
 
 def run(task: Task, shard: Shard) -> Result:
-    """With one thread: sums by several threads may be rounded in another way.
+    """With one thread, from now on in this process: several may round sums in another way.
 
     Raises:
         TypeError: a result holds something else than numbers.
@@ -64,8 +67,8 @@ def run(task: Task, shard: Shard) -> Result:
     import numpy as np
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
-        result = {name: np.asarray(array) for name, array in task.run(shard).items()}
+    threadpool_limits(1)  # no block: its end would be that of other threads of a Dask worker, too
+    result = {name: np.asarray(array) for name, array in task.run(shard).items()}
     for name, array in result.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"'{name}' is of {array.dtype}, expected ints or floats")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_tasks import Sums, Threads, notes, same
+from threadpoolctl import threadpool_info
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
@@ -118,6 +119,15 @@ def test_any_number_of_workers_gives_the_same_bits(tmp_path, alone, jobs):
     prepared = notes(tmp_path, "prepare")
     assert len(prepared) == len(set(prepared)) <= jobs
     assert str(os.getpid()) not in {pid for _, pid in notes(tmp_path)}
+
+
+def test_this_process_has_its_threads_again(tmp_path):
+    """When the work is done, and when it has failed."""
+    before = [library["num_threads"] for library in threadpool_info()]
+    run_shards(Sums(tmp_path), SHARDS)
+    with pytest.raises(ResNetProtoError):
+        run_shards(Sums(tmp_path, at=1, how="refuse"), SHARDS)
+    assert [library["num_threads"] for library in threadpool_info()] == before
 
 
 @pytest.mark.parametrize(
