@@ -356,9 +356,8 @@ def chains(steps: Sequence[Step], values: Values) -> list[Chain]:
             continue
         chain = Chain([step], list(values.bottoms[i]), values.tops[i], fast=i not in varying)
         end = i
-        if chain.fast and (
-            is_convolution(step) or is_pointwise(step) or is_sum(step) or is_relu(step)
-        ):
+        begins = (is_convolution, is_pointwise, is_normalised, is_sum, is_relu)
+        if chain.fast and any(begin(step) for begin in begins):
             chain.relu = is_relu(step)
             summed, convolves = is_sum(step), is_convolution(step)
             while not chain.relu:
@@ -404,6 +403,11 @@ def is_depthwise(step: Step) -> bool:
 def is_pointwise(step: Step) -> bool:
     """Whether a layer is a factor and an offset for each channel of an image."""
     return is_affine(step) and len(step.bottoms[0]) == 4
+
+
+def is_normalised(step: Step) -> bool:
+    """Whether a layer is a BatchNorm, or a BN, that takes the batch's own statistics."""
+    return normalises(step) and not is_affine(step) and step.bottoms == step.tops
 
 
 def is_sum(step: Step) -> bool:
@@ -458,6 +462,8 @@ def make_task(chain: Chain, store: Store) -> Task:
     elif is_pointwise(first):
         _, mean, gain, bias = store.folded(chain.steps)
         task.compute = Pointwise(mean, gain, Finish(bias, chain.relu))
+    elif is_normalised(first):
+        task.compute = Normalise.of(chain, store.weights, store.dtype)
     elif is_sum(first) or is_relu(first):
         task.compute = Pointwise(None, None, Finish(None, chain.relu))
     elif (
@@ -526,6 +532,71 @@ class Pointwise:
             else:
                 np.copyto(y, x)
             self.finish(y, others)
+
+
+@dataclass
+class Normalise:
+    """BatchNorm by the batch's own statistics, with the Scale, sum and ReLU after it.
+
+    Args:
+        eps: of the layer.
+        gain: (C,) factors behind it, or a scalar.
+        finish: what follows them.
+        mean: (C,), float64, of the last batch that was run. ``variance`` likewise, biased.
+    """
+
+    eps: float
+    gain: Array
+    finish: Finish
+    mean: Array | None = None
+    variance: Array | None = None
+
+    @classmethod
+    def of(cls, chain: Chain, weights: Mapping[str, Array], dtype: np.dtype[Any]) -> Normalise:
+        """The BatchNorm that a chain begins with; its stored statistics are not looked at."""
+        first, *others = chain.steps
+        blobs, eps = batch_norm_blobs(first, weights, dtype)
+        _, gain, bias = fold(others, weights, dtype)
+        gamma, *beta = blobs[3:] or (np.ones((), dtype),)
+        if beta:
+            bias = beta[0] * gain + (0 if bias is None else bias)
+        return cls(eps, gamma * gain, Finish(bias, chain.relu))
+
+    def __call__(self, bottoms: Sequence[Array], top: Array, scratch: Array) -> None:
+        """Write ``top``; bottoms after the first are added to it."""
+        x, *others = (bottom.reshape(-1, bottom.shape[-1]) for bottom in bottoms)
+        y = top.reshape(x.shape)
+        self.mean, self.variance = batch_statistics(x)
+        mean = self.mean.astype(x.dtype)
+        gain = (self.gain / np.sqrt(self.variance + self.eps)).astype(x.dtype)
+        for rows in blocks(x):
+            np.subtract(x[rows], mean, out=y[rows])
+            np.multiply(y[rows], gain, out=y[rows])
+            self.finish(y[rows], [other[rows] for other in others])
+
+
+def batch_statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel: x is (pixels, C), they are (C,), float64.
+
+    The mean is subtracted before squares are taken, as batch_norm_layer.cpp does: of a mean that
+    is large beside the deviations, E[x^2] - E[x]^2 would lose them. No sum is BLAS's, so the
+    number of threads changes no bit.
+    """
+    total = np.zeros(x.shape[1])
+    for rows in blocks(x):
+        total += np.add.reduce(x[rows], 0, dtype=np.float64)
+    mean = total / len(x)
+    total[:] = 0
+    for rows in blocks(x):
+        deviation = x[rows] - mean
+        total += np.einsum("ij,ij->j", deviation, deviation)
+    return mean, total / len(x)
+
+
+def blocks(x: Array) -> list[slice]:
+    """Rows of (pixels, C) that are worked on together."""
+    rows = max(1, (BLOCK >> 4) // x.shape[1])
+    return [slice(start, start + rows) for start in range(0, len(x), rows)]
 
 
 @dataclass
@@ -793,11 +864,14 @@ def parts(shape: Shape, row: int) -> Iterator[Part]:
 
 
 def as_pixels(x: Array) -> Array:
-    """(N, C, H, W) -> contiguous (N, H, W, C); a view where the memory is in that order."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    """(N, C, H, W) -> contiguous (N, H, W, C); a view where the memory is in that order.
+
+    Other numbers of axes likewise.
+    """
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 def channels_last(memory: Array, shape: Shape) -> Array:
     """Flat memory -> (N, C, H, W) view with the channels of a pixel side by side."""
-    n, c, h, w = shape
-    return memory.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+    n, c, *size = shape
+    return np.moveaxis(memory.reshape(n, *size, c), -1, 1)

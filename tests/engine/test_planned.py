@@ -162,6 +162,18 @@ NETS = {
         BatchNorm.of("bn", "c", "c", use_global_stats=False),
         ReLU.of("r", "c", "c"),
     ],
+    "batch statistics, and what follows them": [
+        Convolution.of("c", "data", "c", num_output=3, kernel_size=1),
+        BatchNorm.of("bn", "c", "bn", use_global_stats=False, eps=0.01),
+        Scale.of("s", "bn", "s", bias_term=True),
+        Eltwise.of("e", ("data", "s"), "e"),
+        ReLU.of("r", "e", "e"),
+        BatchNorm.of("bn2", "e", "bn2", use_global_stats=False, scale_bias=True),
+        Scale.of("s2", "bn2", "s2"),
+        InnerProduct.of("ip", "s2", "ip", num_output=5),
+        BatchNorm.of("bn3", "ip", "bn3", use_global_stats=False),
+        make_layer("bn4", "BN", "s2", "bn4", {"bn_param": {"moving_average": False}}),
+    ],
     "a filter for each channel": [
         *normalised(
             "c",
