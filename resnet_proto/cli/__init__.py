@@ -42,6 +42,7 @@ COMMANDS = {
     "classify": "Say what a net takes images for.",
     "eval": "Judge a net, or several together, on labelled images: top-1, top-5, mistakes.",
     "verify": "Compare every blob of our forward pass with another engine's.",
+    "bn-stats": "Average BatchNorm statistics over training batches, for new weights.",
     "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
     "completion": "Print what makes a shell complete commands, options, files, presets and blobs.",
 }
@@ -59,6 +60,7 @@ EXTRA = {
     "forward": "weights go with --weights FILE, inputs with --input FILE",
     "verify": "weights go with --weights FILE, inputs with --input FILE",
     "eval": "it takes NET and IMAGES; weights go with --weights FILE",
+    "bn-stats": "weights go with --weights FILE, images with --data IMAGES",
     "lmdb": "it takes IMAGES and OUT",
     "mean": "it takes LMDB and OUT",
     "show": "it takes LMDB and OUT",

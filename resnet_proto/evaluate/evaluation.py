@@ -41,7 +41,7 @@ from resnet_proto.words import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet_proto.evaluate.views import ImageLike
+    from resnet_proto.evaluate.views import ImageLike, Views
     from resnet_proto.layers.base import Array
     from resnet_proto.preprocess import ImageOptions
 
@@ -304,7 +304,7 @@ class Judging:
                 try:
                     if item.error:
                         raise ResNetProtoError(item.error)
-                    fed = tuple((item.name, fed_to(net, item)) for net in nets)
+                    fed = tuple((item.name, fed_to(net.views, item)) for net in nets)
                 except ResNetProtoError as error:
                     left_out(str(error))
                     continue
@@ -435,7 +435,7 @@ def digest_of(weights: Mapping[str, Array]) -> str:
 # ---- what is stored in an LMDB
 
 
-def fed_to(classifier: Classifier, item: Item) -> ImageLike:
+def fed_to(views: Views, item: Item) -> ImageLike:
     """An image as a net is given it: one of an LMDB as Caffe's Data layer has it at TEST.
 
     Source: data_transformer.cpp, Transform: the centre; (pixel - mean) * scale.
@@ -448,7 +448,7 @@ def fed_to(classifier: Classifier, item: Item) -> ImageLike:
     if item.stored is None:
         assert item.image is not None
         return item.image
-    views, x = classifier.views, item.stored
+    x = item.stored
     options, shape = views.options, views.shape
     if len(x) != shape[1]:
         raise ResNetProtoError(

@@ -1,0 +1,132 @@
+"""``resnet-proto bn-stats``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from resnet_proto.cli.engine_options import number, warn_ignored
+from resnet_proto.cli.image_options import image_given, image_options, instead_of_caffe
+from resnet_proto.cli.options import (
+    called,
+    echo_json,
+    file_to_read,
+    file_to_write,
+    json_option,
+    lenient_option,
+    net_argument,
+    read_net,
+    regular,
+    stage_options,
+    weights_of,
+)
+from resnet_proto.cli.shard_options import ShardOptions, shard_options
+
+if TYPE_CHECKING:
+    from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
+
+
+@click.command("bn-stats")
+@net_argument
+@click.option("--weights", required=True, metavar="FILE", callback=file_to_read,
+              help="Weights of any format; - is stdin.")  # fmt: skip
+@click.option("--out", required=True, metavar="FILE", callback=file_to_write,
+              help="Weights to write; the suffix names the format.")  # fmt: skip
+@click.option("--data", metavar="IMAGES", callback=file_to_read,
+              help="A folder of class folders, a list, a CIFAR archive, an LMDB, or the word "
+              "digits; the source of the net's data layer by default.")  # fmt: skip
+@click.option("--batch", type=click.IntRange(min=1), metavar="N",
+              help="Images of a batch; the data layer's by default, else 32.")  # fmt: skip
+@click.option("--batches", type=click.IntRange(min=1), metavar="N",
+              help="How many batches; 100 by default, or all there are.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="For the choice of images, and a data layer's crops and mirrors.")  # fmt: skip
+@click.option("--in-order", is_flag=True,
+              help="Take images in their own order, as Caffe's Data layer does.")  # fmt: skip
+@image_options
+@shard_options
+@stage_options
+@lenient_option
+@json_option
+def command(
+    net: str,
+    weights: str,
+    out: str,
+    data: str | None,
+    batch: int | None,
+    batches: int | None,
+    seed: int,
+    in_order: bool,
+    image: ImageOptions,
+    shards: ShardOptions,
+    state: State,
+    lenient: bool,
+    as_json: bool,
+) -> None:
+    """Average BatchNorm statistics over training batches, for new weights.
+
+    Each batch is normalised by its own statistics all the way; the strict averages of their means
+    and variances are stored. A train_val net says where images are and what becomes of them; a
+    deploy net needs --data and image options.
+
+    \b
+    resnet-proto bn-stats train_val.prototxt --weights iter_600000.caffemodel \\
+        --out strict.caffemodel
+    resnet-proto bn-stats deploy.prototxt --weights ResNet-50.caffemodel --data train/ \\
+        --batches 500 --out strict.caffemodel
+    """
+    from resnet_proto.evaluate.bn_stats import average, feed_of, training_net
+    from resnet_proto.evaluate.released import known_release
+    from resnet_proto.formats import save
+
+    given = read_net(net, lenient=lenient, state=state)
+    whole = given.at(phase="TRAIN") if given.at(phase="TRAIN").data_tops() else given
+    file, name = regular(weights)
+    stored = weights_of(file, name)
+    warn_ignored(stored, whole)
+    trained = training_net(given)
+    options = image if image_given() else None
+    if not trained.data_tops():
+        options = image
+        if release := known_release(whole, stored):
+            options = instead_of_caffe(image, release.image)
+            click.echo(f"Note: {weights} is {release}", err=True)
+    folder = None if net == "-" else Path(net).parent
+    feed = feed_of(trained, data, batch, options, folder)
+    for warning in feed.source.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    with called(file, name), shards.how() as how:
+        found = average(trained, file, feed, batches=batches, seed=seed, in_order=in_order, **how)
+    changes = found.changes(stored)
+    warnings: list[str] = []
+    save(out, found.written(stored), whole, warnings=warnings)
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        echo_json({
+            "batches": found.n_batches,
+            "batch": found.batch,
+            "images_left_out": found.left_out,
+            "layers": {
+                label: {key: number(value) for key, value in change._asdict().items()}
+                for label, change in changes.items()
+            },
+            "file": out,
+        })  # fmt: skip
+        return
+    click.echo(
+        f"{found.n_batches:,} batches of {found.batch:,} images; {found.left_out:,} of "
+        f"{len(feed.source):,} images left out"
+    )
+    moved = max(changes, key=lambda label: changes[label].mean)
+    low = min(changes, key=lambda label: changes[label].variance_min)
+    high = max(changes, key=lambda label: changes[label].variance_max)
+    click.echo(
+        f"{len(changes)} BatchNorms: means moved by at most {changes[moved].mean:.3g} standard "
+        f"deviations ({moved}); variances are {changes[low].variance_min:.3g} ({low}) to "
+        f"{changes[high].variance_max:.3g} ({high}) times what they were"
+    )
+    click.echo(f"wrote {out}")
