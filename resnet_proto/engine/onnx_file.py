@@ -119,10 +119,12 @@ def save_onnx(
     target = Path(path)
     with ExitStack() as stack:
         file = stack.enter_context(atomic(path))
+        beside = None
         if drawing.nbytes > LIMIT:
             name = target.name + BESIDE
-            with atomic(target.with_name(name)) as beside:
-                write_model(file, drawing, metadata, (name, beside))
+            beside = stack.enter_context(atomic(target.with_name(name)))
+            write_model(file, drawing, metadata, (path_of(beside).name if verify else name, beside))
+            beside.flush()
         else:
             write_model(file, drawing, metadata)
         file.flush()
@@ -137,7 +139,24 @@ def save_onnx(
                 f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
                 f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
             )
+        if beside is not None:  # until here it has no name of its own, and the model none of it
+            moved(file, name)
     return proof
+
+
+def moved(file: BinaryIO, name: str) -> None:
+    """Write a model once more, whose values will be in another file beside it."""
+    import onnx
+
+    file.seek(0)
+    model = onnx.load_model_from_string(file.read())
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = name
+    file.seek(0)
+    file.truncate()
+    file.write(model.SerializeToString(deterministic=True))
 
 
 def results(net: Net) -> tuple[str, ...]:

@@ -47,6 +47,37 @@ def test_a_model_that_one_file_cannot_hold(tmp_path, monkeypatch):
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
 
 
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("old", [True, False])
+def test_a_refused_model_of_two_files_leaves_nothing(tmp_path, monkeypatch, old, installed):
+    """What was there stays, the values too; a model that is right takes the place of both."""
+    monkeypatch.setattr(onnx_file, "LIMIT", 1000)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    weights = random_weights(SMALL)
+    before = {"m.onnx": b"old", "m.onnx.data": b"old values"} if old else {}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+
+    def files():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_file, "TOLERANCE", 0.0)
+        with pytest.raises(FormatError, match="are not what the net computes"):
+            save_onnx(tmp_path / "m.onnx", SMALL, weights)
+    assert files() == before
+
+    save_onnx(tmp_path / "m.onnx", SMALL, weights)
+    proven = files()
+    save_onnx(tmp_path / "m.onnx", SMALL, weights, verify=False)
+    assert proven.keys() == files().keys() == {"m.onnx", "m.onnx.data"}
+    assert proven["m.onnx.data"] == files()["m.onnx.data"]
+    assert onnx.load_model_from_string(proven["m.onnx"]) == onnx.load(
+        tmp_path / "m.onnx", load_external_data=False
+    )
+
+
 def test_a_batch_that_cannot_vary_is_said(tmp_path):
     some_net = net(
         Reshape.of("p", "data", "p", shape={"dim": (2, -1)}),
