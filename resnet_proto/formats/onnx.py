@@ -21,7 +21,7 @@ from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.loss import legacy
-from resnet_proto.layers.pooling import Pooling
+from resnet_proto.layers.pooling import Pair, Pooling
 from resnet_proto.net import check_runs, labels, overwritten
 from resnet_proto.weights import Weights, step_blobs
 
@@ -722,15 +722,23 @@ def pooling(site: Site, layer: Pooling) -> None:
     if layer.global_pooling:
         site.op("GlobalMaxPool" if layer.pool == "MAX" else "GlobalAveragePool", [x], top)
         return
-    pads: Shape = (*pad, *layer.end_pad(shape))
+    any_size = site.graph.any_size
     if layer.pool == "MAX":
-        ends = end_pads(layer, shape) if site.graph.any_size else even_pads(layer, shape)
+        ends = end_pads(layer, shape) if any_size else even_pads(layer, shape)
         pads = (*pad, *ends)
         site.op("MaxPool", [x], top, kernel_shape=kernel, strides=stride, pads=pads)
         return
-    if any(pads):
-        x = zeros_around(site, x, pads[:2], pads[2:])
+    ends = end_pads(layer, shape) if any_size else layer.end_pad(shape)
+    seen = zeros_around(site, x, pad, ends) if any((*pad, *ends)) else x
     # AveragePool divides by the whole kernel, Caffe's divisor ends with the padding.
+    if any_size and ends != pad:
+        y = site.op("AveragePool", [seen], kernel_shape=kernel, strides=stride)
+        ones = zeros_around(site, ones_like(site, x), pad, pad, site.number("one", 1))
+        ones = zeros_around(site, ones, (0, 0), (ends[0] - pad[0], ends[1] - pad[1]))
+        share = site.op("AveragePool", [ones], kernel_shape=kernel, strides=stride)
+        site.op("Div", [y, share], top)
+        return
+    x = seen
     factors = (count(kernel) / layer.divisors(shape)).astype(np.float32)
     whole = bool((factors == 1).all())
     y = site.op("AveragePool", [x], top if whole else "", kernel_shape=kernel, strides=stride)
@@ -738,10 +746,25 @@ def pooling(site: Site, layer: Pooling) -> None:
         site.op("Mul", [y, site.constant("factors", factors)], top)
 
 
-def zeros_around(site: Site, x: str, before: Shape, behind: Shape) -> str:
-    """A Pad along all axes but the first two. pnnx does not read one without its mode."""
+def zeros_around(site: Site, x: str, before: Shape, behind: Shape, value: str = "") -> str:
+    """A Pad along all axes but the first two; with ``value`` not of zeros.
+
+    pnnx does not read one without its mode.
+    """
     pads = site.sizes("pads", (0, 0, *before, 0, 0, *behind))
-    return site.op("Pad", [x, pads], mode="constant")
+    return site.op("Pad", [x, pads, *([value] if value else [])], mode="constant")
+
+
+def ones_like(site: Site, x: str) -> str:
+    """One map of ones, of the rows and columns that ``x`` has when it runs."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    bounds = (site.sizes(name, (value,)) for name, value in (("start", 2), ("end", 4)))
+    sides = site.op("Slice", [site.op("Shape", [x]), *bounds])
+    shape = site.op("Concat", [site.sizes("one_map", (1, 1)), sides], axis=0)
+    one = numpy_helper.from_array(np.ones(1, np.float32))
+    return site.op("ConstantOfShape", [shape], value=one)
 
 
 def even_pads(layer: Pooling, shape: Shape) -> Shape:
@@ -756,13 +779,22 @@ def even_pads(layer: Pooling, shape: Shape) -> Shape:
     )
 
 
-def end_pads(layer: Pooling, shape: Shape) -> Shape:
-    """Pads behind the bottom that are right at any size of it: windows round up, and none wins.
+def end_pads(layer: Pooling, shape: Shape) -> Pair:
+    """Pads behind the bottom with which windows are as many as Caffe's at any size of it.
 
-    Where no window can begin behind the image; else as far as windows reach at this size.
+    Rounding up is a stride less one more. With a pad no window begins behind the image, so it
+    reaches a kernel less one beyond. Without one some could, and there are none at such sizes; where
+    they are not, the pad is that of this size.
     """
-    sides = zip(*layer.windows(shape), layer.end_pad(shape), strict=True)
-    return tuple((p if layer.floor else p + s - 1) if k >= p + s else end for k, s, p, end in sides)
+    kernel, stride, pad = layer.windows(shape)
+    sides = zip(kernel, stride, pad, layer.end_pad(shape), strict=True)
+    row, column = (
+        p if layer.floor
+        else min(k, p + s) - 1 if any(pad) or k >= s
+        else end
+        for k, s, p, end in sides
+    )  # fmt: skip
+    return row, column
 
 
 def eltwise(site: Site, layer: Eltwise) -> None:

@@ -1,6 +1,7 @@
 """ONNX models: well formed, named after the net, and right in a runtime that is not ours."""
 
 import sys
+from itertools import product
 
 import numpy as np
 import onnx
@@ -404,9 +405,45 @@ def test_rows_and_columns_vary(pool):
         written(some_net, x=np.ascontiguousarray(x), dynamic="size")
 
 
+def test_averages_at_any_size():
+    """Their divisors, too, are those of the size that comes."""
+    sizes = [(7, 5), (8, 6), (9, 8), (10, 7), (12, 19), (11, 9), (23, 16)]
+    rng = np.random.default_rng(5)
+    seen = 0
+    for pool, kernel, stride, pad, mode in product(
+        ("AVE", "MAX"), [(3, 2), (3, 3), (2, 5), (4, 4)], [(2, 2), (1, 3), (3, 2), (1, 1)],
+        [(0, 0), (1, 1), (0, 1), (2, 1)], ("CEIL", "FLOOR"),
+    ):  # fmt: skip
+        fields = {
+            f"{name}_{side}": value
+            for name, pair in (("kernel", kernel), ("stride", stride), ("pad", pad))
+            for side, value in zip("hw", pair, strict=True)
+        }
+        some_net = net(Pooling.of("p", "data", "p", pool=pool, round_mode=mode, **fields))
+        try:
+            model = to_onnx(some_net, {}, outputs=["p"], dynamic="size")
+        except NetError:  # a pad that is no smaller than its kernel; windows outside at some sizes
+            assert any(p >= k for p, k in zip(pad, kernel, strict=True)) or (
+                pad == (0, 0) and mode == "CEIL" and any(map(int.__lt__, kernel, stride))
+            )
+            continue
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        for size in sizes:
+            x = rng.normal(size=(2, 3, *size)).astype(np.float32)
+            (theirs,) = session.run(None, {"data": x})
+            ours = forward(some_net.with_input_shapes({"data": x.shape}), {}, x, dtype="float64")
+            assert theirs.shape == ours["p"].shape, (fields, size)
+            assert relative_l2(theirs, ours["p"]) <= TOLERANCE, (fields, size)
+        seen += 1
+    assert seen > 150
+
+
 def test_rows_and_columns_that_cannot_vary():
-    """An average whose divisors are those of one size."""
-    layer = Pooling.of("p", "data", "p", pool="AVE", kernel_size=3, stride=2)
+    """Pooling whose kernels are those of one size."""
+    layer = SPP.of("p", "data", "p", pool="AVE", pyramid_height=2)
     to_onnx(net(layer), {}, dynamic="batch")
 
     with pytest.raises(NetError, match="layer 'p': at another size of the inputs it is another"):
