@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError
 from resnet_proto.formats.caffemodel import encoded
+from resnet_proto.formats.onnx_recurrent import lstm_unit, recurrent
 from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         Eltwise,
         Embed,
         Exp,
+        Im2col,
         InnerProduct,
         Interp,
         Layer,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         Swish,
         Threshold,
         Tile,
+        Upsample,
     )
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
@@ -516,13 +519,31 @@ class Site:
 
     def op(self, type: str, inputs: Sequence[str], top: str = "", **attributes: Any) -> str:
         """Add a node that makes ``top``, or a value between; return the value's name."""
+        value = top or self.between(type)
+        self.node(type, inputs, [value], **attributes)
+        return value
+
+    def node(
+        self, type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> None:
+        """Add a node with any outputs."""
         from onnx import helper
 
-        value = top or self.graph.free(f"{self.step.label}/{type}")
-        name = self.step.label if value == self.tops[0] and not self.inner else value
-        self.graph.nodes.append(helper.make_node(type, inputs, [value], name, **attributes))
+        name = self.step.label if outputs[0] == self.tops[0] and not self.inner else outputs[0]
+        self.graph.nodes.append(helper.make_node(type, inputs, outputs, name, **attributes))
         self.graph.labels.append(self.step.label)
-        return value
+
+    def between(self, name: str) -> str:
+        """A name for a value between, ``<layer>/<name>``."""
+        return self.graph.free(f"{self.step.label}/{name}")
+
+    def split(self, value: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """The parts of a value along an axis; their sizes have been an input since opset 13."""
+        if len(sizes) == 1:
+            return [value]
+        parts = [self.between("Split") for _ in sizes]
+        self.node("Split", [value, self.sizes("split", sizes)], parts, axis=axis)
+        return parts
 
     def writer(self, value: str) -> str:
         """The op that makes a value; empty for an input."""
@@ -600,8 +621,13 @@ def deconvolution(site: Site, layer: Deconvolution) -> None:
     convolve(site, layer, "ConvTranspose")
 
 
-def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
-    """One op for each bottom; it wants one axis before the channels, and at least one behind."""
+def convolve(
+    site: Site, layer: Convolution | Deconvolution | Im2col, op: str, group: int = 0
+) -> None:
+    """One op for each bottom; it wants one axis before the channels, and at least one behind.
+
+    ``group`` is the layer's own where it is 0.
+    """
     shape, top_shape = site.step.bottoms[0], site.step.tops[0]
     channel = axis_index(layer.axis, shape)
     spatial = shape[channel + 1 :]
@@ -634,10 +660,26 @@ def convolve(site: Site, layer: Convolution | Deconvolution, op: str) -> None:
             strides=stride or (1,),
             pads=(0,) * len(pads) if apart else pads,
             dilations=dilation or (1,),
-            group=layer.group,
+            group=group or layer.group,
         )
         if not same:
             site.reshape(y, flat_top, top_shape, top)
+
+
+def im2col(site: Site, layer: Im2col) -> None:
+    """Conv, whose kernels each take one value of one channel.
+
+    Raises:
+        UnknownLayerError: dilation 0.
+    """
+    import numpy as np
+
+    shape = site.step.bottoms[0]
+    channel = axis_index(layer.axis, shape)
+    kernel = layer.windows(len(shape) - channel - 1)[0]
+    one = np.eye(count(kernel), dtype=np.float32).reshape(-1, 1, *kernel)
+    weight = np.tile(one, (shape[channel], *(1 for _ in one.shape[1:])))
+    convolve(replace(site, blobs={"weight": weight}), layer, "Conv", group=shape[channel])
 
 
 def batch_norm(site: Site, layer: BatchNorm) -> None:
@@ -706,27 +748,30 @@ def pooling(site: Site, layer: Pooling) -> None:
     2026 (#16203, #27375): neither is used.
 
     Raises:
-        UnknownLayerError: STOCHASTIC, or a mask.
+        UnknownLayerError: STOCHASTIC.
     """
     import numpy as np
 
     layer.check_pool()
-    if len(site.tops) > 1:
-        raise UnknownLayerError(
-            f"layer '{layer.name}' (Pooling): its mask '{layer.tops[1]}' cannot be written as "
-            "ONNX; leave the second top out"
-        )
     shape = site.step.bottoms[0]
     kernel, stride, pad = layer.windows(shape)
-    (x,), (top,) = site.bottoms, site.tops
-    if layer.global_pooling:
+    (x,), (top, *masks) = site.bottoms, site.tops
+    if layer.global_pooling and not masks:
         site.op("GlobalMaxPool" if layer.pool == "MAX" else "GlobalAveragePool", [x], top)
         return
     any_size = site.graph.any_size
     if layer.pool == "MAX":
         ends = end_pads(layer, shape) if any_size else even_pads(layer, shape)
         pads = (*pad, *ends)
-        site.op("MaxPool", [x], top, kernel_shape=kernel, strides=stride, pads=pads)
+        places = [site.between("places") for _ in masks]
+        windows = {"kernel_shape": kernel, "strides": stride, "pads": pads}
+        site.node("MaxPool", [x], [top, *places], **windows)
+        for mask, place in zip(masks, places, strict=True):  # ONNX counts on from map to map
+            if any_size:
+                area = site.reduce("ReduceProd", sides(site, x, 2, 4), (0,))
+            else:
+                area = site.sizes("area", (count(shape[2:]),))
+            site.op("Cast", [site.op("Mod", [place, area])], mask, to=FLOAT)
         return
     ends = end_pads(layer, shape) if any_size else layer.end_pad(shape)
     seen = zeros_around(site, x, pad, ends) if any((*pad, *ends)) else x
@@ -760,11 +805,15 @@ def ones_like(site: Site, x: str) -> str:
     import numpy as np
     from onnx import numpy_helper
 
-    bounds = (site.sizes(name, (value,)) for name, value in (("start", 2), ("end", 4)))
-    sides = site.op("Slice", [site.op("Shape", [x]), *bounds])
-    shape = site.op("Concat", [site.sizes("one_map", (1, 1)), sides], axis=0)
+    shape = site.op("Concat", [site.sizes("one_map", (1, 1)), sides(site, x, 2, 4)], axis=0)
     one = numpy_helper.from_array(np.ones(1, np.float32))
     return site.op("ConstantOfShape", [shape], value=one)
+
+
+def sides(site: Site, x: str, start: int, end: int) -> str:
+    """Some of the sizes that ``x`` has when it runs."""
+    bounds = [site.sizes(name, (value,)) for name, value in (("start", start), ("end", end))]
+    return site.op("Slice", [site.op("Shape", [x]), *bounds])
 
 
 def even_pads(layer: Pooling, shape: Shape) -> Shape:
@@ -772,7 +821,7 @@ def even_pads(layer: Pooling, shape: Shape) -> Shape:
 
     Of others pnnx has been wrong: where pads differ, it pads twice.
     """
-    (top,) = layer.top_shapes([shape])
+    top = layer.top_shapes([shape])[0]
     sides = zip(shape[2:], top[2:], *layer.windows(shape), layer.end_pad(shape), strict=True)
     return tuple(
         p if (size + 2 * p - k) // s + 1 == out else end for size, out, k, s, p, end in sides
@@ -783,8 +832,8 @@ def end_pads(layer: Pooling, shape: Shape) -> Pair:
     """Pads behind the bottom with which windows are as many as Caffe's at any size of it.
 
     Rounding up is a stride less one more. With a pad no window begins behind the image, so it
-    reaches a kernel less one beyond. Without one some could, and there are none at such sizes; where
-    they are not, the pad is that of this size.
+    reaches a kernel less one beyond. Without one some could, where strides are larger than kernels:
+    then the pad is that of this size.
     """
     kernel, stride, pad = layer.windows(shape)
     sides = zip(kernel, stride, pad, layer.end_pad(shape), strict=True)
@@ -1181,6 +1230,23 @@ def prior_box(site: Site, layer: PriorBox) -> None:
     site.op("Identity", [site.constant("boxes", layer.forward(zeros, [])[0])], site.tops[0])
 
 
+def upsample(site: Site, layer: Upsample) -> None:
+    """ScatterElements into zeros, map by map; of several values at one place the last stays."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    (n, channels, *size), (top_shape,) = site.step.bottoms[0], site.step.tops
+    flat = (n, channels, count(tuple(size)))
+    values, mask = (site.reshape(bottom, site.step.bottoms[0], flat) for bottom in site.bottoms)
+    area = site.sizes("area", (count(top_shape[2:]),))
+    shape = site.op("Concat", [sides(site, values, 0, 2), area], axis=0)
+    zero = numpy_helper.from_array(np.zeros(1, np.float32))
+    zeros = site.op("ConstantOfShape", [shape], value=zero)
+    places = site.op("Cast", [mask], to=INT64)
+    y = site.op("ScatterElements", [zeros, places, values], axis=2)
+    site.reshape(y, (*flat[:2], count(top_shape[2:])), top_shape, site.tops[0])
+
+
 def spp(site: Site, layer: SPP) -> None:
     """The pooling of each level, flattened, and Concat."""
     (shape,) = site.step.bottoms
@@ -1217,9 +1283,12 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Embed": embed,
     "Exp": exp,
     "Flatten": reshape,
+    "Im2col": im2col,
     "InnerProduct": inner_product,
     "Interp": interp,
     "LRN": lrn,
+    "LSTM": recurrent,
+    "LSTMUnit": lstm_unit,
     "Log": log,
     "MVN": mvn,
     "Normalize": normalize,
@@ -1229,6 +1298,7 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Pooling": pooling,
     "Power": power,
     "PriorBox": prior_box,
+    "RNN": recurrent,
     "ROIPooling": roi_pooling,
     "ReLU": relu,
     "ReLU6": relu6,
@@ -1246,5 +1316,6 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "TanH": one("Tanh"),
     "Threshold": threshold,
     "Tile": tile,
+    "Upsample": upsample,
 }
 """How the nodes of each layer type are added; Input is the graph's own."""

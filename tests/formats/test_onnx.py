@@ -39,6 +39,7 @@ from resnet_proto.layers import (
     ShuffleChannel,
     Slice,
     Softmax,
+    Upsample,
     make_layer,
 )
 from resnet_proto.net import Net
@@ -304,9 +305,8 @@ def test_whole_net_runs_optimised():
 
 
 UNKNOWN = """
-Accuracy ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss Im2col
-InfogainLoss LSTM LSTMUnit MultinomialLogisticLoss PSROIPooling Proposal RNN
-SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss Upsample
+Accuracy ContrastiveLoss DetectionOutput EuclideanLoss Filter HDF5Output HingeLoss InfogainLoss
+MultinomialLogisticLoss PSROIPooling Proposal SigmoidCrossEntropyLoss SmoothL1Loss SoftmaxWithLoss
 """
 
 
@@ -452,6 +452,65 @@ def test_rows_and_columns_that_cannot_vary():
         to_onnx(net(layer), {}, dynamic="rows")
 
 
+SEQUENCE = Net("t", (
+    Input.of("x", (), "x", shape=({"dim": (5, 2, 3, 4)},)),
+    Input.of("cont", (), "cont", shape=({"dim": (5, 2)},)),
+))  # fmt: skip
+
+
+def recurrent(type, layers=SEQUENCE.layers):
+    return Net("t", (*layers, make_layer(
+        "r", type, ("x", "cont"), ("r",), {"recurrent_param": {"num_output": 6}}
+    )))  # fmt: skip
+
+
+@pytest.mark.parametrize("type", ["RNN", "LSTM"])
+def test_steps_are_written_one_by_one(type):
+    """The first has no state before it, so its weight is read four times."""
+    some_net = recurrent(type)
+    weights = random_weights(some_net)
+    x, cont = np.random.default_rng(0).normal(size=(5, 2, 3, 4)), [[0, 0], *[[1, 1], [1, 0]] * 2]
+    inputs = {"x": x.astype(np.float32), "cont": np.array(cont, np.float32)}
+
+    model = to_onnx(some_net, weights, outputs=["r"])
+
+    onnx.checker.check_model(model, full_check=True)
+    of_h = {"RNN": "r.W_hh", "LSTM": "r.W_hc"}[type]
+    assert sum(of_h in node.input for node in model.graph.node) == 4
+    exact = forward(some_net, weights, inputs, dtype="float64", outputs=["r"])["r"]
+    assert relative_l2(run_onnx(model, *inputs.values())["r"], exact) <= TOLERANCE
+
+
+def test_steps_that_are_too_many():
+    """1000 are written, in a fixed number; a net of another number is another graph."""
+
+    def long(steps):
+        return recurrent("RNN").with_input_shapes({"x": (steps, 2, 3, 4), "cont": (steps, 2)})
+
+    weights = random_weights(recurrent("RNN"))
+    to_onnx(long(1000), weights)
+
+    with pytest.raises(UnknownLayerError, match=r"layer 'r' \(RNN\): 1001 steps"):
+        to_onnx(long(1001), weights)
+    with pytest.raises(NetError, match="layer 'r': at another size"):
+        to_onnx(long(5), weights, dynamic="batch")
+
+
+def test_a_mask_at_any_size():
+    """Places in one map; and Upsample puts values there, whatever the batch."""
+    some_net = net(
+        Pooling.of("pool", "data", ["pool", "mask"], kernel_size=3, stride=2, pad=1),
+        Upsample.of("up", ["pool", "mask"], "up", upsample_h=7, upsample_w=5),
+    )
+    for kind, x in (("size", WIDER), ("size", X), ("batch", MORE)):
+        last = "up" if kind == "batch" else "mask"
+        model = to_onnx(some_net, {}, outputs=[last], dynamic=kind)
+
+        onnx.checker.check_model(model, full_check=True)
+        resized = some_net.until((last,)).with_input_shapes({"data": x.shape})
+        np.testing.assert_array_equal(run_onnx(model, x)[last], forward(resized, {}, x)[last])
+
+
 REDUCING = net(
     BatchNorm.of("bn", "data", "bn", use_global_stats=False),
     MVN.of("mvn", "bn", "mvn"),
@@ -540,13 +599,6 @@ def test_values_in_a_file_beside(tmp_path):
 @pytest.mark.parametrize(
     ("refused", "accepted", "message"),
     [
-        (
-            make_layer(
-                "p", "Pooling", ("data",), ("y", "m"), {"pooling_param": {"kernel_size": 2}}
-            ),
-            make_layer("p", "Pooling", ("data",), ("y",), {"pooling_param": {"kernel_size": 2}}),
-            "its mask 'm' cannot be written as ONNX; leave the second top out",
-        ),
         (
             Pooling.of("p", "data", "y", kernel_size=2, pool="STOCHASTIC"),
             Pooling.of("p", "data", "y", kernel_size=2, pool="MAX"),

@@ -210,7 +210,7 @@ def test_the_last_copy_counts(cases, name, torch, onnxruntime):
             Plan(case.net, weights).run(case.inputs),
         ]
         for engine in ("torch", "onnxruntime"):
-            with suppress(UnknownLayerError):  # RNN and LSTM
+            with suppress(UnknownLayerError):  # RNN and LSTM in torch
                 answers.append(run(engine, case.net, weights, case.inputs))
     for ours in answers:
         assert ours.keys() == theirs.keys()
