@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError
 from resnet_proto.formats.caffemodel import encoded
+from resnet_proto.formats.onnx_detection import detection_output, proposal, psroi_pooling
 from resnet_proto.formats.onnx_recurrent import lstm_unit, recurrent
 from resnet_proto.layers import Shape, axis_index, count
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.concat import chosen_axis
 from resnet_proto.layers.exp import log_of
+from resnet_proto.layers.input import Input
 from resnet_proto.layers.loss import legacy
 from resnet_proto.layers.pooling import Pair, Pooling
 from resnet_proto.net import check_runs, labels, overwritten
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         Eltwise,
         Embed,
         Exp,
+        Filter,
         Im2col,
         InnerProduct,
         Interp,
@@ -94,7 +97,7 @@ SMALL = 1024
 """Bytes of an initializer that stays in the model, whatever its size: shapes are among them."""
 ALIGNED = 4096
 """Where an initializer begins in a file of its own, so that it can be mapped."""
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, BOOL = 1, 7, 9
 """Numbers of ``TensorProto.DataType``."""
 
 
@@ -154,6 +157,7 @@ def to_onnx(
     """
     wanted = None if outputs is None else tuple(outputs)
     drawing = draw(net, weights, wanted, shapes, opset, pixels, dynamic=dynamic)
+    loosen(drawing, net, wanted, shapes)
     if dynamic != "none":
         drawing = free(drawing, net, dynamic, wanted, shapes, pixels)
     return drawing.model(metadata)
@@ -260,7 +264,7 @@ def draw(
     graph = Graph(taken=set(last), opset=opset, any_size=dynamic == "size")
     inputs: dict[str, tuple[Any, ...]] = {}
     values: dict[str, str] = {}  # blob -> its newest version
-    made: dict[str, Shape] = {}
+    made: dict[str, tuple[Any, ...]] = {}
     for step in steps:
         check_runs(step)
         bottoms = [values[name] for name in step.layer.bottoms]
@@ -285,7 +289,8 @@ def draw(
             if isinstance(weights, Weights):
                 weights.forget(step.label)
         values.update(zip(step.layer.tops, tops, strict=True))
-        made.update(zip(step.layer.tops, step.tops, strict=True))
+        for name, size in zip(step.layer.tops, step.tops, strict=True):
+            made[name] = with_rows(step.layer, size, None) if step.layer.shape_varies else size
     results = {values[n]: made[n] for n in values if wanted is None or n in wanted}
     return Drawing(net.name, graph, inputs, {name: tuple(s) for name, s in results.items()})
 
@@ -356,6 +361,50 @@ def free(
     return result
 
 
+def with_rows(layer: Layer, shape: Shape, more: int | None) -> tuple[Any, ...]:
+    """The shape of a top whose rows are found when it runs: more of them, or any number."""
+    axis = 2 if layer.type == "DetectionOutput" else 0
+    rows = None if more is None else shape[axis] + more
+    return (*shape[:axis], rows, *shape[axis + 1 :])
+
+
+def loosen(
+    drawing: Drawing,
+    net: Net,
+    outputs: Iterable[str] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+) -> None:
+    """Let vary, in a drawing, how many rows come from a layer that finds as many as there are.
+
+    What is behind such a layer is drawn with other numbers, as in ``free``.
+
+    Raises:
+        NetError: the graph is another one with another number of rows.
+    """
+    net = net.at(phase="TEST").upgraded().filtered()
+    wanted = None if outputs is None else tuple(outputs)
+    steps = list(net.walk(shapes=shapes, wanted=wanted))
+    for step in steps:
+        if not step.layer.shape_varies:
+            continue
+
+        def drawn(more: int, step: Step = step) -> Drawing:
+            tops = [with_rows(step.layer, size, more) for size in step.tops]
+            given = Input.of(
+                step.layer.name, (), step.layer.tops, shape=tuple({"dim": size} for size in tops)
+            )
+            layers = tuple(given if la is step.layer else la for la in net.layers)
+            size = "size" if drawing.graph.any_size else "none"
+            other = replace(net, layers=layers)
+            return draw(other, None, wanted, shapes, drawing.graph.opset, dynamic=size)
+
+        few, more = drawn(0), drawn(3)
+        vary_shapes(few.graph, more.graph, drawing.graph, f"rows from '{step.label}'")
+        for name, size in few.outputs.items():
+            sizes = zip(drawing.outputs[name], size, more.outputs[name], strict=True)
+            drawing.outputs[name] = tuple(old if a == b else None for old, a, b in sizes)
+
+
 def varied(shape: Shape, batch: int, images: int, rows: int) -> Shape:
     """The shape of an input with another batch; of images with more rows and columns."""
     n = images if shape[:1] == (batch,) else (shape or (0,))[0]
@@ -370,14 +419,30 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
     Raises:
         NetError: more than a shape differs.
     """
+    vary_shapes(ours.graph, other.graph, result.graph)
+    for kind in ("inputs", "outputs"):
+        values: dict[str, tuple[Any, ...]] = getattr(result, kind)
+        for name, shape in values.items():
+            sizes = zip(getattr(ours, kind)[name], getattr(other, kind)[name], strict=True)
+            values[name] = tuple(
+                old if one == two else AXES.get(i) if kind == "inputs" or not i else None
+                for i, (old, (one, two)) in enumerate(zip(shape, sizes, strict=True))
+            )
+
+
+def vary_shapes(a: Graph, b: Graph, result: Graph, what: str = "the inputs") -> None:
+    """Let vary in ``result`` the shapes that differ in two graphs of it.
+
+    Raises:
+        NetError: more than a shape differs.
+    """
 
     def fixed(label: str) -> NetError:
         return NetError(
-            f"layer '{label}': at another size of the inputs it is another ONNX graph, "
+            f"layer '{label}': at another size of {what} it is another ONNX graph, "
             "so their size cannot vary"
         )
 
-    a, b = ours.graph, other.graph
     for one, two, label in zip(a.nodes, b.nodes, a.labels, strict=False):
         if one != two:
             raise fixed(label)
@@ -392,7 +457,7 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
             continue
         if name not in a.reshapes:
             raise fixed(a.owners[name])
-        known = result.graph.initializers[name] = result.graph.initializers[name].copy()
+        known = result.initializers[name] = result.initializers[name].copy()
         old, new = a.reshapes[name], b.reshapes[name]
         for i in map(int, different.nonzero()[0]):
             kept = i < len(old) and (old[i], new[i]) == (value[i], there[i])
@@ -402,14 +467,6 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
                 raise fixed(a.owners[name])
         if (known == -1).sum() > 1:
             raise fixed(a.owners[name])
-    for kind in ("inputs", "outputs"):
-        values: dict[str, tuple[Any, ...]] = getattr(result, kind)
-        for name, shape in values.items():
-            sizes = zip(getattr(ours, kind)[name], getattr(other, kind)[name], strict=True)
-            values[name] = tuple(
-                old if one == two else AXES.get(i) if kind == "inputs" or not i else None
-                for i, (old, (one, two)) in enumerate(zip(shape, sizes, strict=True))
-            )
 
 
 def write_model(
@@ -532,6 +589,10 @@ class Site:
         name = self.step.label if outputs[0] == self.tops[0] and not self.inner else outputs[0]
         self.graph.nodes.append(helper.make_node(type, inputs, outputs, name, **attributes))
         self.graph.labels.append(self.step.label)
+
+    def within(self) -> Site:
+        """A place for nodes of a graph of their own, in a Loop; it sees all that is here."""
+        return replace(self, graph=replace(self.graph, nodes=[], labels=[]), inner=True)
 
     def between(self, name: str) -> str:
         """A name for a value between, ``<layer>/<name>``."""
@@ -1060,6 +1121,15 @@ def embed(site: Site, layer: Embed) -> None:
         site.op("Add", [y, *bias], site.tops[0])
 
 
+def filter_(site: Site, layer: Filter) -> None:
+    """Compress."""
+    *values, selector = site.bottoms
+    shape = site.step.bottoms[-1]
+    chosen = site.op("Cast", [site.reshape(selector, shape, shape[:1])], to=BOOL)
+    for value, top in zip(values, site.tops, strict=True):
+        site.op("Compress", [value, chosen], top, axis=0)
+
+
 def batch_reindex(site: Site, layer: Layer) -> None:
     """Gather."""
     x, places = site.bottoms
@@ -1277,11 +1347,13 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "Crop": crop,
     "Deconvolution": deconvolution,
     "DepthwiseConvolution": convolution,
+    "DetectionOutput": detection_output,
     "Dropout": copies,
     "ELU": one("Elu", "alpha"),
     "Eltwise": eltwise,
     "Embed": embed,
     "Exp": exp,
+    "Filter": filter_,
     "Flatten": reshape,
     "Im2col": im2col,
     "InnerProduct": inner_product,
@@ -1293,12 +1365,14 @@ WRITERS: dict[str, Callable[[Site, Any], None]] = {
     "MVN": mvn,
     "Normalize": normalize,
     "PReLU": prelu,
+    "PSROIPooling": psroi_pooling,
     "Parameter": parameter,
     "Permute": permute,
     "Pooling": pooling,
     "Power": power,
     "PriorBox": prior_box,
     "RNN": recurrent,
+    "Proposal": proposal,
     "ROIPooling": roi_pooling,
     "ReLU": relu,
     "ReLU6": relu6,

@@ -90,11 +90,7 @@ class DetectionOutput(Layer):
         """
         import numpy as np
 
-        if self.share_location and self.background_label_id == -1:
-            raise ShapeError(
-                "Caffe takes class -1 for the place that all classes share, so it cannot be the "
-                f"background; where there is none, set background_label_id: {self.num_classes}"
-            )
+        self.check_background()
         self.top_shapes([x.shape for x in bottoms])
         images = legacy(bottoms[0].shape)[0]
         n = legacy(bottoms[2].shape)[2] // 4
@@ -110,6 +106,18 @@ class DetectionOutput(Layer):
         else:
             top = np.array(rows, scores.dtype)
         return [top[None, None]]
+
+    def check_background(self) -> None:
+        """Refuse a background that Caffe takes for something else.
+
+        Raises:
+            ShapeError: it is the place that all classes share.
+        """
+        if self.share_location and self.background_label_id == -1:
+            raise ShapeError(
+                "Caffe takes class -1 for the place that all classes share, so it cannot be the "
+                f"background; where there is none, set background_label_id: {self.num_classes}"
+            )
 
     def decoded(self, moves: Array, priors: Array, n: int) -> Array:
         """The boxes: x1, y1, x2, y2. (N, P, places, 4), as ``moves``.

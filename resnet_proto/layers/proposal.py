@@ -91,6 +91,14 @@ class Proposal(Layer):
                 boxes.append([*(middle - half), *(middle + half)])
         return np.array(boxes)
 
+    def cells(self, rows: int, columns: int) -> Array:
+        """(H, W, A, 4): the anchors of every cell."""
+        import numpy as np
+
+        y, x = np.mgrid[:rows, :columns] * self.feat_stride
+        cells: Array = np.stack([x, y, x, y], axis=-1)[:, :, None] + self.anchors()
+        return cells
+
     def moved(self, moves: Array) -> Array:
         """(H W A, 4): the anchors of every cell, moved.
 
@@ -99,10 +107,7 @@ class Proposal(Layer):
         """
         import numpy as np
 
-        corners = self.anchors()
-        rows, columns = moves.shape[2:]
-        y, x = np.mgrid[:rows, :columns] * self.feat_stride
-        cells = np.stack([x, y, x, y], axis=-1)[:, :, None] + corners  # (H, W, A, 4)
+        cells = self.cells(*moves.shape[2:])
         size = cells[..., 2:] - cells[..., :2] + 1
         middle = cells[..., :2] + size / 2
         by, log_size = np.split(moves.transpose(2, 3, 0, 1).astype(np.float64), 2, axis=-1)

@@ -18,6 +18,7 @@ from resnet_proto.check import check_text
 from resnet_proto.engine import ENGINES, Job, forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.planned import Plan
+from resnet_proto.layers import Input
 from resnet_proto.memory import memory
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
@@ -122,6 +123,16 @@ def test_planned_ssd_equals_plain(detector):
     check_found(net, planned, found)
 
 
+def test_every_blob_of_ssd_equals_onnxruntimes(detector, onnxruntime):
+    net, weights, inputs, ours = detector
+
+    theirs = run("onnxruntime", net, weights, inputs)
+
+    found = theirs.pop("detection_out")
+    assert equal({k: v for k, v in ours.items() if k in theirs}, theirs) == len(ours) - 1
+    check_found(net, theirs, found)
+
+
 @pytest.fixture(scope="module")
 def r_fcn():
     """ResNet-50 of an eighth of its width, as ``gen --set task=r-fcn`` makes it."""
@@ -130,6 +141,22 @@ def r_fcn():
     net = deploy_net(small).upgraded()
     inputs = random_inputs(net) | {"im_info": np.array([[147, 160, 1]], np.float32)}
     return net, random_weights(net), inputs
+
+
+def test_every_blob_of_r_fcn_equals_onnxruntimes(r_fcn, onnxruntime):
+    """The regions from its own bottoms, and what is behind them from its own regions."""
+    net, weights, inputs = r_fcn
+
+    theirs = run("onnxruntime", net, weights, inputs)
+
+    (rois,) = computed(net, "proposal", theirs)
+    assert len(rois) > 20
+    assert equal({"rois": rois}, {"rois": theirs["rois"]}) == 1
+    behind = [name for name in forward(net, weights, inputs) if name in theirs]
+    given = Input.of("regions", (), "rois", shape=({"dim": rois.shape},))
+    layers = [given if layer.type == "Proposal" else layer for layer in net.layers]
+    ours = forward(Net("r", tuple(layers)), weights, inputs | {"rois": theirs["rois"]})
+    assert equal(ours, theirs) == len(ours) == len(behind)
 
 
 def without(net, types):

@@ -43,8 +43,10 @@ def psroi_pooling(rng):
     return PSROIPooling, {"output_dim": int(outputs), "group_size": int(k)}, int(outputs * k * k)
 
 
+@pytest.mark.parametrize("engine", ["opencv", "onnxruntime"])
 @pytest.mark.parametrize("configuration", [roi_pooling, psroi_pooling])
-def test_pooling_of_regions(configuration, cv2):
+def test_pooling_of_regions(configuration, engine, request):
+    request.getfixturevalue("cv2" if engine == "opencv" else engine)
     rng = np.random.default_rng(len(configuration.__name__))
     seen = 0
     for _ in range(N_CONFIGURATIONS):
@@ -55,7 +57,7 @@ def test_pooling_of_regions(configuration, cv2):
         inputs = {"maps": maps.astype(np.float32), "rois": regions(rng, maps.shape, scale)}
         net = one_layer(cls.of("p", ("maps", "rois"), "y", spatial_scale=scale, **fields), inputs)
 
-        ours, theirs = forward(net, {}, inputs), run("opencv", net, {}, inputs)
+        ours, theirs = forward(net, {}, inputs), run(engine, net, {}, inputs)
 
         assert ours["y"].shape == theirs["y"].shape
         text = f"{inputs['rois']}\n{to_prototxt(net)}"
@@ -106,6 +108,30 @@ def test_proposals(cv2):
         assert 1 <= n <= layer.post_nms_topn
         np.testing.assert_allclose(ours["rois"], theirs["rois"][:n], 1e-5, 1e-4, err_msg=text)
         assert not theirs["rois"][n:].any(), text
+
+
+def test_proposals_in_onnxruntime(onnxruntime):
+    """Also with several images, and with regions that are too small; and their scores."""
+    rng = np.random.default_rng(2)
+    several = 0
+    for _ in range(N_CONFIGURATIONS):
+        fields, inputs, n_ratios, n_scales = proposal(rng, int(rng.integers(1, 4)))
+        fields["base_size"] = int(rng.choice([12, 16, 24]))
+        layer = Proposal.of(
+            "p", ("scores", "moves", "im_info"), ("rois", "best"),
+            min_size=int(rng.integers(1, 30)), ratio=tuple(rng.uniform(0.3, 3, n_ratios)),
+            scale=tuple(rng.uniform(1, 9, n_scales)), **fields,
+        )  # fmt: skip
+        net = one_layer(layer, inputs)
+
+        ours, theirs = forward(net, {}, inputs), run("onnxruntime", net, {}, inputs)
+
+        text = to_prototxt(net)
+        for row in compare({name: theirs[name] for name in ("rois", "best")}, ours):
+            assert row.shape == row.reference, text
+            assert row.within(TOLERANCE), f"{row}\n{text}"
+        several += len(ours["rois"]) > 10
+    assert several > N_CONFIGURATIONS / 4
 
 
 def test_proposals_of_caffe(caffe_binary, tmp_path):

@@ -44,7 +44,17 @@ def test_equal_to_caffe(type, warm_caffe):
     assert refused < N_CONFIGURATIONS * 2 / 3
 
 
-ONLY_ONNX = {"ArgMax", "Im2col", "LSTM", "LSTMUnit", "PriorBox", "RNN", "ROIPooling", "SPP"}
+ONLY_ONNX = {
+    "ArgMax",
+    "Filter",
+    "Im2col",
+    "LSTM",
+    "LSTMUnit",
+    "PriorBox",
+    "RNN",
+    "ROIPooling",
+    "SPP",
+}
 """Types that the engine torch does not have: test_others.py."""
 
 

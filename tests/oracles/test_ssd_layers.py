@@ -11,7 +11,7 @@ from oracles.training import ABORTED, run_net, top_shape
 
 from resnet_proto.engine import forward, run
 from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.errors import NetError
+from resnet_proto.errors import NetError, UnknownLayerError
 from resnet_proto.layers import Input, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import to_prototxt
@@ -275,3 +275,31 @@ def test_equal_to_opencv(type, cv2):
         check(mine, theirs, to_prototxt(net))
         compared += 1
     assert compared > N_CONFIGURATIONS / 2
+
+
+def test_equal_to_onnxruntime(onnxruntime):
+    """Row for row: the order, what is kept of several classes, and the rows without any."""
+    rng = np.random.default_rng(7)
+    compared, alone, empty = 0, 0, 0
+    for _ in range(4 * N_CONFIGURATIONS):
+        net, inputs = one_layer("DetectionOutput", rng)
+        mine = ours(net, inputs)
+        if isinstance(mine, NetError) or not all(np.isfinite(x).all() for x in inputs.values()):
+            continue
+        layer = net.layers[-1]
+        lacks = (
+            layer.nms_param.get("eta", 1) < 1
+            or 0 in (layer.nms_param.get("top_k"), layer.keep_top_k)
+            or {*range(layer.num_classes)} <= {layer.background_label_id}
+        )
+        if lacks:
+            with pytest.raises(UnknownLayerError):
+                run("onnxruntime", net, {}, inputs)
+            continue
+        theirs = run("onnxruntime", net, {}, inputs)["y0"]
+        check(mine, theirs, to_prototxt(net))
+        compared += 1
+        alone += not net.layers[-1].share_location
+        empty += mine[..., 1].min() == -1
+    assert compared > N_CONFIGURATIONS / 2
+    assert min(alone, empty) > 3
