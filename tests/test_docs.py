@@ -25,7 +25,9 @@ from test_imports import ORDER
 from resnet_proto import presets
 from resnet_proto.check.target import NAMES, load_target
 from resnet_proto.cli import COMMANDS
+from resnet_proto.formats.onnx import WRITERS
 from resnet_proto.formats.onnx_ops import OPS
+from resnet_proto.layers import REGISTRY
 from resnet_proto.preprocess import PRESETS
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.settings import spelled
@@ -254,6 +256,18 @@ def test_every_op_of_onnx_is_in_the_table():
 
     assert sorted(names) == sorted(OPS)
     assert f"{len(OPS)} ops" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_layer_that_onnx_has_is_in_the_table():
+    """And the others are named below it."""
+    text = part("docs/onnx.md", "Layers and ops")
+    _, _, table = text.partition("| layer | becomes |\n|---|---|\n")
+    table, _, below = table.partition("\n\n")
+    names = [name for row in table.splitlines() for name in row.split("|")[1].strip().split(", ")]
+
+    assert sorted(names) == sorted(WRITERS)
+    others = {type for type, cls in REGISTRY.items() if not cls.from_outside} - WRITERS.keys()
+    assert all(type in below for type in others if not type.endswith("Loss"))
 
 
 def test_the_number_of_presets():

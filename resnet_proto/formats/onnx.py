@@ -1251,24 +1251,18 @@ def shuffle_channel(site: Site, layer: ShuffleChannel) -> None:
 
 
 def argmax(site: Site, layer: ArgMax) -> None:
-    """ArgMax, of equal values the last; or ReduceMax.
-
-    Raises:
-        UnknownLayerError: more than the largest, or place and value at once.
-    """
+    """ArgMax, of equal values the last; or ReduceMax; or TopK of the values turned round."""
     shape, top_shape = site.step.bottoms[0], site.step.tops[0]
-    if layer.top_k > 1 or (layer.axis is None and layer.out_max_val):
-        what = f"top_k {layer.top_k}" if layer.top_k > 1 else "out_max_val without axis"
-        raise UnknownLayerError(
-            f"layer '{layer.name}' (ArgMax): {what} cannot be written as ONNX; give it "
-            "top_k 1 and an axis, or end the net before it"
-        )
     (x,), (top,) = site.bottoms, site.tops
     axis = 1
     if layer.axis is None:
         x = site.op("Flatten", [x], axis=1)
+        shape = (shape[0], count(shape[1:]))
     else:
         axis = axis_index(layer.axis, shape)
+    if layer.top_k > 1 or (layer.axis is None and layer.out_max_val):
+        most(site, layer, x, shape, axis)
+        return
     if layer.out_max_val:
         site.reduce("ReduceMax", x, (axis,), top)
         return
@@ -1277,6 +1271,26 @@ def argmax(site: Site, layer: ArgMax) -> None:
     y = site.op("Cast", [places], top if same else "", to=FLOAT)
     if not same:
         site.reshape(y, (shape[0], 1), top_shape, top)
+
+
+def most(site: Site, layer: ArgMax, x: str, shape: Shape, axis: int) -> None:
+    """The largest, of equal values the last first: TopK has the first first."""
+    bounds = {"starts": -1, "ends": -1 - shape[axis], "axes": axis, "steps": -1}
+    turned = site.op("Slice", [x, *(site.sizes(name, (n,)) for name, n in bounds.items())])
+    values, places = site.between("values"), site.between("places")
+    k = site.sizes("top_k", (layer.top_k,))
+    site.node("TopK", [turned, k], [values, places], axis=axis)
+    if layer.axis is not None and layer.out_max_val:
+        site.op("Identity", [values], site.tops[0])
+        return
+    places = site.op("Sub", [site.sizes("last", (shape[axis] - 1,)), places])
+    if layer.axis is not None:
+        site.op("Cast", [places], site.tops[0], to=FLOAT)
+        return
+    rows = [site.op("Cast", [places], to=FLOAT), *([values] if layer.out_max_val else [])]
+    both = site.op("Concat", rows, axis=1) if len(rows) > 1 else rows[0]
+    old = (shape[0], len(rows) * layer.top_k)
+    site.reshape(both, old, site.step.tops[0], site.tops[0])
 
 
 def roi_pooling(site: Site, layer: ROIPooling) -> None:
