@@ -862,11 +862,14 @@ def zeros_around(site: Site, x: str, before: Shape, behind: Shape, value: str = 
 
 
 def ones_like(site: Site, x: str) -> str:
-    """One map of ones, of the rows and columns that ``x`` has when it runs."""
+    """An image of ones, of the size that ``x`` has when it runs.
+
+    OpenCV 5.0 does not divide many maps by one.
+    """
     import numpy as np
     from onnx import numpy_helper
 
-    shape = site.op("Concat", [site.sizes("one_map", (1, 1)), sides(site, x, 2, 4)], axis=0)
+    shape = site.op("Concat", [site.sizes("one_image", (1,)), sides(site, x, 1, 4)], axis=0)
     one = numpy_helper.from_array(np.ones(1, np.float32))
     return site.op("ConstantOfShape", [shape], value=one)
 
@@ -1275,8 +1278,7 @@ def argmax(site: Site, layer: ArgMax) -> None:
 
 def most(site: Site, layer: ArgMax, x: str, shape: Shape, axis: int) -> None:
     """The largest, of equal values the last first: TopK has the first first."""
-    bounds = {"starts": -1, "ends": -1 - shape[axis], "axes": axis, "steps": -1}
-    turned = site.op("Slice", [x, *(site.sizes(name, (n,)) for name, n in bounds.items())])
+    turned = site.op("Gather", [x, site.sizes("turned", range(shape[axis])[::-1])], axis=axis)
     values, places = site.between("values"), site.between("places")
     k = site.sizes("top_k", (layer.top_k,))
     site.node("TopK", [turned, k], [values, places], axis=axis)

@@ -281,7 +281,7 @@ def within(site: Site, layer: PSROIPooling, first: str, last: str, size: int) ->
     places = site.constant("places", np.arange(size, dtype=np.float32))
     behind = site.op("Not", [site.op("Less", [places, unsqueezed(site, low, 2)])])
     before = site.op("Less", [places, unsqueezed(site, high, 2)])
-    return site.op("Cast", [site.op("And", [behind, before])], to=FLOAT)
+    return site.op("Mul", [site.op("Cast", [x], to=FLOAT) for x in (behind, before)])
 
 
 # ---- Proposal

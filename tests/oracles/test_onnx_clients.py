@@ -21,6 +21,19 @@ from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward, random_inputs
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.onnx_file import results, save_onnx
+from resnet_proto.formats.onnx import to_onnx
+from resnet_proto.layers import (
+    ArgMax,
+    DetectionOutput,
+    Im2col,
+    Input,
+    Pooling,
+    Proposal,
+    PSROIPooling,
+    Upsample,
+    make_layer,
+)
+from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.spec import ResNetSpec
 from resnet_proto.weights import random_weights
@@ -48,6 +61,53 @@ FAMILY = {
 }
 
 
+def sequence(type):
+    layer = {"recurrent_param": {"num_output": 5}}
+    return make_layer("y", type, ("x", "cont"), "y", layer), {
+        "x": (4, 2, 3), "cont": [[0, 0], [1, 1], [1, 0], [1, 1]],
+    }  # fmt: skip
+
+
+LOW = np.random.default_rng(0).uniform(0, 0.5, (20, 2))
+BOXES = np.stack([np.hstack([LOW, LOW + 0.2 + LOW[::-1] / 2]), np.full((20, 4), 0.1)])
+REGIONS = [[0, 2, 3, 12, 20], [1, 0, 0, 8, 9], [1, 5, 2, 6, 3]]
+LAYERS = {
+    "ArgMax": (ArgMax.of("y", "a", "y", axis=1, top_k=2), {"a": (2, 3, 7, 5)}),
+    "DetectionOutput": (
+        DetectionOutput.of(
+            "y", ("a", "b", "c"), "y", num_classes=3, code_type="CENTER_SIZE", keep_top_k=10,
+            confidence_threshold=0.01, nms_param={"nms_threshold": 0.45, "top_k": 15},
+        ),
+        {"a": (2, 80), "b": (2, 60), "c": BOXES.reshape(1, 2, 80)},
+    ),
+    "Im2col": (
+        Im2col.of("y", "a", "y", kernel_size=(3, 2), stride=(2, 1), pad=(1, 0)), {"a": (2, 3, 7, 5)}
+    ),
+    "LSTM": sequence("LSTM"),
+    "PSROIPooling": (
+        PSROIPooling.of("y", ("a", "b"), "y", output_dim=3, group_size=2, spatial_scale=0.25),
+        {"a": (2, 12, 7, 5), "b": REGIONS},
+    ),
+    "Pooling": (
+        Pooling.of("y", "a", "y", pool="AVE", kernel_size=3, stride=2, pad=1), {"a": (2, 3, 7, 5)}
+    ),
+    "Proposal": (
+        Proposal.of("y", ("a", "b", "c"), "y", ratio=1.0, scale=1.0, post_nms_topn=4, min_size=1),
+        {"a": (1, 2, 3, 4), "b": (1, 4, 3, 4), "c": [[48, 64, 1]]},
+    ),
+    "RNN": sequence("RNN"),
+    "Upsample": (
+        Upsample.of("y", ("max", "mask"), "y", upsample_h=8, upsample_w=6), {"a": (2, 3, 8, 6)}
+    ),
+}  # fmt: skip
+"""A layer and its inputs, or their shapes; a layer that others are needed for has one below."""
+NOT_RUN = {
+    "opencv": {"DetectionOutput", "Pooling", "Proposal"},  # no GatherND, nor sizes that vary
+    "opencv5": {"Proposal"},  # Loop
+    "mnn": set(),
+}
+
+
 class Case:
     """A net up to its scores, its ONNX file, and what it is to give."""
 
@@ -61,8 +121,12 @@ class Case:
         self.scores = results(net)[-1]
         self.warnings = []
         self.proof = save_onnx(folder / "model.onnx", net, self.weights, warnings=self.warnings)
-        np.savez(folder / "inputs.npz", **self.inputs)
-        (folder / "output.txt").write_text(self.scores)
+        self.hand_out()
+
+    def hand_out(self):
+        """What a runtime is to compute."""
+        np.savez(self.folder / "inputs.npz", **self.inputs)
+        (self.folder / "output.txt").write_text(self.scores)
 
     @cached_property
     def expected(self):
@@ -86,6 +150,43 @@ class Case:
         assert not error.exists(), error.read_text()
         assert not done.returncode, done.stderr
         return np.load(self.folder / "answer.npy")
+
+
+class OneLayer(Case):
+    """A layer that becomes many nodes; the average is written for any size."""
+
+    def __init__(self, type, folder):
+        layer, given = LAYERS[type]
+        rng = np.random.default_rng(1)
+        self.inputs = {
+            name: np.asarray(x if isinstance(x, (list, np.ndarray)) else rng.normal(size=x), "f")
+            for name, x in given.items()
+        }
+        before = [Input.of(k, (), k, shape=({"dim": x.shape},)) for k, x in self.inputs.items()]
+        if type == "Upsample":
+            before.append(Pooling.of("pool", "a", ("max", "mask"), kernel_size=2, stride=2))
+        self.net, self.folder = Net("one", (*before, layer)), folder
+        self.weights, self.scores = random_weights(self.net), "y"
+        dynamic = "size" if type == "Pooling" else "none"
+        model = to_onnx(self.net, self.weights, outputs=["y"], dynamic=dynamic)
+        onnx.save(model, folder / "model.onnx")
+        self.hand_out()
+
+
+@pytest.mark.parametrize(
+    ("type", "runtime"),
+    [(type, runtime) for runtime, lacks in NOT_RUN.items() for type in LAYERS if type not in lacks],
+)
+def test_layers_of_many_nodes(type, runtime, request, tmp_path):
+    case = OneLayer(type, tmp_path)
+    python = sys.executable
+    if runtime != "opencv":
+        python = request.getfixturevalue(f"{runtime}_python")
+
+    answer = case.answer(python, runtime.strip("5"))
+
+    assert answer.shape == case.expected.shape
+    assert relative_l2(answer, case.expected) <= TOLERANCE
 
 
 @pytest.fixture(scope="module", params=[*NETS, *FAMILY])
