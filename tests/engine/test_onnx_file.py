@@ -12,7 +12,18 @@ from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.engine.onnx_file import results, save_onnx
 from resnet_proto.errors import FormatError, NetError
 from resnet_proto.formats.onnx import write_model
-from resnet_proto.layers import Embed, InnerProduct, Input, ReLU, Reshape, Silence
+from resnet_proto.layers import (
+    Convolution,
+    Embed,
+    InnerProduct,
+    Input,
+    Power,
+    Proposal,
+    ReLU,
+    Reshape,
+    ROIPooling,
+    Silence,
+)
 from resnet_proto.net import Net
 from resnet_proto.spec import ResNetSpec
 from resnet_proto.weights import random_weights
@@ -76,6 +87,41 @@ def test_a_refused_model_of_two_files_leaves_nothing(tmp_path, monkeypatch, old,
     assert onnx.load_model_from_string(proven["m.onnx"]) == onnx.load(
         tmp_path / "m.onnx", load_external_data=False
     )
+
+
+def test_what_is_chosen_is_held_against_the_models_own_scores(tmp_path, monkeypatch):
+    """And what is behind it against its own regions; a threshold that is wrong is found."""
+    some_net = net(
+        Convolution.of("s", "data", "s", num_output=12, kernel_size=3, pad=1),
+        Convolution.of("m", "data", "m", num_output=24, kernel_size=3, pad=1),
+        Power.of("moves", "m", "moves", scale=0.01),
+        Power.of("i", "data", "i", scale=0, shift=60),
+        Proposal.of(
+            "p", ("s", "moves", "i"), "rois", ratio=(0.5, 1.0), scale=(0.5, 1.0, 2.0), min_size=0,
+            nms_thresh=0.3, feat_stride=8,
+        ),
+        ROIPooling.of("r", ("data", "rois"), "r", pooled_h=3, pooled_w=2, spatial_scale=0.125),
+        InnerProduct.of("fc", "r", "fc", num_output=4),
+    )  # fmt: skip
+    weights = random_weights(some_net)
+
+    proof = save_onnx(tmp_path / "m.onnx", some_net, weights, dynamic="none")
+
+    rows = {row.blob: row for row in proof.rows}
+    assert rows.keys() == {"s", "m", "moves", "i", "rois", "r", "fc"}
+    assert proof.worst.within(TOLERANCE)
+    assert 10 < rows["rois"].shape[0] < 300, rows["rois"]
+    (value,) = onnx.load(tmp_path / "m.onnx").graph.output
+    assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == [0, 4]
+
+    def wrong(file, drawing, *args):
+        values = drawing.graph.initializers
+        values["p.nms_thresh"] = values["p.nms_thresh"] * 0
+        write_model(file, drawing, *args)
+
+    monkeypatch.setattr(onnx_file, "write_model", wrong)
+    with pytest.raises(FormatError, match="are not what the net computes"):
+        save_onnx(tmp_path / "m.onnx", some_net, weights, dynamic="none")
 
 
 def test_a_batch_that_cannot_vary_is_said(tmp_path):
