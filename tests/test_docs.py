@@ -25,7 +25,7 @@ from test_imports import ORDER
 from resnet_proto import presets
 from resnet_proto.check.target import NAMES, load_target
 from resnet_proto.cli import COMMANDS
-from resnet_proto.formats.onnx import WRITERS
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.formats.onnx_ops import OPS
 from resnet_proto.layers import REGISTRY
 from resnet_proto.preprocess import PRESETS

@@ -15,7 +15,8 @@ from resnet_proto.cli.image_options import image_options
 from resnet_proto.cli.options import echo_json, shape_option
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.formats.onnx import DYNAMIC, OPSET, OPSETS
+from resnet_proto.formats.onnx import DYNAMIC, OPSETS
+from resnet_proto.formats.onnx_graph import OPSET
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:

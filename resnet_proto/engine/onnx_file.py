@@ -19,7 +19,8 @@ from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.files import atomic, path_of
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
-from resnet_proto.formats.onnx import FLOAT, LIMIT, OPSET, Pixels, draw, free, loosen, write_model
+from resnet_proto.formats.onnx import LIMIT, Pixels, draw, free, loosen, write_model
+from resnet_proto.formats.onnx_graph import FLOAT, OPSET
 from resnet_proto.formats.onnx_reader import (
     FROM_CAFFE,
     load_model,

@@ -1,6 +1,6 @@
-"""DetectionOutput, Proposal and PSROIPooling -> nodes of ONNX.
+"""Layers that find objects -> nodes of ONNX: boxes, regions, and what is pooled in them.
 
-How many rows the first two give shows when the model runs.
+How many rows DetectionOutput and Proposal give shows when the model runs.
 """
 
 from __future__ import annotations
@@ -8,17 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import UnknownLayerError
+from resnet_proto.formats.onnx_graph import BOOL, FLOAT, INT64
 from resnet_proto.layers import count
 from resnet_proto.layers.detection_output import FLOAT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resnet_proto.formats.onnx import Site
-    from resnet_proto.layers import DetectionOutput, Proposal, PSROIPooling
-
-BOOL, FLOAT, INT64 = 9, 1, 7
-"""Numbers of ``TensorProto.DataType``."""
+    from resnet_proto.formats.onnx_graph import Site
+    from resnet_proto.layers import DetectionOutput, PriorBox, Proposal, PSROIPooling, ROIPooling
 
 
 def cannot(layer: DetectionOutput | Proposal, reason: str) -> UnknownLayerError:
@@ -208,7 +206,28 @@ def unsqueezed(site: Site, x: str, axis: int) -> str:
     return site.op("Unsqueeze", [x, site.sizes("axis", (axis,))])
 
 
-# ---- PSROIPooling
+# ---- PriorBox, ROIPooling, PSROIPooling
+
+
+def prior_box(site: Site, layer: PriorBox) -> None:
+    """An initializer: the boxes of these sizes."""
+    import numpy as np
+
+    zeros = [np.zeros(shape, np.float32) for shape in site.step.bottoms]
+    site.op("Identity", [site.constant("boxes", layer.forward(zeros, [])[0])], site.tops[0])
+
+
+def roi_pooling(site: Site, layer: ROIPooling) -> None:
+    """MaxRoiPool, which is Fast R-CNN's."""
+    maps, regions = site.bottoms
+    shape = site.step.bottoms[1]
+    site.op(
+        "MaxRoiPool",
+        [maps, site.reshape(regions, shape, (shape[0], 5))],
+        site.tops[0],
+        pooled_shape=(layer.pooled_h, layer.pooled_w),
+        spatial_scale=layer.spatial_scale,
+    )
 
 
 def psroi_pooling(site: Site, layer: PSROIPooling) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from resnet_proto.errors import UnknownLayerError
 
 if TYPE_CHECKING:
-    from resnet_proto.formats.onnx import Site
+    from resnet_proto.formats.onnx_graph import Site
     from resnet_proto.layers import LSTM, RNN, LSTMUnit
 
 MOST_STEPS = 1000

@@ -188,7 +188,7 @@ def test_json(tmp_path, model, net):
 
 def test_a_wrong_file_is_not_kept(tmp_path, model, net, monkeypatch):
     """With a writer that is wrong by one percent, the proof fails, and the old file stays."""
-    from resnet_proto.formats import onnx as ours
+    from resnet_proto.formats import onnx_layers as ours
 
     out = tmp_path / "out.onnx"
     out.write_bytes(b"old")

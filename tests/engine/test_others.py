@@ -24,7 +24,7 @@ from resnet_proto.errors import (
     UnknownLayerError,
     WeightsError,
 )
-from resnet_proto.formats.onnx import WRITERS
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.layers import (
     REGISTRY,
     BatchNorm,
@@ -620,7 +620,7 @@ def test_requests_that_are_refused(engine, change, error, message):
 
 def test_a_type_that_only_we_know(engine, monkeypatch):
     table = {
-        "onnxruntime": "resnet_proto.formats.onnx.WRITERS",
+        "onnxruntime": "resnet_proto.formats.onnx_layers.WRITERS",
         "torch": "resnet_proto.engine.torch_layers.FUNCTIONS",
     }[engine]
     run(engine, NET, {}, {"data": X})

@@ -14,7 +14,8 @@ from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, WeightsError
-from resnet_proto.formats.onnx import OPSETS, WRITERS, draw, to_onnx, write_model
+from resnet_proto.formats.onnx import OPSETS, draw, to_onnx, write_model
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.layers import (
     LRN,
     MVN,

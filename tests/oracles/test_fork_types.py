@@ -19,7 +19,7 @@ from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.formats import save
-from resnet_proto.formats.onnx import WRITERS
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.layers import REGISTRY, Input, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import to_prototxt

@@ -17,7 +17,7 @@ from oracles.warm import disagreement, ours, rounded
 from resnet_proto.engine import run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.errors import NetError
-from resnet_proto.formats.onnx import WRITERS
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.layers import REGISTRY
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.schema import FORK_TYPES

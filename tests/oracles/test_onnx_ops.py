@@ -12,7 +12,8 @@ from oracles.warm import far, ours
 from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, compare, relative_l2
 from resnet_proto.errors import NetError, UnknownLayerError
-from resnet_proto.formats.onnx import WRITERS, to_onnx
+from resnet_proto.formats.onnx import to_onnx
+from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.formats.onnx_ops import OPS
 from resnet_proto.formats.onnx_reader import read
 from resnet_proto.layers import dims
