@@ -1,6 +1,7 @@
 """ONNX models: well formed, named after the net, and right in a runtime that is not ours."""
 
 import sys
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -35,6 +36,7 @@ from resnet_proto.layers import (
     Power,
     PriorBox,
     Proposal,
+    PSROIPooling,
     Reduction,
     ReLU,
     Reshape,
@@ -536,6 +538,41 @@ def test_opsets(opset):
     model = written(REDUCING, opset=opset)
 
     assert model.opset_import[0].version == opset
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_opsets_of_layers_of_many_nodes(opset):
+    """A Loop has its reductions within."""
+    inputs = [Input.of(name, (), name, shape=({"dim": s},)) for name, s in INPUTS.items()]
+    inputs.append(Input.of("rois", (), "rois", shape=({"dim": (3, 5)},)))
+    regions = Proposal.of("p", PLACES, "y", ratio=1.0, scale=1.0, min_size=0)
+    layers = (
+        replace(found(confidence_threshold=0.2), name="found", tops=("found",)), regions,
+        PSROIPooling.of(
+            "ps", ("data", "rois"), "ps", output_dim=3, group_size=1, spatial_scale=0.5
+        ),
+        ArgMax.of("best", "data", "best", top_k=3, out_max_val=True),
+        Pooling.of("max", "data", ("max", "mask"), kernel_size=2),
+        Upsample.of("up", ("max", "mask"), "up", upsample_h=7, upsample_w=5),
+    )  # fmt: skip
+    some_net = Net("t", (*inputs, *layers, *recurrent("LSTM").layers))
+    rng = np.random.default_rng(0)
+    given = {k: rng.normal(size=s).astype(np.float32) for k, s in some_net.inputs().items()}
+    low = rng.uniform(0, 0.5, (3, 2))
+    given["priors"][0, 0] = np.hstack([low, low + 0.3]).ravel()
+    given |= {"rois": np.array([[0, 1, 2, 9, 7]] * 3), "cont": np.ones((5, 2))}
+    given = {name: value.astype(np.float32) for name, value in given.items()}
+    given["size"][:] = 40
+    weights = random_weights(some_net)
+    wanted = ["found", "y", "ps", "best", "up", "r"]
+
+    model = to_onnx(some_net, weights, outputs=wanted, opset=opset)
+
+    onnx.checker.check_model(model, full_check=True)
+    theirs = run_onnx(model, *(given[name] for name in names(model.graph.input)))
+    for name, value in forward(some_net, weights, given, outputs=wanted).items():
+        assert theirs[name].shape == value.shape, name
+        assert relative_l2(theirs[name], value) <= TOLERANCE, name
 
 
 def test_an_opset_that_is_not_known():
