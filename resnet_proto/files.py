@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,15 +18,20 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic(path: str | os.PathLike[str], *, force: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes ``path`` when the block ends without an error.
 
     A link stays a link, and a file keeps its mode. What is no regular file (a device, a FIFO)
     is not replaced, but gets the content once it is complete. Several may write to one path at
-    a time, from any thread or process: it holds what the last of them wrote.
+    a time, from any thread or process: it holds what the last of them wrote. Folders that are
+    missing are made, and taken away again if the block raises.
+
+    Args:
+        path: the file.
+        force: replace a file that has other content.
 
     Raises:
-        ResNetProtoError: the folder or the file cannot be written.
+        ResNetProtoError: the folder or the file cannot be written; or it may not be replaced.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -34,8 +40,34 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         special = target.exists() and not target.is_file()
         with buffered(target) if special else replacing(target) as file:
             yield file
+            if not force and not special:
+                refuse_other(path, file)
     except OSError as error:
         raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def refuse_other(path: str | os.PathLike[str], file: BinaryIO) -> None:
+    """Refuse to replace a file by one that has other content.
+
+    Raises:
+        ResNetProtoError: ``path`` is there, and another than what is in ``file``.
+    """
+    file.flush()
+    if Path(path).exists() and not filecmp.cmp(path_of(file), path, shallow=False):
+        raise ResNetProtoError(f"{path} exists with other content; --force overwrites it")
+
+
+@contextmanager
+def beside(path: str | os.PathLike[str], content: bytes, *, force: bool = True) -> Iterator[None]:
+    """A small file that becomes ``path`` when the block, which writes another, has ended well.
+
+    Errors as those of ``atomic``; what is in the way is known before the block begins.
+    """
+    with atomic(path, force=force) as file:
+        file.write(content)
+        if not force:
+            refuse_other(path, file)
+        yield
 
 
 @contextmanager

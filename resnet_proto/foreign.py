@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError
-from resnet_proto.files import atomic
+from resnet_proto.files import beside
 from resnet_proto.formats import save
 from resnet_proto.graph import Graph
 from resnet_proto.layers.batch_norm import statistics
@@ -97,7 +97,7 @@ def save_for(
         weights: they fit the net.
         net: a deploy net.
         force: write what the package's own model of this depth would load, and compute something
-            else with, and a ``model.py`` in the place of one that is there.
+            else with; and take the place of files that have other content.
         verify: as ``formats.save``.
 
     Returns:
@@ -123,14 +123,12 @@ def save_for(
                 "beside them builds the model that they are for"
             )
     text = model_text(package, model, spec, target.name)
-    beside = target.with_name("model.py")
-    if beside.exists() and not force and beside.read_text(errors="replace") != text:
-        raise ResNetProtoError(f"{beside} is there already, and another; move it, or --force")
+    script = target.with_name("model.py")
     arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
-    save(target, arrays, verify=verify, options={"names": package, **untold(model.keys, spec)})
-    with atomic(beside) as file:
-        file.write(text.encode())
-    return beside
+    options = {"names": package, **untold(model.keys, spec)}
+    with beside(script, text.encode(), force=force):
+        save(target, arrays, verify=verify, force=force, options=options)
+    return script
 
 
 def model_of(package: str, spec: ResNetSpec) -> Model:

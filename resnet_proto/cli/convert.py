@@ -110,7 +110,8 @@ def command(
 
     .caffemodel, .npz, .safetensors, .h5 and .pt, each to each, bit for bit; - is stdin or stdout. A
     caffemodel is written with the structure of --net. The others carry the text of --net
-    with them, so that the way back needs none.
+    with them, so that the way back needs none. A file with other content is kept unless
+    --force is given; folders are made.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
@@ -172,7 +173,7 @@ def command(
         if to is not None or net is not None:
             raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
         with called(path, name):
-            convert_mean(path, target, verify=not no_verify, as_json=as_json)
+            convert_mean(path, target, verify=not no_verify, force=force, as_json=as_json)
         return
     form = to or SUFFIXES.get(suffix := Path(target).suffix.lower()[1:], suffix)
     if form != ONNX:
@@ -182,8 +183,6 @@ def command(
         raise click.UsageError("--target says itself how pooling rounds; leave --floor out")
     if form in MODELS and names is not None:
         raise click.UsageError(f"--names are keys of weights; {MODELS[form]} has none")
-    if force and names is None:
-        raise click.UsageError("--force goes with --names")
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and form in MODELS:
@@ -214,10 +213,13 @@ def command(
         the_net, weights = transformed(the_net, weights, transforms, verify=verify)
     if form == ONNX:
         assert the_net is not None
-        convert_onnx(weights, the_net, target, onnx, fold_bn=folds, verify=verify, as_json=as_json)
+        convert_onnx(
+            weights, the_net, target, onnx,
+            fold_bn=folds, verify=verify, force=force, as_json=as_json,
+        )  # fmt: skip
     elif form == KERAS:
         assert the_net is not None
-        convert_keras(weights, the_net, target, verify=verify, as_json=as_json)
+        convert_keras(weights, the_net, target, verify=verify, force=force, as_json=as_json)
     elif names is not None:
         convert_names(
             weights, the_net, target, names,
@@ -226,15 +228,15 @@ def command(
     else:
         made = the_net is not found.net or found.made
         beside = (
-            net_beside(the_net, target)
+            net_beside(the_net, target, force=force)
             if the_net is not None and made and form == "caffemodel"
             else None
         )
         with beside or nullcontext():
             convert_weights(
                 weights, the_net, target,
-                to=to, verify=verify, options=described(transforms), as_json=as_json,
-                proof=found.proof,
+                to=to, verify=verify, force=force, options=described(transforms),
+                as_json=as_json, proof=found.proof,
             )  # fmt: skip
 
 
@@ -303,7 +305,7 @@ def imported(
 
 def convert_weights(
     weights: Weights, net: Net | None, target: str, *,
-    to: str | None, verify: bool, options: Mapping[str, str], as_json: bool,
+    to: str | None, verify: bool, force: bool, options: Mapping[str, str], as_json: bool,
     proof: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write one of ``FORMATS``, read it back, and run a ``.pt``; options as in ``save``."""
@@ -314,7 +316,7 @@ def convert_weights(
     with progress(weights.nbytes) as done:
         save(
             out, weights, net,
-            to=to, verify=verify, progress=done, warnings=warnings, options=options,
+            to=to, verify=verify, force=force, progress=done, warnings=warnings, options=options,
         )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -338,13 +340,13 @@ def convert_weights(
     )
 
 
-def convert_mean(source: Path, target: str, *, verify: bool, as_json: bool) -> None:
+def convert_mean(source: Path, target: str, *, verify: bool, force: bool, as_json: bool) -> None:
     """Write the mean of images in the other of its two formats, and read it back."""
     from resnet_proto.formats.binaryproto import read, write
 
     if target == "-":
         raise click.UsageError("OUT is -: a mean is written to a file, .binaryproto or .npy")
-    mean = write(target, read(source))
+    mean = write(target, read(source), force=force)
     if verify and (back := read(target)).tobytes() != mean.astype(back.dtype).tobytes():
         raise ResNetProtoError(f"{target}: read back, it differs; is the disk full or failing?")
     if as_json:

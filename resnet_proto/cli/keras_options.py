@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from resnet_proto.weights import Weights
 
 
-def convert_keras(weights: Weights, net: Net, target: str, *, verify: bool, as_json: bool) -> None:
+def convert_keras(
+    weights: Weights, net: Net, target: str, *, verify: bool, force: bool, as_json: bool
+) -> None:
     """Write a net as a Keras model, and say how far it is from our own forward pass."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks when it is imported
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -26,7 +28,7 @@ def convert_keras(weights: Weights, net: Net, target: str, *, verify: bool, as_j
     warn_ignored(weights, net)
     keras = import_keras()
     warnings: list[str] = []
-    proof = save_keras(target, net, weights, verify=verify, warnings=warnings)
+    proof = save_keras(target, net, weights, verify=verify, force=force, warnings=warnings)
     for warning in warnings:
         click.echo(printable(f"Warning: {warning}"), err=True)
     backend = keras.config.backend()

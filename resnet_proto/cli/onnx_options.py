@@ -133,7 +133,7 @@ def read_onnx(
 
 def convert_onnx(
     weights: Weights, net: Net, target: str, options: OnnxOptions, *,
-    fold_bn: bool, verify: bool, as_json: bool,
+    fold_bn: bool, verify: bool, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a net as ONNX, and say how far it is from our own forward pass."""
     from resnet_proto.engine.onnx_file import save_onnx
@@ -149,7 +149,7 @@ def convert_onnx(
     proof = save_onnx(
         target, net, weights, fold_bn=fold_bn, opset=options.opset,
         dynamic=options.dynamic, pixels=pixels if options.with_preprocessing else None,
-        metadata=metadata, verify=verify, warnings=warnings,
+        metadata=metadata, verify=verify, force=force, warnings=warnings,
     )  # fmt: skip
     for warning in warnings:
         click.echo(printable(f"Warning: {warning}"), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,11 +43,16 @@ def file_to_read(_: click.Context, __: click.Parameter, value: str | None) -> st
 
 
 def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A click callback for a file's name: not empty, and in a folder that exists."""
+    """A click callback for a file's name: not empty, and in a folder that is there or can be made.
+
+    Whoever writes the file makes the folder (``files.atomic``), when there is something to write.
+    """
     if value == "":
         raise click.BadParameter("it is empty; give the name of a file")
-    if value is not None and not Path(value).absolute().parent.is_dir():
-        raise ResNetProtoError(f"{value}: no such folder: {Path(value).parent}; make it first")
+    if value is not None:
+        above = next(x for x in Path(value).absolute().parents if os.path.lexists(x))
+        if not above.is_dir():
+            raise ResNetProtoError(f"{value}: {above} is no folder; give another name")
     return value
 
 

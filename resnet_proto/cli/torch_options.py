@@ -34,7 +34,8 @@ def torch_options(command: F) -> F:
     )(command)  # fmt: skip
     command = click.option(
         "--force", is_flag=True,
-        help="With --names: write also what the package's own model would compute otherwise.",
+        help="Overwrite what has other content; with --names write also what the package's own "
+        "model would compute otherwise.",
     )(command)  # fmt: skip
     return click.option(
         "--names", type=click.Choice(("torchvision", "timm")),

@@ -20,6 +20,7 @@ from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import shape_of_images
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import beside
 from resnet_proto.floor import DIALECTS, spelled
 from resnet_proto.words import counted, printable
 
@@ -298,15 +299,15 @@ def prove(
 
 
 @contextmanager
-def net_beside(net: Net, target: str) -> Iterator[None]:
+def net_beside(net: Net, target: str, *, force: bool) -> Iterator[None]:
     """Write the prototxt of a net that was made here beside the caffemodel ``target``.
 
-    It is taken away again if the block, which writes the caffemodel, raises.
+    It takes its name when the block, which writes the caffemodel, has ended without an error.
 
     Raises:
-        ResNetProtoError: it is there already, with other content.
+        ResNetProtoError: it is there already, with other content, and ``force`` is not given.
     """
-    from resnet_proto.generate import write_files
+    from resnet_proto.generate import encoded
     from resnet_proto.prototxt import to_prototxt
 
     if target == "-":
@@ -314,16 +315,8 @@ def net_beside(net: Net, target: str) -> Iterator[None]:
     path = Path(target).with_suffix(".prototxt")
     if path == Path(target):
         raise click.UsageError(f"OUT is {target}, where its prototxt goes; give it another suffix")
-    try:
-        done = write_files({path.name: to_prototxt(net)}, path.parent)
-    except ResNetProtoError as error:  # its advice is that of `gen`
-        what, found, _ = str(error).partition("; --force")
-        remedy = "; move it away, or give OUT another name" if found else ""
-        raise ResNetProtoError(f"{what}{remedy}") from None
-    try:
+    content = encoded(to_prototxt(net))
+    with beside(path, content, force=force):
+        state = "unchanged" if path.is_file() and path.read_bytes() == content else "written"
         yield
-    except BaseException:
-        if done[path] == "written":
-            path.unlink()
-        raise
-    click.echo(f"{done[path]} {path}", err=True)
+    click.echo(f"{state} {path}", err=True)

@@ -295,6 +295,7 @@ def save_keras(
     weights: Mapping[str, Array],
     *,
     verify: bool = True,
+    force: bool = True,
     warnings: list[str] | None = None,
 ) -> Proof | None:
     """Write a net as ``.keras``; the file is there when it is complete and verified, not before.
@@ -304,6 +305,7 @@ def save_keras(
         net: a deploy net; of a train_val net ``training.to_deploy`` makes one.
         weights: arrays by ``<layer>.<blob>``.
         verify: load the file and compare what it computes with ``forward`` in float64.
+        force: take the place of a file that has other content.
         warnings: gets a sentence for what its reader has to know.
 
     Returns:
@@ -330,7 +332,7 @@ def save_keras(
                 f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
                 f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
             )
-        with atomic(path) as file, part.open("rb") as done:
+        with atomic(path, force=force) as file, part.open("rb") as done:
             shutil.copyfileobj(done, file)
     if drawing.depth > DEEP and warnings is not None:
         warnings.append(

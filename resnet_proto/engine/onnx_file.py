@@ -78,6 +78,7 @@ def save_onnx(
     pixels: Pixels | None = None,
     metadata: Mapping[str, str] | None = None,
     verify: bool = True,
+    force: bool = True,
     warnings: list[str] | None = None,
 ) -> Proof | None:
     """Write a net as ONNX; the file is there when it is complete and verified, and not before.
@@ -94,6 +95,7 @@ def save_onnx(
         pixels: goes before the net; the model then takes an image.
         metadata: names and texts that the model carries.
         verify: compare the file with ``forward`` in float64.
+        force: take the place of files that have other content.
         warnings: gets a sentence for what is not as it was meant.
 
     Returns:
@@ -122,11 +124,11 @@ def save_onnx(
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
     target = Path(path)
     with ExitStack() as stack:
-        file = stack.enter_context(atomic(path))
+        file = stack.enter_context(atomic(path, force=force))
         beside = None
         if drawing.nbytes > LIMIT:
             name = target.name + BESIDE
-            beside = stack.enter_context(atomic(target.with_name(name)))
+            beside = stack.enter_context(atomic(target.with_name(name), force=force))
             write_model(file, drawing, metadata, (path_of(beside).name if verify else name, beside))
             beside.flush()
         else:

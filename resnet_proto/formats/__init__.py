@@ -73,6 +73,7 @@ def save(
     *,
     to: str | None = None,
     verify: bool = True,
+    force: bool = True,
     progress: Progress = lambda size: None,
     warnings: list[str] | None = None,
     options: Mapping[str, str] = MappingProxyType({}),
@@ -88,6 +89,7 @@ def save(
             stands at each of them in a caffemodel, as Caffe has it, and once elsewhere.
         to: one of ``FORMATS``.
         verify: read the file back and compare, before it takes its name.
+        force: take the place of a file that has other content.
         progress: is told of each number of bytes written.
         warnings: gets a sentence for each thing that may not be as it was meant: layers that
             could not be checked, a caffemodel that is too large for Caffe.
@@ -97,9 +99,10 @@ def save(
     Raises:
         WeightsError: the weights do not fit the net, or the format cannot hold them.
         FormatError: no format is called so, or what was read back differs.
+        ResNetProtoError: the file cannot be written, or may not be replaced.
     """
     if isinstance(path, str | os.PathLike):
-        target, opened = Path(path), atomic(path)
+        target, opened = Path(path), atomic(path, force=force)
     else:
         target, opened = Path(str(getattr(path, "name", "the stream"))), buffered(path)
     name = _format_to_write(target, to)

@@ -72,7 +72,7 @@ def load_npy(path: Path) -> Array:
     return array
 
 
-def write(path: str | os.PathLike[str], array: Array) -> Array:
+def write(path: str | os.PathLike[str], array: Array, *, force: bool = True) -> Array:
     """Write a mean, float32 or float64.
 
     A binaryproto gets ``num``, ``channels``, ``height`` and ``width``, as compute_image_mean writes
@@ -81,6 +81,7 @@ def write(path: str | os.PathLike[str], array: Array) -> Array:
     Args:
         path: its suffix is one of ``MEANS``.
         array: (C, H, W) or (1, C, H, W); other numbers become float32.
+        force: take the place of a file that has other content.
 
     Returns:
         The array as ``read`` will give it.
@@ -102,7 +103,7 @@ def write(path: str | os.PathLike[str], array: Array) -> Array:
             f"{path}: a mean is CxHxW or 1xCxHxW, this one is {dims(array.shape) or 'one value'}; "
             "reshape it"
         )
-    with atomic(path) as file:
+    with atomic(path, force=force) as file:
         if suffix == ".npy":
             np.lib.format.write_array(file, array, allow_pickle=False)
         else:

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from resnet_proto.errors import FormatError, NetError, PrototxtError, ResNetProtoError
+from resnet_proto.errors import FormatError, NetError, PrototxtError
 from resnet_proto.files import atomic, buffered, path_of
 from resnet_proto.formats import INT_MAX, compare
 from resnet_proto.formats.caffemodel import (
@@ -184,14 +184,10 @@ def put(
         with buffered(target) as file:
             write(file)
         return "written"
-    with atomic(target) as file:
+    with atomic(target, force=force) as file:
         write(file)
         file.flush()
-        same = False
-        if Path(target).is_file():
-            same = filecmp.cmp(path_of(file), target, shallow=False)
-            if not same and not force:
-                raise ResNetProtoError(f"{target} exists with other content; --force overwrites it")
+        same = Path(target).is_file() and filecmp.cmp(path_of(file), target, shallow=False)
     return "unchanged" if same else "written"
 
 

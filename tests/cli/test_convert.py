@@ -151,7 +151,7 @@ def test_library_errors(tmp_path, model, net):
         ([model, target, "--net", tmp_path / "none.prototxt"], "none.prototxt"),
         ([model, tmp_path / "out" / "x.bin"], "no format is called 'bin'; known: caffemodel"),
         ([model, tmp_path / "out" / "r50"], "r50 has no suffix; give it one of .caffemodel, .npz"),
-        ([model, model / "x.npz"], "net.caffemodel/x.npz: no such folder"),
+        ([model, model / "x.npz"], "net.caffemodel is no folder; give another name"),
     ):
         result = run(*arguments)
         assert result.exit_code == 1, arguments
@@ -161,7 +161,7 @@ def test_library_errors(tmp_path, model, net):
         assert [p.name for p in target.parent.iterdir()] == ["x.caffemodel"]
         assert target.read_bytes() == b"old"
 
-    assert run(model, target, "--net", net).exit_code == 0
+    assert run(model, target, "--net", net, "--force").exit_code == 0
     assert target.read_bytes() == model.read_bytes()
 
 
@@ -187,9 +187,55 @@ def test_existing_target_is_replaced_at_once(tmp_path, model):
     target = tmp_path / "x.npz"
     target.write_bytes(b"old and longer than nothing")
     with target.open("rb") as reader:
-        assert run(model, target).exit_code == 0
+        assert run(model, target, "--force").exit_code == 0
         assert reader.read() == b"old and longer than nothing"
     assert list(load(target)) == ["fc.weight", "fc.bias"]
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "npz", "safetensors", "h5", "pt", "onnx"])
+def test_what_has_other_content_is_kept(tmp_path, model, net, suffix):
+    """And the same command may run twice."""
+    target = tmp_path / f"x.{suffix}"
+    target.write_bytes(b"somebody's")
+
+    refused = run(model, target, "--net", net)
+
+    assert refused.exit_code == 1
+    assert f"{target} exists with other content; --force overwrites it" in refused.stderr
+    assert target.read_bytes() == b"somebody's"
+    assert run(model, target, "--net", net, "--force").exit_code == 0
+    written = target.read_bytes()
+    assert run(model, target, "--net", net).exit_code == 0
+    assert target.read_bytes() == written
+
+
+def test_what_is_in_the_way_beside_is_kept_too(tmp_path, model, net):
+    """It is known before the caffemodel is written."""
+    (tmp_path / "x.prototxt").write_text("somebody's")
+
+    refused = run(model, tmp_path / "x.caffemodel", "--net", net, "--fold-bn")
+
+    assert "x.prototxt exists with other content; --force overwrites it" in refused.stderr
+    assert not (tmp_path / "x.caffemodel").exists()
+    forced = run(model, tmp_path / "x.caffemodel", "--net", net, "--fold-bn", "--force")
+    assert forced.exit_code == 0
+    assert (tmp_path / "x.prototxt").read_text() != "somebody's"
+
+
+@pytest.mark.parametrize("suffix", ["caffemodel", "npz", "onnx"])
+def test_folders_are_made_when_there_is_something_to_write(tmp_path, model, net, suffix):
+    """With a prototxt beside too; a run that fails leaves none."""
+    target = tmp_path / "new" / "deep" / f"x.{suffix}"
+    other = tmp_path / "other.prototxt"
+    other.write_text(TEXT.replace("4", "5"))
+
+    failed = [run(model, target, "--net", other), run(model, target, "--net", other, "--fold-bn")]
+
+    assert [result.exit_code for result in failed] == [1, 1]
+    assert not (tmp_path / "new").exists()
+    assert run(model, target, "--net", net, "--fold-bn").exit_code == 0
+    assert target.exists()
+    assert (target.with_suffix(".prototxt").exists()) == (suffix == "caffemodel")
 
 
 def test_whole_numbers_stay_out_of_a_caffemodel(tmp_path, net):

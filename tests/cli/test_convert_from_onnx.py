@@ -113,7 +113,7 @@ def test_what_is_far_is_not_written(tmp_path, model, monkeypatch):
     assert "nothing was written" in done.stderr
     assert out.read_bytes() == b"old"
     assert not (tmp_path / "out.prototxt").exists()
-    assert run(model, out, "--no-verify").exit_code == 0
+    assert run(model, out, "--no-verify", "--force").exit_code == 0
     assert out.read_bytes() != b"old"
 
 

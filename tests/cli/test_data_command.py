@@ -139,10 +139,10 @@ def test_wrong_usage(folder, arguments, message):
     ("arguments", "message"),
     [
         ("lmdb none db", "none: no such file; give a folder of class folders"),
-        ("lmdb x none/db", "none/db: no such folder: none; make it first"),
+        ("lmdb x x/cat/1.png/db", "x/cat/1.png/db: "),
         ("mean none mean.npy", "none: no such folder; `resnet-proto data lmdb` writes one"),
         ("show none sheet.png", "none: no such folder"),
-        ("mean x none/mean.npy", "none/mean.npy: no such folder: none"),
+        ("mean x none/mean.npy", "x: not the folder of an LMDB"),
     ],
 )
 def test_what_is_refused(folder, arguments, message):

@@ -76,7 +76,7 @@ def test_fold_bn_and_input_shape(model, net, tmp_path, keras):
 
     for options, classes in (([], True), (["--fold-bn"], False)):
         out = tmp_path / "x.keras"
-        result = run(tmp_path / "x.npz", out, "--input-shape", "4,3,8,6", *options)
+        result = run(tmp_path / "x.npz", out, "--input-shape", "4,3,8,6", "--force", *options)
 
         assert result.exit_code == 0, result.output
         loaded = keras.saving.load_model(out)
@@ -99,7 +99,7 @@ def test_a_wrong_model_is_not_kept(model, net, tmp_path, monkeypatch):
     assert wrong.exit_code == 1
     assert "blobs are not what the net computes" in wrong.output
     assert out.read_text() == "old"
-    unproven = run(model, out, "--net", net, "--no-verify")
+    unproven = run(model, out, "--net", net, "--no-verify", "--force")
     assert (unproven.exit_code, len(unproven.stderr.splitlines())) == (0, 1)
 
 

@@ -161,7 +161,6 @@ def test_names(folder, tmp_path, suffix):
     [
         (["x.pt", "--names", "timm"], 2, "--names needs the net"),
         (["-", "--to", "pt", "--names", "timm"], 2, "--names goes with a file OUT"),
-        (["x.pt", "--force"], 2, "--force goes with --names"),
         (["x.npz", "--net", "NET", "--names", "timm"], 1, "names of timm go into .safetensors"),
         (["x.pt", "--names", "keras"], 2, "'keras' is not one of"),
     ],

@@ -143,7 +143,7 @@ def test_a_wrong_transform_writes_nothing(tmp_path, model, net, monkeypatch):
 
     result = run(model, out, "--net", net, "--input-scale", 2)
     kept = out.read_bytes(), beside.exists()
-    anyway = run(model, out, "--net", net, "--input-scale", 2, "--no-verify")
+    anyway = run(model, out, "--net", net, "--input-scale", 2, "--no-verify", "--force")
 
     assert result.exit_code == 1
     assert "in the new net blob 'conv' is " in result.output
