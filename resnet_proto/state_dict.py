@@ -22,6 +22,7 @@ from resnet_proto.build.units import Step
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.foreign import RESNET, SENET, STATISTICS, Keys, placed, untold_there
 from resnet_proto.layers import Shape, dims
+from resnet_proto.presets import PRESETS
 from resnet_proto.recipe import training_for
 from resnet_proto.recognize import Unit, squeezes, widths
 from resnet_proto.settings import assignments
@@ -156,7 +157,7 @@ def net_of_state_dict(
     blobs = stripped(weights.blobs)
     refuse_others(blobs, source)
     found = spec_of(Shapes({key: blob.shape for key, blob in blobs.items()}, source), weights)
-    spec = adapted(found.spec, assignments(found.spec, settings), "--set")
+    spec = named(adapted(found.spec, assignments(found.spec, settings), "--set"))
     net = deploy_net(spec)
     layers = tuple(stored_layers(net, spec, found.keys, blobs, source))
     check_finite(layers, source)
@@ -270,6 +271,27 @@ def spec_of(shapes: Shapes, weights: Weights) -> Found:
         return Found(spec, keys, "names" in weights.options)
     except ResNetProtoError as error:
         raise NetError(f"{shapes.source}: no spec makes this net: {error}") from None
+
+
+def named(spec: ResNetSpec) -> ResNetSpec:
+    """The spec, with a name of its own where that by its depth is the name of another net."""
+    theirs = next((p.spec for p in PRESETS.values() if p.spec.name == spec.title), None)
+    if theirs is None or spec.name:
+        return spec
+    more = []
+    if (spec.cardinality, spec.base_width) != (theirs.cardinality, theirs.base_width):
+        more.append(f"{spec.cardinality}x{spec.base_width}d")
+    if spec.widths != theirs.widths:
+        more.append(f"width-{'-'.join(map(str, spec.width))}")
+    if spec.squeeze:
+        more.append("SE")
+    if spec.stem != theirs.stem:
+        more.append(f"stem-{spec.stem}")
+    elif spec.stem_width != theirs.stem_width and spec.widths == theirs.widths:
+        more.append(f"stem-{spec.stem_width}")
+    if spec.shortcut != theirs.shortcut:
+        more.append(spec.shortcut)
+    return replace(spec, name="-".join([spec.title, *more])) if more else spec
 
 
 def said(weights: Weights, fields: Iterable[str]) -> dict[str, str]:
@@ -412,8 +434,14 @@ def check_blob(blob: Blob, key: str, shape: Shape, spec: ResNetSpec, source: str
         NetError: it is one.
     """
     if blob.shape != shape:
+        small = spec.stem == "7x7" and blob.shape == (*shape[:2], 3, 3)
+        remedy = (
+            "; if the stem is one 3x3 of stride 1, give --set stem=3x3, and --set pool=none if no "
+            "pooling follows"
+        ) * small
         raise NetError(
             f"{source}: '{key}' is {dims(blob.shape)}; expected {dims(shape)}, in {described(spec)}"
+            f"{remedy}"
         )
     if blob.dtype not in ("float16", "float32", "float64"):
         raise NetError(f"{source}: '{key}' is {blob.dtype}; expected floats")

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from resnet_proto import Net, forward, load, random_weights, save
+from resnet_proto import Net, forward, load, random_weights, save, to_prototxt
+from resnet_proto.check import check_text
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.layers import Convolution, Input
 from resnet_proto.state_dict import is_state_dict, net_of_state_dict
@@ -298,3 +299,47 @@ def test_what_a_file_says_itself(options, message):
     assert next(layer for layer in net.layers if layer.name == "pool1").param.get("pad") is None
     assert "pool ceil, eps 0.002, input_size 61: taken as the file says" in notes[1]
     assert warnings == []
+
+
+def resnet_18(width, stem=7):
+    """Zeros of torchvision's ResNet-18, at another width."""
+    n = [width, 2 * width, 4 * width, 8 * width]
+    state, before = conv("conv1", "bn1", width, 3, stem, stem), width
+    for i, out in enumerate(n, 1):
+        for block in "01":
+            key = f"layer{i}.{block}"
+            state |= conv(f"{key}.conv1", f"{key}.bn1", out, before, 3, 3)
+            state |= conv(f"{key}.conv2", f"{key}.bn2", out, out, 3, 3)
+            if out != before:
+                state |= conv(f"{key}.downsample.0", f"{key}.downsample.1", out, before, 1, 1)
+            before = out
+    return {**state, "fc.weight": np.zeros((3, before)), "fc.bias": np.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("width", "settings", "name"),
+    [
+        (64, [], "ResNet-18"),
+        (8, [], "ResNet-18-width-8"),
+        (8, ["name=Mine"], "Mine"),
+    ],
+)
+def test_a_net_is_not_called_as_one_of_other_widths(width, settings, name):
+    """So `check` does not take it for that one."""
+    net, _ = net_of_state_dict(resnet_18(width), settings)
+
+    assert net.name == name
+    assert not [x for x in check_text(to_prototxt(net), "x").findings if x.rule == "topology"]
+
+
+def test_a_stem_of_3x3_has_to_be_said():
+    state = resnet_18(4, stem=3)
+    remedy = "give --set stem=3x3, and --set pool=none if no pooling follows"
+    with pytest.raises(NetError, match=f"'conv1.weight' is 4x3x3x3; expected 4x3x7x7.*{remedy}"):
+        net_of_state_dict(state)
+
+    net, _ = net_of_state_dict(state, ["stem=3x3", "pool=none", "input_size=32"])
+
+    assert net.name == "ResNet-18-width-4-stem-3x3"
+    shapes = {step.layer.name: step.tops[0] for step in net.walk()}
+    assert shapes["conv1"] == shapes["res2b_relu"] == (1, 4, 32, 32)

@@ -221,7 +221,7 @@ def check_text(
     aim = load_target(target) if target else None
     check = Check(lenient, test_images, state, shapes or {}, aim, weights)
     check.text(text, file, folder)
-    return Report(tuple(check.checked), tuple(check.findings))
+    return Report(tuple(check.checked), tuple(check.findings), aim.title if aim else "")
 
 
 def check_file(path: str, **known: Any) -> Report:
@@ -239,7 +239,8 @@ def joined(reports: Sequence[Report]) -> Report:
     """Several reports as one; what two of them say is said once."""
     checked = dict.fromkeys(row for report in reports for row in report.checked)
     findings = dict.fromkeys(row for report in reports for row in report.findings)
-    return Report(tuple(checked), tuple(findings))
+    target = next((report.target for report in reports if report.target), "")
+    return Report(tuple(checked), tuple(findings), target)
 
 
 def folders_of(folder: Path | None) -> list[Path]:

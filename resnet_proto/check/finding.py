@@ -74,6 +74,8 @@ class Report:
 
     checked: tuple[Checked, ...]
     findings: tuple[Finding, ...]
+    target: str = ""
+    """What the nets are for, if they were held against it."""
 
     def count(self, level: str) -> int:
         """How many findings are of this level."""
@@ -85,7 +87,8 @@ class Report:
         files = ", ".join(
             f"{file} ({kind}{f' {how}' if how else ''})" for file, kind, how in self.checked
         )
-        yield printable(f"{summed_up(self)} in {files}")
+        whose = f", for {self.target}" if self.target else ""
+        yield printable(f"{summed_up(self)} in {files}{whose}")
 
 
 def summed_up(report: Report) -> str:

@@ -20,6 +20,7 @@ from resnet_proto.errors import ShapeError
 from resnet_proto.layers import Layer, Shape
 from resnet_proto.layers.base_convolution import BaseConvolution
 from resnet_proto.layers.pooling import Pooling
+from resnet_proto.training.train_val import is_train_val
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -484,7 +485,12 @@ TARGET_RULES: Mapping[str, TargetRule] = {
 
 
 def check_target(aim: Aim) -> Iterator[tuple[str, Found]]:
-    """Rule and finding, of all of ``TARGET_RULES``."""
+    """Rule and finding, of all of ``TARGET_RULES``; of a net that trains, that it does."""
+    if is_train_val(aim.net.upgraded().filtered()):
+        title = aim.target.title
+        reason = f"this is a train_val net, {title} takes the net for inference"
+        yield "target-deploy", Found(ERROR, reason, "`resnet-proto deploy` makes it of this one")
+        return
     for name, rule in TARGET_RULES.items():
         for found in rule(aim):
             yield name, found

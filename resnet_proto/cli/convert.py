@@ -166,8 +166,12 @@ def command(
     \b
     resnet-proto convert mean.binaryproto mean.npy
     """
-    from resnet_proto.formats import held_by
+    from resnet_proto.formats import format_to_write, held_by
 
+    if Path(source).suffix.lower() == f".{KERAS}":
+        raise ResNetProtoError(
+            f"{source}: Keras files are only written; give the file of weights that it was made of"
+        )
     path, name = regular(source)
     if Path(source).suffix.lower() in MEANS or held_by(path) == "mean":
         if to is not None or net is not None:
@@ -194,6 +198,8 @@ def command(
             f"--{image[0].replace('_', '-')} says what the net takes, which --to-rgb and "
             "--input-scale change; leave one of them out"
         )
+    if target != "-":
+        format_to_write(Path(target), to, MODELS)
     folds = transforms.pop("fold_bn", True) if form == ONNX else False  # its writer folds more
     verify = not no_verify
     if is_onnx(source):
@@ -203,6 +209,12 @@ def command(
         found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
         if form in ("caffemodel", *MODELS) or names is not None or any(transforms.values()):
             found = imported(found, settings, onnx.shapes, verify=verify)
+        elif of_others(found):
+            click.echo(
+                f"{name} is a state dict: this copies it under its own keys; OUT.caffemodel "
+                "makes Caffe's net of it",
+                err=True,
+            )
     if settings and (is_onnx(source) or not found.made):
         raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
     the_net, weights = found.net, found.weights
@@ -285,13 +297,18 @@ def read_source(
     return Source(the_net, weights)
 
 
+def of_others(given: Source) -> bool:
+    """Whether the weights are another package's state dict, whose net nothing in the file says."""
+    from resnet_proto.state_dict import is_state_dict
+
+    return is_state_dict(given.weights) and given.weights.net_text is None
+
+
 def imported(
     given: Source, settings: Sequence[str], shapes: Mapping[str, Shape], *, verify: bool
 ) -> Source:
     """The net that the keys of a state dict speak of, where nothing else says one."""
-    from resnet_proto.state_dict import is_state_dict
-
-    if not is_state_dict(given.weights) or given.weights.net_text is not None:
+    if not of_others(given):
         return given
     if given.net is not None:
         if any(key.endswith(".running_var") for key in given.weights):

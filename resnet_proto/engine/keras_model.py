@@ -81,6 +81,15 @@ class Drawing:
         return len(self.model._nodes_by_depth)
 
 
+def backend_failed(error: Exception) -> ResNetProtoError:
+    """What to say where Keras is there, and its backend is not or fails."""
+    name = os.environ.get("KERAS_BACKEND", "its default")
+    return ResNetProtoError(
+        f"Keras cannot be imported, with backend {name}: {error}; "
+        "pip install 'resnet-proto[keras]', or set KERAS_BACKEND to another"
+    )
+
+
 def import_keras() -> Any:
     """Keras 3, with a backend that is there.
 
@@ -97,12 +106,14 @@ def import_keras() -> Any:
         os.environ["KERAS_BACKEND"] = "torch"
     try:
         import keras
-    except Exception as error:  # a backend may fail in any way
-        name = os.environ.get("KERAS_BACKEND", "its default")
+    except ModuleNotFoundError as error:
+        if error.name != "keras":
+            raise backend_failed(error) from None
         raise ResNetProtoError(
-            f"Keras cannot be imported, with backend {name}: {error}; "
-            "pip install 'resnet-proto[keras]', or set KERAS_BACKEND to another"
+            "Keras is not installed: pip install 'resnet-proto[keras]'"
         ) from None
+    except Exception as error:  # a backend may fail in any way
+        raise backend_failed(error) from None
     if tuple(map(int, keras.__version__.split(".")[:2])) < (3, 3):
         raise ResNetProtoError(
             f"Keras {keras.__version__} is installed; slices can be saved from 3.3 on"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from copy import copy
 from importlib import import_module
@@ -105,7 +105,7 @@ def save(
         target, opened = Path(path), atomic(path, force=force)
     else:
         target, opened = Path(str(getattr(path, "name", "the stream"))), buffered(path)
-    name = _format_to_write(target, to)
+    name = format_to_write(target, to)
     module = _module(name)
     given = Weights.of(weights)
     if net is None:
@@ -222,17 +222,29 @@ def _format_to_read(path: Path) -> str:
     return found if known is None or found == "hdf5" else known
 
 
-def _format_to_write(path: Path, to: str | None) -> str:
+def format_to_write(path: Path, to: str | None, others: Iterable[str] = ()) -> str:
+    """The name of a format, by ``to`` or else by the suffix.
+
+    Args:
+        path: what is to be written.
+        to: as for ``save``.
+        others: what the caller writes besides ``FORMATS``.
+
+    Raises:
+        FormatError: no format is called so, or the suffix is that of another.
+    """
     suffix = path.suffix.lower()[1:]
     name = SUFFIXES.get(suffix, suffix) if to is None else to
     if not name:
         raise FormatError(
-            f"{path} has no suffix; give it one of .{', .'.join(SUFFIXES)}, or name the format "
+            f"{path} has no suffix; give it one of .{', .'.join((*SUFFIXES, *others))}, or name "
+            "the format "
             "with --to"
         )
-    if name not in FORMATS:
+    known = (*FORMATS, *others)
+    if name not in known:
         raise FormatError(
-            f"{path}: no format is called '{name}'; known: {', '.join(FORMATS)}, by the suffix"
+            f"{path}: no format is called '{name}'; known: {', '.join(known)}, by the suffix"
         )
     if SUFFIXES.get(suffix, name) != name:
         raise FormatError(f"{path}: its suffix is that of another format than {name}; change one")

@@ -148,6 +148,8 @@ def test_library_errors(tmp_path, model, net):
         ([tmp_path / "plain.npz", target], "has no prototxt with it"),
         ([broken, target, "--net", net], "broken.caffemodel: offset"),
         ([tmp_path / "none.npz", target, "--net", net], "none.npz: no such file"),
+        ([tmp_path / "none.keras", target], "none.keras: Keras files are only written; give the"),
+        ([tmp_path / "none.onnx", tmp_path / "x.bin"], "pt, onnx, keras, by the suffix"),
         ([model, target, "--net", tmp_path / "none.prototxt"], "none.prototxt"),
         ([model, tmp_path / "out" / "x.bin"], "no format is called 'bin'; known: caffemodel"),
         ([model, tmp_path / "out" / "r50"], "r50 has no suffix; give it one of .caffemodel, .npz"),

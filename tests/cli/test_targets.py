@@ -219,3 +219,19 @@ def test_the_target_is_in_the_help():
 def test_subsample_is_fixed():
     """The layer that old-layers puts in is no parameter of a net."""
     assert Convolution.subsample("s", "a", "b", 4, (2, 1)).fixed
+
+
+def test_a_net_that_trains_is_sent_to_deploy(tmp_path):
+    """And what is found is nothing for that target alone."""
+    train_val, deploy = tmp_path / "train_val.prototxt", tmp_path / "deploy.prototxt"
+    invoke("gen", "--depth", 18, "--out", tmp_path)
+
+    refused = invoke("check", train_val, "--target", "opencv-4")
+    passed = invoke("check", deploy, "--target", "opencv-4")
+
+    assert refused.exit_code == 1
+    assert (
+        "this is a train_val net, OpenCV 4's dnn takes the net for inference; `re" in refused.stdout
+    )
+    assert refused.stdout.count(": error: ") == 1
+    assert passed.stdout == f"nothing found in {deploy} (net), for OpenCV 4's dnn\n"

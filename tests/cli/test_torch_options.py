@@ -369,3 +369,20 @@ def test_names_for_rgb(folder, tmp_path):
     before["conv1.weight"] = before["conv1.weight"].flip(1)
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_a_copy_of_a_state_dict_says_so(tmp_path):
+    """Under its own keys; weights of Caffe's layers are no state dict."""
+    state = {"conv1.weight": torch.ones(2, 3, 7, 7), "layer1.0.conv1.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "x.pt")
+    torch.save({"conv1.weight": torch.ones(2, 3, 7, 7)}, tmp_path / "y.pt")
+
+    said = convert(tmp_path / "x.pt", tmp_path / "x.npz")
+    silent = convert(tmp_path / "y.pt", tmp_path / "y.npz")
+
+    assert said.stderr.splitlines()[0] == (
+        f"{tmp_path / 'x.pt'} is a state dict: this copies it under its own keys; OUT.caffemodel "
+        "makes Caffe's net of it"
+    )
+    assert list(load(tmp_path / "x.npz")) == list(state)
+    assert len(silent.stderr.splitlines()) == 1

@@ -16,7 +16,7 @@ from small_nets import data, net, normalised, random_input, random_weights, resi
 from resnet_proto import forward, read_prototxt, to_keras
 from resnet_proto.engine import keras_layers, keras_model
 from resnet_proto.engine.compare import TOLERANCE, compare, relative_l2
-from resnet_proto.engine.keras_model import draw, run_model, save_keras
+from resnet_proto.engine.keras_model import draw, import_keras, run_model, save_keras
 from resnet_proto.errors import (
     FormatError,
     NetError,
@@ -501,6 +501,13 @@ def test_the_backend(tmp_path, variable, found):
     )
 
     assert re.match(found, run.stdout)
+
+
+def test_where_keras_is_not_installed(monkeypatch):
+    """Another backend would not help."""
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(ResNetProtoError, match=r"^Keras is not installed: pip install '[^']*'$"):
+        import_keras()
 
 
 @pytest.mark.parametrize(("version", "old"), [("2.15.0", True), ("3.1.1", True), ("3.10.0", False)])

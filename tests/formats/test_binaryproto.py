@@ -123,16 +123,16 @@ def test_not_read_back(path, tmp_path, monkeypatch):
     np.save(tmp_path / "mean.npy", np.ones((2, 4, 5), np.uint8))
     right = binaryproto.write
 
-    def wrong(path, array):
-        written = right(path, array)
+    def wrong(path, array, **options):
+        written = right(path, array, **options)
         right(path, array + 1)
         return written
 
     monkeypatch.setattr(binaryproto, "write", wrong)
 
-    refused = run("convert", tmp_path / "mean.npy", path)
-    said = run("convert", tmp_path / "mean.npy", path, "--no-verify")
-    shown = run("convert", tmp_path / "mean.npy", path, "--no-verify", "--json")
+    refused = run("convert", tmp_path / "mean.npy", path, "--force")
+    said = run("convert", tmp_path / "mean.npy", path, "--no-verify", "--force")
+    shown = run("convert", tmp_path / "mean.npy", path, "--no-verify", "--force", "--json")
 
     assert (refused.exit_code, "read back, it differs" in refused.stderr) == (1, True)
     assert said.stderr == f"wrote {path}: a mean of 1x2x4x5, 160 bytes of values\n"
