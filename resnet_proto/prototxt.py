@@ -128,7 +128,7 @@ def refuse_other(head: str, source: str) -> None:
     if "\0" in head:
         raise PrototxtError(
             f"{source} is a binary file (a caffemodel?), not a prototxt; "
-            "give the prototxt, and weights to --weights"
+            "give the prototxt, and weights to --weights (IN of convert)"
         )
 
 

@@ -10,7 +10,7 @@ from resnet_proto.errors import FormatError
 AGAIN = "download the file itself"
 UNPACK = "unpack it first"
 IMAGE = "an image goes to --input"
-WEIGHTS = "give the prototxt; this file's weights go to --weights"
+WEIGHTS = "give the prototxt; this file's weights go to --weights (IN of convert)"
 
 
 class Kind(NamedTuple):

@@ -42,8 +42,8 @@ def command(one: str, other: str, tolerance: float, lenient: bool, as_json: bool
     Of weights, of any formats: blobs that only one file has, shapes, the relative L2 of the
     values, and their largest difference by B's largest value. Of nets, after Caffe's defaults:
     layers that only one has, and fields; then whether they compute the same, names aside. If A
-    or B is a prototxt, the other may be a weight file that carries one. The exit status is 1
-    where they differ.
+    or B is a prototxt, the other may be a weight file that carries one. Of each kind of
+    difference the first 20 are shown. The exit status is 1 where they differ.
 
     \b
     resnet-proto diff ResNet-50.caffemodel ResNet-50.safetensors

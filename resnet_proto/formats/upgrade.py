@@ -36,6 +36,7 @@ from resnet_proto.upgrade import old_within, upgraded, upgraded_solver
 
 NAMES = {100: ("layer", "LayerParameter"), 2: ("layers", "V1LayerParameter")}
 """Fields of NetParameter that are layers, and their messages."""
+TEXTS = (".prototxt", ".pbtxt", ".prototext", ".txt")
 PARAM = 6  # LayerParameter.param
 
 
@@ -80,9 +81,24 @@ def upgrade(
     warnings = [] if warnings is None else warnings
     if is_binary(source, name):
         return of_model(source, name, target, force, warnings)
+    check_suffix(target, (".caffemodel",), f"{name} is text", ".prototxt")
     found, done, text = of_text(source, name, lenient, warnings)
     state = put(target, lambda file: file.write(text), force)
     return Upgraded(found, done, state)
+
+
+def check_suffix(
+    target: str | os.PathLike[str] | BinaryIO, wrong: tuple[str, ...], what: str, right: str
+) -> None:
+    """Refuse a name that says something else than what the file will be.
+
+    Raises:
+        FormatError: it does.
+    """
+    if isinstance(target, str | os.PathLike) and Path(target).suffix.lower() in wrong:
+        raise FormatError(
+            f"{target}: {what}, and so is what is written; give it the suffix {right}"
+        )
 
 
 def is_binary(path: Path, name: str) -> bool:
@@ -147,6 +163,7 @@ def of_model(
     warnings: list[str],
 ) -> Upgraded:
     """Upgrade a caffemodel; what is written is read back and compared."""
+    check_suffix(target, TEXTS, f"{name} is a caffemodel, a binary file", ".caffemodel")
     try:
         given = read(path)
     except FormatError as error:

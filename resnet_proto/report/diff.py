@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_proto.layers import Shape, dims
 from resnet_proto.net import Net, labels
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 PART = 1 << 20
 """Values that are compared at a time."""
+MOST = 20
+"""Rows of a kind that a table shows."""
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,18 @@ def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[s
             yield name, a, b
 
 
+def few(rows: Sequence[Row], kind: Callable[[Row], object]) -> tuple[list[Row], list[str]]:
+    """The first ``MOST`` rows of each kind, and a line about the others, if there are any."""
+    seen: Counter[object] = Counter()
+    shown = []
+    for row in rows:
+        seen[kind(row)] += 1
+        if seen[kind(row)] <= MOST:
+            shown.append(row)
+    left = len(rows) - len(shown)
+    return shown, [f"... and {left:,} more; --json has all"] if left else []
+
+
 def weights_table(
     rows: Sequence[BlobRow], names: tuple[str, str], tolerance: float
 ) -> Iterator[str]:
@@ -169,11 +185,15 @@ def weights_table(
     over = [row for row in rows if not row.within(tolerance)]
     if over:
         cells: list[tuple[str, ...]] = [("blob", "A", "B", "relative L2", "largest")]
-        for row in over:
+        kept, left = few(
+            over, lambda row: (row.one is None, row.other is None, row.distance is None)
+        )
+        for row in kept:
             shapes = ("-" if shape is None else dims(shape) for shape in (row.one, row.other))
             figures = ("" if x is None else f"{x:.2e}" for x in (row.distance, row.largest))
             cells.append((row.blob, *shapes, *figures))
         yield from columns([tuple(map(printable, line)) for line in cells], left=3)
+        yield from left
     alone = [sum((row.one, row.other)[i] is None for row in rows) for i in (1, 0)]
     shaped = sum(
         row.distance is None and row.one is not None and row.other is not None for row in rows
@@ -193,10 +213,12 @@ def nets_table(rows: Sequence[FieldRow]) -> Iterator[str]:
     """The fields that differ, as lines of text."""
     if rows:
         cells: list[tuple[str, ...]] = [("layer", "field", "A", "B")]
-        for row in rows:
+        kept, left = few(rows, lambda row: (row.field == "", row.one is None, row.other is None))
+        for row in kept:
             values = ("-" if value is None else shown(value) for value in (row.one, row.other))
             cells.append((row.layer or "(net)", row.field or "(layer)", *values))
         yield from columns([tuple(map(printable, line)) for line in cells], left=4)
+        yield from left
     layers = {row.layer for row in rows if row.layer}
     yield (
         f"{counted(len(rows), 'difference')} in {counted(len(layers), 'layer')}"

@@ -197,3 +197,37 @@ def test_refused(arguments, words, folder):
     assert result.exit_code == 1
     assert words in result.stderr
     assert run("a.npz", "a.npz").exit_code == 0
+
+
+def test_of_many_differences_the_first_are_shown(folder):
+    """Of each kind; --json has all."""
+    ours = {f"a{i}.weight": np.full((2, 3), i, np.float32) for i in range(1, 24)}
+    theirs = {f"b{i}.weight": np.zeros((2, 3), np.float32) for i in range(22)}
+    both = {"c.weight": np.ones(4, np.float32)}
+    save("x.npz", ours | both)
+    save("b.npz", dict(list(theirs.items())[:20]))
+    save("y.npz", theirs | {"c.weight": 2 * both["c.weight"]})
+
+    shown = run("x.npz", "y.npz").stdout.splitlines()
+    listed = json.loads(run("x.npz", "y.npz", "--json").stdout)["blobs"]
+
+    names = [line.split()[0] for line in shown[2:-2]]
+    assert names == [*list(ours)[:20], "c.weight", *list(theirs)[:20]]
+    assert shown[-2] == "... and 5 more; --json has all"
+    assert len(listed) == 46
+    assert "--json" not in run("y.npz", "y.npz").stdout + run("a.npz", "b.npz").stdout
+
+
+def test_of_many_layers_the_first_are_shown(folder):
+    layer = 'layer { name: "%s%d" type: "ReLU" bottom: "data" top: "data" }'
+    for name, n in (("p", 30), ("q", 20)):
+        text = "".join(layer % (name, i) for i in range(n))
+        (folder / f"{name}.prototxt").write_text(f'name: "n" {text}')
+
+    shown = run("p.prototxt", "q.prototxt").stdout.splitlines()
+
+    assert [line.split()[0] for line in shown if line[0] in "pq"] == [
+        *(f"p{i}" for i in range(20)), *(f"q{i}" for i in range(20)),
+    ]  # fmt: skip
+    assert "... and 10 more; --json has all" in shown
+    assert "50 differences in 50 layers" in shown

@@ -314,3 +314,17 @@ def test_inspect_and_convert_an_old_model(folder):
         assert "fc     InnerProduct  weight  1x1x3x2" in listed.stdout
         assert "Caffe: 1 layer copied" in listed.stdout
         assert load("w.safetensors")["fc.weight"].tobytes() == INNER[-24:]
+
+
+@pytest.mark.parametrize(
+    ("old", "wrong", "right"),
+    [(V1_MODEL, "new.prototxt", "new.caffemodel"), (LENET, "new.caffemodel", "new.prototxt")],
+)
+def test_the_name_is_not_that_of_something_else(folder, old, wrong, right):
+    refused = run(text(old), wrong)
+
+    assert refused.exit_code == 1
+    assert f"Error: {wrong}: " in refused.stderr
+    assert f"give it the suffix .{right.partition('.')[2]}" in refused.stderr
+    assert not (folder / wrong).exists()
+    assert run(text(old), right).exit_code == 0
