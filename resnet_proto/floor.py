@@ -10,7 +10,7 @@ columns that are wanted. A convolution rounds down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.layers import Layer, Pooling, Shape
 from resnet_proto.layers.convolution import Convolution
 from resnet_proto.layers.pooling import Pair, pool_size
-from resnet_proto.words import Word
+from resnet_proto.words import Word, free
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -60,7 +60,7 @@ def spelled(
         return replace(net, layers=tuple(layers)), weights
     net = net.filtered()
     known = {layer.name for layer in net.layers}
-    taken = known | {name for layer in net.layers for name in layer.tops}
+    taken = dict.fromkeys([*known, *(name for layer in net.layers for name in layer.tops)], 1)
     made = {id(step.layer): in_layers(step, taken) for step in net.walk()}
     layers = [new for layer in net.layers for new in made.get(id(layer), [layer])]
     fixed = {layer.name for layer in layers} - known
@@ -87,30 +87,36 @@ def in_fields(layer: Layer, floor: Mapping[str, Any]) -> Layer:
     """The layer with ``floor`` where it rounds down; rounding up needs no word."""
     if not isinstance(layer, Pooling) or not unclear(layer):
         return layer
-    return with_param(layer, floor if layer.floor else {})
+    return rounded(layer, floor if layer.floor else {})
 
 
-def with_param(layer: Pooling, new: Mapping[str, Any]) -> Layer:
-    """The layer with other fields of its message, and without those that say how it rounds."""
-    gone = {"round_mode", "ceil_mode"}
-    if "stride_h" in new or "stride" in new:
-        gone |= {"stride", "stride_h", "stride_w"}
+def with_param(layer: Layer, new: Mapping[str, Any], gone: Iterable[str] = ()) -> Layer:
+    """The layer with fields of its own message set, and without some that it had."""
+    if not new and not gone:
+        return layer
     kept = {key: value for key, value in layer.param.items() if key not in gone}
     return replace(layer, fields={**layer.fields, layer.message: {**kept, **new}})
 
 
-def in_layers(step: Step, taken: set[str]) -> list[Layer]:
+def rounded(layer: Pooling, new: Mapping[str, Any]) -> Layer:
+    """The layer with these fields, and without others that say how it rounds."""
+    strides = ("stride", "stride_h", "stride_w")
+    gone = strides if "stride_h" in new or "stride" in new else ()
+    return with_param(layer, new, ("round_mode", "ceil_mode", *gone))
+
+
+def in_layers(step: Step, taken: dict[str, int]) -> list[Layer]:
     """The layers that do what this one does, without a word about rounding."""
     layer = step.layer
     if not isinstance(layer, Pooling) or not unclear(layer):
         return [layer]
     if not layer.floor:
-        return [with_param(layer, {})]
+        return [rounded(layer, {})]
     (bottom,) = step.bottoms
     _, stride, _ = layer.windows(bottom)
     finer_h, finer_w = finer = steps(layer, bottom)
     if finer == stride:
-        return [with_param(layer, {})]
+        return [rounded(layer, {})]
     sides = (
         {"stride": finer_h} if finer_h == finer_w else {"stride_h": finer_h, "stride_w": finer_w}
     )
@@ -122,7 +128,7 @@ def in_layers(step: Step, taken: set[str]) -> list[Layer]:
         name = free(f"{layer.name}_floor", taken)
         made = Convolution.subsample(name, dense, top, bottom[1], rest)
         chosen.append(replace(made, fields={**made.fields, **rules}))
-    return [replace(with_param(layer, sides), tops=tops), *chosen]
+    return [replace(rounded(layer, sides), tops=tops), *chosen]
 
 
 def steps(layer: Pooling, bottom: Shape) -> Pair:
@@ -138,11 +144,3 @@ def steps(layer: Pooling, bottom: Shape) -> Pair:
 
     rows, columns = map(along, bottom[2:], kernel, stride, pad)
     return rows, columns
-
-
-def free(name: str, taken: set[str]) -> str:
-    """A name that no layer or blob has, and is taken from now on."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

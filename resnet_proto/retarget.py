@@ -24,7 +24,7 @@ from resnet_proto.check.target import (
     header,
     is_input,
 )
-from resnet_proto.floor import FIELDS, spelled
+from resnet_proto.floor import FIELDS, spelled, with_param
 from resnet_proto.fold import Kept, folded
 from resnet_proto.layers import Layer, Pooling, make_layer
 from resnet_proto.layers.base_convolution import BaseConvolution
@@ -238,10 +238,3 @@ STEPS: Mapping[str, Step] = {
 def with_layers(at: Aimed, layers: Iterable[Layer]) -> Aimed:
     """The same weights for other layers."""
     return at._replace(net=replace(at.net, layers=tuple(layers)))
-
-
-def with_param(layer: Layer, new: Mapping[str, Any]) -> Layer:
-    """The layer with fields of its own message set."""
-    if not new:
-        return layer
-    return replace(layer, fields={**layer.fields, layer.message: {**layer.param, **new}})

@@ -27,7 +27,7 @@ from resnet_proto.recipe import training_for
 from resnet_proto.recognize import Unit, squeezes, widths
 from resnet_proto.settings import assignments
 from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted
-from resnet_proto.weights import Blob, Data, Held, StoredLayer, Weights
+from resnet_proto.weights import Blob, Data, Held, Made, StoredLayer, Weights
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Floats:
+class Floats(Made):
     """Values of float16, as float32."""
 
     blob: Blob
@@ -110,10 +110,6 @@ class Floats:
         import numpy as np
 
         return self.blob.array().astype(np.float32).reshape(-1)
-
-    def parts(self) -> Iterator[memoryview]:
-        """Views of them."""
-        yield from Held(self.array()).parts()
 
 
 def is_state_dict(weights: Weights) -> bool:

@@ -64,6 +64,20 @@ class Data(Protocol):
         """Their bytes, little-endian and in order, at most ``PART`` at a time."""
 
 
+class Made:
+    """``Data`` that is made when it is asked for: ``array`` says of what."""
+
+    __slots__ = ()
+
+    def array(self) -> Array:
+        """All values, flat."""
+        raise NotImplementedError
+
+    def parts(self) -> Iterator[memoryview]:
+        """Views of them."""
+        yield from Held(self.array()).parts()
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """Values in memory."""

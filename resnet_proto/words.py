@@ -17,6 +17,21 @@ def printable(line: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+def free(name: str, taken: dict[str, int]) -> str:
+    """The name, numbered from 2 on where it is taken; it is taken from now on.
+
+    Args:
+        name: as it would be.
+        taken: name -> the number that was given last; 1 for a name that has none.
+    """
+    chosen = name
+    while chosen in taken:
+        taken[name] += 1
+        chosen = f"{name}_{taken[name]}"
+    taken[chosen] = 1
+    return chosen
+
+
 def counted(n: int, what: str) -> str:
     """A number of things: ``1 layer``, ``1,234 layers``."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

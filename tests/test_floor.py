@@ -219,13 +219,14 @@ def test_names_that_are_taken():
     whole = net(
         floor(kernel_size=2, stride=2),
         ReLU.of("p_floor", "p", "p_dense"),
-        Convolution.of("p_floor_", "p_dense", "c", num_output=2, kernel_size=1),
+        Convolution.of("p_floor_2", "p_dense", "c", num_output=2, kernel_size=1),
     )
     weights = random_weights(whole)
 
     old, more = spelled(whole, weights, "old-layers")
 
-    assert [layer.name for layer in old.layers] == ["in", "p", "p_floor__", "p_floor", "p_floor_"]
+    names = [layer.name for layer in old.layers]
+    assert names == ["in", "p", "p_floor_3", "p_floor", "p_floor_2"]
     ours, theirs = forward(old, more, X), forward(whole, weights, X)
     assert_equal(ours, theirs, theirs)
 

@@ -22,6 +22,7 @@ from resnet_proto.layers.exp import log_of
 from resnet_proto.layers.interp import between
 from resnet_proto.layers.loss import legacy
 from resnet_proto.layers.pooling import LOWEST, Pooling
+from resnet_proto.words import free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ Tensor = Any
 class Names:
     """Names of the layers and ops of a model, each once. ``taken`` are in use."""
 
-    taken: set[str] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
 
     def free(self, name: str) -> str:
         """A name made of this one, numbered where it is taken.
@@ -81,13 +82,7 @@ class Names:
         ASCII, digits, dots, ``_`` and ``-``: each becomes ``_``.
         """
         name = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
-        name = name or "layer"
-        nth, chosen = 1, name
-        while chosen in self.taken:
-            nth += 1
-            chosen = f"{name}_{nth}"
-        self.taken.add(chosen)
-        return chosen
+        return free(name or "layer", self.taken)
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def draw(
     used = {*read, *(last if wanted is None else wanted)}
 
     overwritten(cut.layers)
-    graph = Graph(taken=set(last), opset=opset, any_size=dynamic == "size")
+    graph = Graph(taken=dict.fromkeys(last, 1), opset=opset, any_size=dynamic == "size")
     inputs: dict[str, tuple[Any, ...]] = {}
     values: dict[str, str] = {}  # blob -> its newest version
     made: dict[str, tuple[Any, ...]] = {}

@@ -19,6 +19,7 @@ from resnet_proto.errors import NetError
 from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, axis_index, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Weights
+from resnet_proto.words import free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -347,12 +348,7 @@ class Names:
 
     def free(self, name: str) -> str:
         """The name, numbered where it is taken."""
-        chosen = name
-        while chosen in self.last:
-            self.last[name] += 1
-            chosen = f"{name}_{self.last[name]}"
-        self.last[chosen] = 1
-        return chosen
+        return free(name, self.last)
 
 
 class Site:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.layers import Shape
+from resnet_proto.words import free
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ class Graph:
     """What is written so far.
 
     Args:
-        taken: names of values; the blobs' own from the start.
+        taken: names of values, as ``words.free`` has them; the blobs' own from the start.
         opset: that it is written in.
         any_size: whether rows and columns may vary.
         nodes: in order of running. ``labels`` are those of their layers.
@@ -34,7 +35,7 @@ class Graph:
         shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
-    taken: set[str]
+    taken: dict[str, int]
     opset: int = OPSET
     any_size: bool = False
     nodes: list[Any] = field(default_factory=list)
@@ -46,12 +47,7 @@ class Graph:
 
     def free(self, name: str) -> str:
         """The name, numbered where a blob or another value has it."""
-        nth, chosen = 1, name
-        while chosen in self.taken:
-            nth += 1
-            chosen = f"{name}_{nth}"
-        self.taken.add(chosen)
-        return chosen
+        return free(name, self.taken)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +30,7 @@ from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
 from resnet_proto.formats.npz import DAMAGED, stored
 from resnet_proto.layers import Shape, count
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import Blob, Held, Weights, possible, split
+from resnet_proto.weights import Blob, Made, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -115,7 +115,7 @@ def state_key(blob: Blob, *, foreign: bool = False) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Made):
     """One tensor of an open file."""
 
     tensor: Any
@@ -125,10 +125,6 @@ class Stored:
         tensor = self.tensor.detach().contiguous()
         array: Array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
         return array.reshape(-1)
-
-    def parts(self) -> Iterator[memoryview]:
-        """Views of them."""
-        yield from Held(self.array()).parts()
 
 
 def read(path: str | os.PathLike[str]) -> Weights:

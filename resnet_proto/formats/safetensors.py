@@ -18,7 +18,7 @@ from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import PART, Blob, Data, Held, Weights, possible, split
+from resnet_proto.weights import PART, Blob, Data, Held, Made, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -70,7 +70,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Widened:
+class Widened(Made):
     """A tensor of bfloat16, which numpy lacks: the upper halves of float32."""
 
     source: str
@@ -85,10 +85,6 @@ class Widened:
             file.seek(self.start)
             halves = np.frombuffer(file.read(2 * self.size), "<u2")
         return (halves.astype(np.uint32) << 16).view(np.float32)
-
-    def parts(self) -> Iterator[memoryview]:
-        """Views of them."""
-        yield from Held(self.array()).parts()
 
 
 def read(path: str | os.PathLike[str]) -> Weights:
