@@ -5,6 +5,7 @@ Source: solver.cpp, sgd_solver.cpp, sgd_solvers.hpp and upgrade_proto.cpp.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -319,6 +320,27 @@ def swapped_nets(case: Case) -> Iterator[Found]:
             yield Found(WARNING, reason, swapped, field=field)
 
 
+def not_there(case: Case) -> Iterator[Found]:
+    """What the nets read and is not there (yet), by the command that makes it: db_lmdb.cpp and
+    data_transformer.cpp, which end Caffe.
+    """
+    missing: dict[str, dict[str, str]] = {}
+    for at in (case.train, *case.tests):
+        for layer in at.layers if at is not None else ():
+            for path, remedy in reads(layer):
+                if "\0" not in path and not any(os.path.exists(f / path) for f in case.folders):  # noqa: PTH110
+                    missing.setdefault(remedy, {}).setdefault(path, at.phase)
+    for remedy, paths in missing.items():
+        names = " and ".join(f"'{path}' ({phase})" for path, phase in paths.items())
+        yield Found(
+            NOTE,
+            f"{names} {'is' if len(paths) == 1 else 'are'} not there, neither in the current "
+            "directory nor beside the solver; Caffe takes paths from the folder it is started in",
+            remedy.replace("OUT", next(iter(paths))),
+            field="net",
+        )
+
+
 RULES: dict[str, Rule] = {
     "nets": nets,
     "required": required,
@@ -333,6 +355,7 @@ RULES: dict[str, Rule] = {
     "same-data": same_data,
     "snapshots": snapshots,
     "swapped-nets": swapped_nets,
+    "not-there": not_there,
 }
 
 
@@ -354,6 +377,16 @@ def rate_at_end(fields: Mapping[str, Any]) -> float | None:
     if last < 1 or fields.get("lr_policy") == "sigmoid":
         return None
     return learning_rate({**fields, "base_lr": 1.0}, last)
+
+
+def reads(layer: Layer) -> Iterator[tuple[str, str]]:
+    """Each path that a data layer reads, and how it comes to be; OUT is its place."""
+    if layer.type == "Data" and source(layer):
+        yield source(layer), "`resnet-proto data lmdb IMAGES OUT` makes such a database"
+    elif layer.type in ("ImageData", "HDF5Data") and source(layer):
+        yield source(layer), "write this list, one file a line"
+    if mean := str(layer.fields.get("transform_param", {}).get("mean_file", "")):
+        yield mean, "`resnet-proto data mean LMDB OUT` makes it of the training data"
 
 
 def images_of_test(case: Case, at: View, layer: Layer) -> tuple[int, str]:

@@ -273,6 +273,13 @@ def makes(target: Target) -> str:
     return f"`convert --target {target.name}` writes what it takes"
 
 
+def target_deploy(aim: Aim) -> Iterator[Found]:
+    """A net that trains."""
+    if is_train_val(aim.net.upgraded().filtered()):
+        reason = f"this is a train_val net, {aim.target.title} takes the net for inference"
+        yield Found(ERROR, reason, "`resnet-proto deploy` makes it of this one")
+
+
 def target_type(aim: Aim) -> Iterator[Found]:
     """Layer types that are not taken."""
     target, at = aim.target, aim.view
@@ -470,6 +477,7 @@ def target_weights(aim: Aim) -> Iterator[Found]:
 
 
 TARGET_RULES: Mapping[str, TargetRule] = {
+    "target-deploy": target_deploy,
     "target-type": target_type,
     "target-value": target_value,
     "target-header": target_header,
@@ -485,15 +493,13 @@ TARGET_RULES: Mapping[str, TargetRule] = {
 
 
 def check_target(aim: Aim) -> Iterator[tuple[str, Found]]:
-    """Rule and finding, of all of ``TARGET_RULES``; of a net that trains, that it does."""
-    if is_train_val(aim.net.upgraded().filtered()):
-        title = aim.target.title
-        reason = f"this is a train_val net, {title} takes the net for inference"
-        yield "target-deploy", Found(ERROR, reason, "`resnet-proto deploy` makes it of this one")
-        return
+    """Rule and finding, of all of ``TARGET_RULES``; of a net that trains, of the first only."""
     for name, rule in TARGET_RULES.items():
-        for found in rule(aim):
+        findings = list(rule(aim))
+        for found in findings:
             yield name, found
+        if findings and rule is target_deploy:
+            return
 
 
 # ---- what the rules ask

@@ -32,6 +32,9 @@ def test_nothing_is_wrong_with_a_preset(name, tmp_path):
     texts = generate(PRESETS[name].spec)
     for file, text in texts.items():
         (tmp_path / file).write_text(text)
+    net = PRESETS[name].spec.training
+    for source in (net.train_source, net.test_source):
+        (tmp_path / source).mkdir(exist_ok=True)
 
     reports = [
         check_text(text, file, folder=tmp_path) for file, text in texts.items() if file in FILES

@@ -43,6 +43,10 @@ def folder(tmp_path):
     (tmp_path / "deploy.prototxt").write_text(to_prototxt(deploy("resnet-18")))
     (tmp_path / "train.prototxt").write_text(to_prototxt(net.filtered("TRAIN")))
     (tmp_path / "test.prototxt").write_text(to_prototxt(net.filtered("TEST")))
+    text = to_prototxt(net).replace("val_lmdb", "no_lmdb")
+    (tmp_path / "elsewhere.prototxt").write_text(text)
+    for name in ("train_lmdb", "val_lmdb", "train.txt"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -97,6 +101,7 @@ CASES = {
         APART, ("warning", "train_net"),
     ),
     "swapped-nets: a deploy net": (GOOD.replace("train_val", "deploy"), GOOD, ("error", "net")),
+    "not-there": (GOOD.replace("train_val", "elsewhere"), GOOD, ("note", "net")),
 }  # fmt: skip
 
 
@@ -141,6 +146,8 @@ def test_a_solver_that_says_how_many_images_there_are(tmp_path):
     spec = PRESETS["resnet-18"].spec
     texts = generate(replace(spec, training=replace(spec.training, test_images=1997)))
     (tmp_path / "train_val.prototxt").write_text(texts["train_val.prototxt"])
+    for name in ("train_lmdb", "val_lmdb"):
+        (tmp_path / name).mkdir()
     text = texts["solver.prototxt"]
 
     assert not found(text, tmp_path)
@@ -222,7 +229,7 @@ def test_a_net_within_the_solver(folder):
     inner = to_prototxt(edited(train_val("resnet-18"), "conv1", drop=("weight_filler",)))
     text = GOOD.replace('net: "train_val.prototxt"', f"net_param {{ {inner} }}")
 
-    (finding,) = check_text(text, "s").findings
+    (finding,) = (x for x in check_text(text, "s").findings if x.rule != "not-there")
 
     assert (finding.rule, finding.file) == ("zero-weights", "s (net_param)")
 
@@ -280,3 +287,28 @@ def test_the_rate_of_the_last_iteration(fields, expected):
     assert rate_at_end({**fields, "max_iter": 100}) == (
         None if expected is None else pytest.approx(expected)
     )
+
+
+def test_what_is_not_there_with_what_makes_it(folder, monkeypatch):
+    """It may lie in the current directory or beside the solver; of a net alone nothing is said."""
+    text = to_prototxt(train_val("resnet-18")).replace(
+        "mean_value: 104", 'mean_file: "mean.binaryproto"\n mean_value: 104'
+    )
+    (folder / "train_val.prototxt").write_text(text)
+    (folder / "train_lmdb").rmdir()
+
+    database, mean = (x for x in check_text(GOOD, "s", folder=folder).findings)
+
+    assert database.line == (
+        "s: note: field 'net': 'train_lmdb' (TRAIN) is not there, neither in the current directory "
+        "nor beside the solver; Caffe takes paths from the folder it is started in; "
+        "`resnet-proto data lmdb IMAGES train_lmdb` makes such a database"
+    )
+    assert "'mean.binaryproto' (TRAIN) is not there" in mean.reason
+    assert mean.remedy.startswith("`resnet-proto data mean LMDB mean.binaryproto` makes it")
+    assert not [x for x in check_text(text, "n", folder=folder).findings if x.rule == "not-there"]
+    (folder / "here" / "train_lmdb").mkdir(parents=True)
+    monkeypatch.chdir(folder / "here")
+    (folder / "mean.binaryproto").touch()
+    rules = {x.rule for x in check_text(GOOD, "s", folder=folder).findings}
+    assert "not-there" not in rules

@@ -57,6 +57,7 @@ NO_RELU = {"types": {"Convolution": "its list"}}
 
 # rule: the net that it finds, its twin, the target, and words of the finding
 CASES = {
+    "target-deploy": (layer("SoftmaxWithLoss"), layer("Softmax"), {}, "takes the net for infer"),
     "target-type": (layer("ReLU"), layer("Convolution", CONV % ""), NO_RELU,
                     "takes no ReLU (its list)"),
     "target-type, depthwise": (

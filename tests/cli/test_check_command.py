@@ -18,6 +18,8 @@ def run(*arguments, stdin=None):
 def folder(tmp_path):
     for file, text in generate(PRESETS["cifar-resnet-20"].spec).items():
         (tmp_path / file).write_text(text)
+    for name in ("cifar10_train_lmdb", "cifar10_test_lmdb"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
