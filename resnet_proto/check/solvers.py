@@ -325,8 +325,8 @@ def not_there(case: Case) -> Iterator[Found]:
     data_transformer.cpp, which end Caffe.
     """
     missing: dict[str, dict[str, str]] = {}
-    for at in (case.train, *case.tests):
-        for layer in at.layers if at is not None else ():
+    for at in (*([case.train] if case.train else []), *case.tests):
+        for layer in at.layers:
             for path, remedy in reads(layer):
                 if "\0" not in path and not any(os.path.exists(f / path) for f in case.folders):  # noqa: PTH110
                     missing.setdefault(remedy, {}).setdefault(path, at.phase)

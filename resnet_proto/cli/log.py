@@ -17,7 +17,7 @@ from resnet_proto.files import atomic
 from resnet_proto.words import printable
 
 if TYPE_CHECKING:
-    from resnet_proto.training_log import Row, Run
+    from resnet_proto.training_log import Reader, Row, Run
 
 LONGEST = 1 << 16
 """Characters that are read at a time where no line ends."""
@@ -42,7 +42,9 @@ REDRAW = 5.0
     help="Draw the curves, .svg, .png or .pdf: train thin, test bold.",
 )
 @click.option(
-    "--follow", is_flag=True, help="Go on until Caffe is done, and write again and again."
+    "--follow",
+    is_flag=True,
+    help="Go on until Caffe is done, and write again and again; wait for a LOG that is not there.",
 )
 @json_option
 def command(
@@ -104,10 +106,35 @@ def lines(name: str) -> Iterator[str]:
 
 
 def followed(name: str, csv: str | None, plot: str | None) -> Run:
-    """Read a log while it grows, until its training ends or, from a pipe, the writer does."""
+    """Read a log while it grows, until its training ends or, from a pipe, the writer does.
+
+    Ctrl-C ends it too, with what has been read.
+    """
     from resnet_proto.training_log import Reader
 
-    reader, source, shown, drawn = Reader(), called(name), 0, 0.0
+    reader = Reader()
+    try:
+        await_log(name)
+        return read_on(reader, name, csv, plot)
+    except KeyboardInterrupt:
+        if not reader.parts:
+            raise
+        return reader.run(called(name))
+
+
+def await_log(name: str) -> None:
+    """Wait until a log is there: Caffe may not have begun."""
+    said = False
+    while name != "-" and not Path(name).exists():
+        if not said:
+            click.echo(f"waiting for {name}, which is not there yet; Ctrl-C ends", err=True)
+        said = True
+        time.sleep(PAUSE)
+
+
+def read_on(reader: Reader, name: str, csv: str | None, plot: str | None) -> Run:
+    """``followed``, of a log that is there; the reader has what was read."""
+    source, shown, drawn = called(name), 0, 0.0
     with readable(source), opened(name) as file:
         line = ""
         while True:

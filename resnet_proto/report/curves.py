@@ -92,7 +92,7 @@ def sentence(run: Run) -> str:
     if rate := iteration_rate(run):
         words.append(f"{rate:.3g} iterations/s")
         if run.max_iter and not run.end and last < run.max_iter:
-            words.append(f"{duration((run.max_iter - last) / rate)} left")
+            words.append(f"{duration((run.max_iter - last) / rate)} left if it still runs")
     words += [f"resumed at {start:,} from {origin}" for start, origin in run.parts if start]
     words += [f"finetuned from {origin}" for start, origin in run.parts if origin and not start]
     if (bad := diverged(run)) is not None:

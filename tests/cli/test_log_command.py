@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -45,7 +46,7 @@ def test_table(logs):
 
 def test_time_left(logs):
     """100 iterations to go, at 200 in 18.9 seconds."""
-    assert "; 9.45 s left" in run(logs / "a.log").output
+    assert "; 9.45 s left if it still runs" in run(logs / "a.log").output
 
 
 def test_not_finite(logs):
@@ -242,3 +243,25 @@ def test_check_draws_the_rate(tmp_path):
     assert not (tmp_path / "s.svg").exists()
     result = CliRunner().invoke(main, ["check", str(solver), str(solver), *args[2:]])
     assert result.exit_code == 2
+
+
+def test_follow_waits_for_the_log_and_ctrl_c_ends_with_the_table(logs):
+    """Twice: with what was read, and with nothing read."""
+    for text, status in ((MAINLINE, 0), (None, 1)):
+        path = logs / f"later{status}.log"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "resnet_proto", "log", path, "--follow"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        said = process.stderr.readline()
+        assert said == f"waiting for {path}, which is not there yet; Ctrl-C ends\n"
+        if text:
+            path.write_text(text)
+            while "iteration 100: train" not in process.stderr.readline():
+                assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+
+        assert process.returncode == status, err
+        assert "Traceback" not in err
+        assert ("iteration 200 of 400" in out) == bool(text)
