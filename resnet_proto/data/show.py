@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +19,16 @@ from resnet_proto.schema import decode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
+    from PIL import Image, ImageFont
 
     Cell = tuple[Image.Image, Sequence[str]]
 
 SIDE, GAP, TEXT = 96, 6, 14
 """Pixels: of an image, between two, and of a line of text."""
+EDGE = "#cccccc"
+"""Around each image, so that a white one is seen."""
+FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "Arial Unicode.ttf")
+"""Of the system, as Pillow finds them by name, where its own font lacks a letter."""
 MOST = 40
 """Characters of a class's name; it is cut further where that is too wide."""
 MAX_LABELS = 1 << 24
@@ -64,20 +71,23 @@ def contact_sheet(cells: Iterable[Cell], n: int, lines: int = 1) -> Image.Image:
         n: how many there are.
         lines: of each.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     columns = min(n, max(1, round((n * 1.5) ** 0.5)))
     rows = -(-n // columns)
     cell = SIDE + GAP, SIDE + lines * TEXT + GAP
     page = Image.new("RGB", (columns * cell[0] + GAP, rows * cell[1] + GAP), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT - 3)
+    draw, fonts = ImageDraw.Draw(page), list(known_fonts())
     for i, (picture, texts) in enumerate(cells):
         left, top = GAP + i % columns * cell[0], GAP + i // columns * cell[1]
         image = fitted(picture)
         middle = left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2
         page.paste(image, middle)
+        x, y = middle
+        draw.rectangle((x - 1, y - 1, x + image.width, y + image.height), outline=EDGE)
         for line, text in enumerate(texts):
             text = text if len(text) <= MOST else text[:MOST] + "…"
+            text, font = drawable(text, fonts)
             while len(text) > 1 and draw.textlength(text, font) > SIDE:
                 text = text[:-2] + "…"
             draw.text((left, top + SIDE + line * TEXT), text, "black", font)
@@ -87,6 +97,32 @@ def contact_sheet(cells: Iterable[Cell], n: int, lines: int = 1) -> Image.Image:
 def name_of(label: int, names: Sequence[str]) -> str:
     """What a class is called: by its number where it has no name."""
     return names[label] if 0 <= label < len(names) else str(label)
+
+
+def known_fonts() -> Iterator[ImageFont.FreeTypeFont | ImageFont.ImageFont]:
+    """Pillow's own font, and those that are there of some that have more letters."""
+    from PIL import ImageFont
+
+    yield ImageFont.load_default(TEXT - 3)
+    places = [*FONTS]
+    if (found := find_spec("matplotlib")) and found.origin:
+        places.append(str(Path(found.origin).with_name("mpl-data") / "fonts/ttf/DejaVuSans.ttf"))
+    for place in places:
+        with suppress(OSError):
+            yield ImageFont.truetype(place, TEXT - 3)
+
+
+def drawable(text: str, fonts: Sequence[Any]) -> tuple[str, Any]:
+    """The text and the first font that has all its letters; else the text in letters of ASCII.
+
+    What no font has loses its accents, or becomes an escape.
+    """
+    for font in fonts:
+        box = font.getmask("\uffff")
+        if all(bytes(font.getmask(c)) != bytes(box) for c in {*text}):
+            return text, font
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return bare.encode("ascii", "backslashreplace").decode(), fonts[0]
 
 
 def class_names(path: Path) -> list[str]:

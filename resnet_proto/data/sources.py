@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.sniff import HEAD, PROTOTXT, TEXT, kind
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ def listed(path: Path, root: Path | None) -> Images:
         ResNetProtoError: a line without a label, or one that Datum cannot hold.
     """
     folder = os.fsencode(path.parent if root is None else root)
+    if root is not None and not root.is_dir():
+        raise ResNetProtoError(f"--root {root}: no such folder; the paths of {path} lead from it")
     try:
         if not path.is_file():  # opening a FIFO would have us wait
             raise ResNetProtoError(f"{path}: a list has to be a regular file")
@@ -251,6 +254,12 @@ def listed(path: Path, root: Path | None) -> Images:
                 text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
+    found = kind(bytes(text[:HEAD]))
+    if found not in (None, TEXT, PROTOTXT):
+        raise ResNetProtoError(
+            f"{path} is {found.what}; expected a list of lines 'path label', a folder of class "
+            "folders, or a CIFAR archive"
+        )
     starts, sizes, labels = array("q"), array("i"), array("i")
     start, number = 0, 0
     while start < len(text):

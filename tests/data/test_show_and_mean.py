@@ -10,7 +10,7 @@ from small_images import class_folder, pixels, written
 from resnet_proto.data.images import Options, datum
 from resnet_proto.data.lmdb import Writer
 from resnet_proto.data.mean import mean_of
-from resnet_proto.data.show import GAP, SIDE, TEXT, class_names, sheet
+from resnet_proto.data.show import GAP, SIDE, TEXT, class_names, drawable, known_fonts, sheet
 from resnet_proto.data.survey import survey
 from resnet_proto.errors import ResNetProtoError
 
@@ -141,3 +141,35 @@ def test_a_survey_looks_at_some_evenly(tmp_path, monkeypatch):
     assert found.looked_at == "the 10 images of 95 that were looked at"
     monkeypatch.setattr("resnet_proto.data.survey.SECONDS", 0)
     assert len(survey(tmp_path / "db").labels) == 1
+
+
+def test_letters_that_the_font_lacks(monkeypatch, tmp_path):
+    """Another font that is there has them; without one they lose accents, or become escapes."""
+    monkeypatch.setattr("resnet_proto.data.show.FONTS", ())
+    monkeypatch.setattr("resnet_proto.data.show.find_spec", lambda name: None)
+    (font,) = known_fonts()
+
+    assert drawable("white wolf", [font]) == ("white wolf", font)
+    assert drawable("café 猫", [font]) == (r"cafe \u732b", font)
+
+    class Other:
+        def getmask(self, text):
+            return text.encode("utf-8", "surrogateescape")
+
+    other = Other()
+    assert drawable("café 猫", [font, other]) == ("café 猫", other)
+    assert drawable("cat", [font, other]) == ("cat", font)
+
+
+def test_a_white_image_is_seen(tmp_path):
+    """An edge lies around it."""
+    for name in "ab":
+        (tmp_path / "x" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 4), "white").save(tmp_path / "x" / name / "a.png")
+    written(tmp_path / "x", tmp_path / "db")
+
+    page, _ = sheet(tmp_path / "db", 1, 0)
+
+    x, y = GAP + SIDE // 2, GAP + SIDE // 4
+    assert page.getpixel((x, y)) == page.getpixel((x, y - 2)) == (255, 255, 255)
+    assert page.getpixel((x, y - 1)) == page.getpixel((GAP - 1, y + 9)) == (204, 204, 204)

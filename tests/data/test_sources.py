@@ -114,6 +114,22 @@ def test_lines_that_are_refused(tmp_path, line, reason):
     assert reason in str(refused.value)
 
 
+def test_what_is_no_list(tmp_path):
+    """An image, an empty file; and a folder that is not there."""
+    class_folder(tmp_path / "x")
+    image = next((tmp_path / "x").rglob("*.png"))
+    (tmp_path / "empty").touch()
+    (tmp_path / "list").write_text(f"{image.name} 0\n")
+    for path, root, reason in (
+        (image, None, "is an image (PNG); expected a list of lines 'path label'"),
+        (tmp_path / "empty", None, "is an empty file; expected a list"),
+        (tmp_path / "list", tmp_path / "no", f"--root {tmp_path / 'no'}: no such folder"),
+    ):
+        with pytest.raises(ResNetProtoError, match=re.escape(reason)):
+            find_images(str(path), root=root)
+    assert len(find_images(str(tmp_path / "list"), root=image.parent)) == 1
+
+
 def test_a_million_lines_take_little_memory(tmp_path):
     """The file is mapped; a line costs its place, its length and its label."""
     with (tmp_path / "list").open("w") as file:
@@ -139,7 +155,8 @@ def own_memory():
         (lambda path: None, "no such file; give a folder of class folders"),
         (lambda path: path.mkdir(), "no folder in it; expected one for each class"),
         (lambda path: (path / "a").mkdir(parents=True), "there are no images in it"),
-        (lambda path: path.write_bytes(b""), "there are no images in it"),
+        (lambda path: path.write_bytes(b""), "is an empty file; expected a list of lines"),
+        (lambda path: path.write_bytes(b"\n"), "there are no images in it"),
         (lambda path: os.mkfifo(path), "a list has to be a regular file"),
         (lambda path: (path / "a\nb").mkdir(parents=True), "has a line break; rename it"),
     ],
