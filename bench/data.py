@@ -25,6 +25,22 @@ from PIL import Image
 
 MAIN = [sys.executable, "-c", "from resnet_proto.cli import main; main()"]
 ROWS, COLUMNS = 375, 500
+DECODE = """
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from resnet_proto.data.images import Options, datum
+
+def made(path):
+    return datum(path.read_bytes(), 0, Options(resize=256), path.name)[0]
+
+if __name__ == "__main__":
+    pools = {"threads": ThreadPoolExecutor, "processes": ProcessPoolExecutor}
+    with pools[sys.argv[1]](int(sys.argv[2])) as pool:
+        paths = sorted(Path("photos").rglob("*.jpg"))
+        assert sum(map(len, pool.map(made, paths, chunksize=8))) > 0
+"""
+"""Decoding and resizing alone, without the writing: what threads and processes come to."""
 
 
 def images(folder: Path, count: int) -> None:
@@ -62,6 +78,10 @@ def main() -> None:
         "`data lmdb --resize shorter:256 --jobs 2`": [*data, *shorter, "--jobs", "2"],
         "`data lmdb --encoded --jobs 2`": [*data, "--encoded", "--jobs", "2"],
     }
+    for pool in ("threads", "processes"):
+        commands[f"decoding and resizing alone, 2 {pool}"] = [
+            sys.executable, "decode.py", pool, "2",
+        ]  # fmt: skip
     if caffe:
         tool = str(Path(caffe).absolute().with_name("convert_imageset"))
         commands["convert_imageset, resized to 256x341"] = [
@@ -73,6 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images(folder, options.images)
+        (folder / "decode.py").write_text(DECODE)
         size = sum(path.stat().st_size for path in folder.glob("photos/a/*"))
         print(f"{options.images} JPEGs of {COLUMNS}x{ROWS}, {size / options.images / 1024:.0f} KB")
         for _ in range(options.rounds):
@@ -81,7 +102,7 @@ def main() -> None:
                 subprocess.run(command, cwd=folder, check=True, capture_output=True)
                 best[label] = min(best[label], time.perf_counter() - start)
                 used[label] = min(used[label], processor() - before)
-                shutil.rmtree(folder / "out")
+                shutil.rmtree(folder / "out", ignore_errors=True)
     print(f"\n| the best of {options.rounds} runs | images/s | processor, ms an image |")
     print("|---|---:|---:|")
     for label, seconds in best.items():

@@ -28,6 +28,8 @@ PICTURES = (".svg", ".png", ".pdf")
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#17becf", "#7f7f7f")
 EPOCH = re.compile(r"^#.* ([1-9][\d,]{0,12}) iterations an epoch", re.M)
 """How a solver of `gen` says how long an epoch is."""
+INSIDE = 4
+"""Curves of a panel whose legend has room within it."""
 COLUMNS = ("run", "iteration", "phase", "net", "seconds", "lr")
 
 
@@ -160,7 +162,8 @@ def plot(path: str | os.PathLike[str], runs: Sequence[Run]) -> None:
     """Draw the curves of runs: errors in percent where there are accuracies, and losses.
 
     Train is thin and test is bold, as in the paper's figures; one colour for each run. Where
-    the learning rate drops there is a dotted line. One panel for each kind of output.
+    the learning rate drops there is a dotted line, in the run's colour if the others' does not
+    drop there too. One panel for each kind of output.
 
     Args:
         path: ``.svg``, ``.png`` or ``.pdf``.
@@ -184,7 +187,7 @@ def plot(path: str | os.PathLike[str], runs: Sequence[Run]) -> None:
                 panels.setdefault(kind, []).append((i, phase, net, name, curve))
     if not panels:
         raise ResNetProtoError(f"{path}: nothing to draw: {runs[0].source} has no values yet")
-    figure = new_figure(len(panels))
+    figure = new_figure(len(panels), wider=max(map(len, panels.values())) > INSIDE)
     order = sorted(panels, key=lambda kind: (not kind.startswith("error"), kind != "loss"))
     for axes, kind in zip(figure.axes, order, strict=True):
         draw(axes, kind, panels[kind], runs)
@@ -259,18 +262,36 @@ def draw(
             alpha=1 if bold else 0.75, label=plain(" ".join(words)),
             marker="o" if len(x) == 1 else None,
         )  # fmt: skip
-    for at in sorted({at for run in runs for at in drops(run)}):
-        axes.axvline(at, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+    fallen: dict[int, list[int]] = {}
+    for i, run in enumerate(runs):
+        for at in drops(run):
+            fallen.setdefault(at, []).append(i)
+    for at, of in sorted(fallen.items()):  # of one run among several, in its colour
+        color = COLORS[of[0] % len(COLORS)] if 1 == len(of) < len(runs) else "#999999"
+        axes.axvline(at, color=color, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_xlabel("iteration")
     axes.set_ylabel(plain(kind))
-    axes.set_xlim(left=0)
+    last = max((row.iteration for run in runs for row in run.rows), default=0)
+    axes.set_xlim(0, last or None)  # the same for all panels
+    if not any(math.isfinite(value) for *_, curve in curves for _, value in curve):
+        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
     later = [value for *_, curve in curves for _, value in curve[1:] if math.isfinite(value)]
     if later and axes.get_ylim()[1] > 4 * max(later) > 0:
         axes.set_ylim(top=1.5 * max(later))  # a net that has learned nothing would hide the rest
     if kind.startswith("error"):
         axes.set_ylim(bottom=0)
     axes.grid(color="#e5e5e5", linewidth=0.6)
-    axes.legend(frameon=False, fontsize="small")
+    if len(curves) > INSIDE:
+        axes.legend(
+            frameon=False,
+            fontsize="small",
+            loc="upper left",
+            bbox_to_anchor=(1, 1),
+            borderaxespad=0,
+        )
+    else:
+        axes.legend(edgecolor="none", framealpha=0.8, fontsize="small")
 
 
 def plain(text: str) -> str:
@@ -294,7 +315,7 @@ def drops(run: Run) -> list[int]:
     return [later[0] for earlier, later in pairs if 0 < later[1] < 0.5 * earlier[1]]
 
 
-def new_figure(panels: int) -> Figure:
+def new_figure(panels: int, *, wider: bool = False) -> Figure:
     """A figure with panels side by side.
 
     Raises:
@@ -306,7 +327,7 @@ def new_figure(panels: int) -> Figure:
         raise ResNetProtoError(
             "curves are drawn by matplotlib: pip install 'resnet-proto[plot]'"
         ) from None
-    figure = Figure(figsize=(6.4 * panels, 4.4), layout="constrained")
+    figure = Figure(figsize=((8.0 if wider else 6.4) * panels, 4.4), layout="constrained")
     for axes in figure.subplots(1, panels, squeeze=False).flat:
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from click.testing import CliRunner
 from test_training_log import MAINLINE, NVIDIA, RESUMED
 
 from resnet_proto.cli import main
+from resnet_proto.report import curves
+from resnet_proto.training_log import Row, Run
 
 ROOT = "http://www.w3.org/2000/svg"
 
@@ -136,7 +139,7 @@ def test_plot_as_png(logs):
     result = run(logs / "a.log", logs / "nv.log", "--plot", logs / "x.png")
     assert result.exit_code == 0, result.output
     with Image.open(logs / "x.png") as picture:
-        assert picture.size == (1920, 660)
+        assert picture.size == (2400, 660)
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
 
 
@@ -265,3 +268,36 @@ def test_follow_waits_for_the_log_and_ctrl_c_ends_with_the_table(logs):
         assert process.returncode == status, err
         assert "Traceback" not in err
         assert ("iteration 200 of 300" in out) == bool(text)
+
+
+def run_of(name, drop, value=1.0):
+    """A run whose rate falls at an iteration."""
+    rows = tuple(
+        Row(at, "train", rate=0.1 if at < drop else 0.01, values={"odd": value / (at + 1)})
+        for at in range(0, 500, 100)
+    )
+    return Run(f"{name}.log", name, rows, ((0, ""),))
+
+
+def dotted(path):
+    """The colours of the dotted lines of an SVG, in their order."""
+    return re.findall(r"stroke-dasharray: [^\"]*?stroke: (#\w+)", path.read_text())
+
+
+def test_each_run_has_its_dotted_lines(tmp_path):
+    """In its colour; in grey where several fall together, or there is one run only."""
+    path = tmp_path / "x.svg"
+    for drops, expected in (
+        ((200, 300), ["#1f77b4", "#d62728"]),
+        ((200, 200), ["#999999"]),
+        ((200,), ["#999999"]),
+    ):
+        curves.plot(path, [run_of(f"n{i}", drop) for i, drop in enumerate(drops)])
+        assert dotted(path) == expected
+
+
+def test_a_panel_without_a_finite_value_says_so(tmp_path):
+    path = tmp_path / "x.svg"
+    for value, said in ((float("nan"), True), (1.0, False)):
+        curves.plot(path, [run_of("n", 200, value)])
+        assert ("no finite value" in path.read_text()) == said
