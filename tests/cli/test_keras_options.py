@@ -136,8 +136,15 @@ def test_wrong_usage(model, net, tmp_path, monkeypatch, arguments, message):
     assert not (tmp_path / "x.keras").exists()
 
 
-@pytest.mark.parametrize("name", ["x.keras", "x.npz", "x.caffemodel"])
-def test_a_keras_file_is_not_read(model, net, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x.keras", "x.keras: Keras files are only written; give"),
+        ("x.npz", "x.npz is a Keras model, not an npz file; `convert` writes these and reads none"),
+        ("x.caffemodel", "x.caffemodel is a Keras model, not a caffemodel"),
+    ],
+)
+def test_a_keras_file_is_not_read(model, net, tmp_path, name, said):
     """Whatever it is called; and so is said what to give."""
     run(model, tmp_path / "x.keras", "--net", net, "--no-verify")
     (tmp_path / "x.keras").replace(tmp_path / name)
@@ -145,5 +152,5 @@ def test_a_keras_file_is_not_read(model, net, tmp_path, name):
     result = run(tmp_path / name, tmp_path / "y.npz")
 
     assert result.exit_code == 1
-    assert f"{name} is a Keras model, not " in result.output
-    assert "`convert` writes these and reads none" in result.output
+    assert said in result.output
+    assert "give the file of weights that it was made of" in result.output
