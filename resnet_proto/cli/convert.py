@@ -330,14 +330,21 @@ def convert_weights(
 
     out = sys.stdout.buffer if target == "-" else target
     warnings: list[str] = []
+    last: dict[str, Any] = {}
+    ran = ""
+
+    def prove(part: Path) -> None:
+        nonlocal last, ran
+        last, ran = torch_proof(part, target, to, net, weights) if verify else ({}, "")
+
     with progress(weights.nbytes) as done:
         save(
             out, weights, net,
-            to=to, verify=verify, force=force, progress=done, warnings=warnings, options=options,
+            to=to, verify=verify, force=force, progress=done, prove=prove,
+            warnings=warnings, options=options,
         )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    last, ran = torch_proof(target, to, net, weights) if verify else ({}, "")
     if as_json:
         echo_json(
             {

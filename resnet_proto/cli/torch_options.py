@@ -108,12 +108,14 @@ def made_of_state_dict(
 
 
 def torch_proof(
-    target: str, to: str | None, net: Net | None, weights: Weights
+    part: Path, target: str, to: str | None, net: Net | None, weights: Weights
 ) -> tuple[dict[str, Any], str]:
     """Run what was written, if it is a ``.pt`` whose net is known; for --json, and in words.
 
+    ``part`` is the file before it takes its name ``target``.
+
     Raises:
-        FormatError: a blob is over the tolerance; the file is taken away.
+        FormatError: a blob is over the tolerance.
     """
     from resnet_proto.formats import SUFFIXES, net_of
 
@@ -127,13 +129,12 @@ def torch_proof(
         from resnet_proto.engine.compare import TOLERANCE
         from resnet_proto.engine.torch_module import prove
 
-        worst = prove(target, net.at(phase="TEST"), weights)
+        worst = prove(part, net.at(phase="TEST"), weights)
     except (UnknownLayerError, UnknownShapeError, NetError) as error:
         click.echo(f"Warning: {target} is not run: {error}", err=True)
         return {}, ""
     text = f"the worst blob is '{worst.blob}' with relative L2 {worst.distance:.2e}"
     if not worst.within(TOLERANCE):
-        Path(target).unlink()
         raise FormatError(
             f"{target}: its module does not compute what the net does: {text}, over "
             f"{TOLERANCE:g}. The file was not kept; --no-verify writes it"

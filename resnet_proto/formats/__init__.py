@@ -75,6 +75,7 @@ def save(
     verify: bool = True,
     force: bool = True,
     progress: Progress = lambda size: None,
+    prove: Callable[[Path], object] = lambda part: None,
     warnings: list[str] | None = None,
     options: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -91,6 +92,7 @@ def save(
         verify: read the file back and compare, before it takes its name.
         force: take the place of a file that has other content.
         progress: is told of each number of bytes written.
+        prove: is given the file before it takes its name; what it raises keeps it from that.
         warnings: gets a sentence for each thing that may not be as it was meant: layers that
             could not be checked, a caffemodel that is too large for Caffe.
         options: names and values that formats with metadata keep, beside the name and the sha256
@@ -128,13 +130,14 @@ def save(
                 f"{target}: Caffe itself finds no layer in HDF5 whose name has a slash or repeats: "
                 f"{counted(len(lost), 'layer')}, the first is '{lost[0]}'; a caffemodel has them"
             )
-        if verify:
-            part = path_of(file)
-            try:
+        part = path_of(file)
+        try:
+            if verify:
                 with closing(module.read(part)) as written:
                     compare(given, written, target)
-            except FormatError as error:
-                raise FormatError(str(error).replace(str(part), str(target))) from None
+            prove(part)
+        except FormatError as error:
+            raise FormatError(str(error).replace(str(part), str(target))) from None
 
 
 def held_by(path: str | os.PathLike[str]) -> str:

@@ -65,7 +65,7 @@ def test_a_file_that_carries_its_net(folder, tmp_path):
 
 
 def test_a_module_that_is_wrong(folder, tmp_path, monkeypatch):
-    """Nothing is left; without the proof the file is written."""
+    """Nothing is left, and an old file stays; without the proof the file is written."""
     model, *net = given(folder)
     monkeypatch.setitem(
         __import__("resnet_proto.engine.torch_layers", fromlist=["FUNCTIONS"]).FUNCTIONS,
@@ -73,7 +73,11 @@ def test_a_module_that_is_wrong(folder, tmp_path, monkeypatch):
         lambda layer, bottoms, weights: [bottoms[0].clamp(min=1e-2)],
     )
 
-    wrong = convert(model, tmp_path / "x.pt", *net)
+    (tmp_path / "old.pt").write_bytes(b"old")
+    assert convert(model, tmp_path / "old.pt", *net, "--force").exit_code == 1
+    assert (tmp_path / "old.pt").read_bytes() == b"old"
+    (tmp_path / "old.pt").unlink()
+    wrong = convert(model, tmp_path / "new" / "x.pt", *net)
     assert wrong.exit_code == 1
     assert "x.pt: its module does not compute what the net does: the worst blob is" in wrong.output
     assert not list(tmp_path.iterdir())
