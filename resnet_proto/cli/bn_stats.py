@@ -14,6 +14,7 @@ from resnet_proto.cli.options import (
     echo_json,
     file_to_read,
     file_to_write,
+    force_option,
     json_option,
     lenient_option,
     net_argument,
@@ -23,6 +24,7 @@ from resnet_proto.cli.options import (
     weights_of,
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
+from resnet_proto.errors import ResNetProtoError
 
 if TYPE_CHECKING:
     from resnet_proto.preprocess import ImageOptions
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @image_options
 @shard_options
 @stage_options
+@force_option
 @lenient_option
 @json_option
 def command(
@@ -63,6 +66,7 @@ def command(
     image: ImageOptions,
     shards: ShardOptions,
     state: State,
+    force: bool,
     lenient: bool,
     as_json: bool,
 ) -> None:
@@ -82,6 +86,8 @@ def command(
     from resnet_proto.evaluate.released import known_release
     from resnet_proto.formats import save
 
+    if Path(out).is_file() and not force:  # known before the work, whatever comes of it
+        raise ResNetProtoError(f"{out} is there already; --force overwrites it")
     given = read_net(net, lenient=lenient, state=state)
     whole = given.at(phase="TRAIN") if given.at(phase="TRAIN").data_tops() else given
     file, name = regular(weights)

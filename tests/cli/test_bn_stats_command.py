@@ -43,6 +43,10 @@ def test_statistics_of_a_trained_net(place, tmp_path):
 
     said = run(*args, "--data", place / "train_lmdb", "--batches", 8)
 
+    kept = out.read_bytes()
+    refused = run(*args, "--data", place / "train_lmdb", "--batches", 2, status=1)
+    assert refused == f"Error: {out} is there already; --force overwrites it\n"
+    assert out.read_bytes() == kept
     assert "8 batches of 64 images; 835 of 1,347 images left out\n19 BatchNorms: " in said
     assert said.endswith(f"wrote {out}\n")
     assert float(re.search("at most (.*) standard", said)[1]) < 0.1
@@ -75,7 +79,8 @@ def test_a_deploy_net_as_json(place, tmp_path):
     assert len(said["layers"]) == 19
     assert said["layers"]["bn_conv1"].keys() == {"mean", "variance_min", "variance_max"}
     assert load(out)["bn_conv1.scale_factor"] == 1
-    assert "digits: 1,797 images, a batch has 1800" in run(*args, "--batch", 1800, status=1)
+    refused = run(*args, "--batch", 1800, "--force", status=1)
+    assert "digits: 1,797 images, a batch has 1800" in refused
 
 
 def test_a_released_model(half_width, tmp_path):
