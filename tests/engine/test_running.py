@@ -20,6 +20,7 @@ from resnet_proto.engine.running import KEPT
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, WeightsError
 from resnet_proto.fold import fold
 from resnet_proto.layers import (
+    SPP,
     BatchNorm,
     Convolution,
     InnerProduct,
@@ -253,10 +254,12 @@ def test_weights_are_folded_once(monkeypatch):
         assert len({id(plan.store) for plan in plans}) == 1
 
 
-@pytest.mark.parametrize(("stride", "models"), [(1, 1), (2, 3)])
-def test_onnx_models(onnxruntime, stride, models):
-    """One for all sizes, or one for each where the graph depends on it: a divisor's map."""
-    pool = Pooling.of("p", "c", "p", pool="AVE", kernel_size=3, stride=stride)
+@pytest.mark.parametrize(("pool", "models"), [
+    (Pooling.of("p", "c", "p", pool="AVE", kernel_size=3, stride=2), 1),
+    (SPP.of("p", "c", "p", pyramid_height=2), 3),
+])  # fmt: skip
+def test_onnx_models(onnxruntime, pool, models):
+    """One for all sizes, or one for each where the graph depends on it: SPP's windows do."""
     some_net = net(conv("c", "data", "c"), pool, shape=(2, 3, 10, 12))
     weights = random_weights(some_net)
     shapes = [(2, 3, 10, 12), (4, 3, 10, 12), (1, 3, 15, 13), (3, 3, 18, 21), (3, 3, 15, 13)]
