@@ -197,9 +197,19 @@ class Net:
         return net
 
     def needed(self, wanted: Iterable[str]) -> Net:
-        """Only the layers without which the last values of these blobs cannot be computed."""
-        rows = zip(self.layers, needed(self.layers, wanted), strict=True)
-        return replace(self, layers=tuple(layer for layer, is_needed in rows if is_needed))
+        """Only the layers without which the last values of these blobs cannot be computed.
+
+        One that was the second of its name is called by its label, so that it keeps its weights.
+        """
+        own = labels(layer.name for layer in self.layers)
+        rows = zip(self.layers, own, needed(self.layers, wanted), strict=True)
+        kept = [(layer, label) for layer, label, is_needed in rows if is_needed]
+        now = labels(layer.name for layer, _ in kept)
+        layers = (
+            layer if label == new else replace(layer, name=label)
+            for (layer, label), new in zip(kept, now, strict=True)
+        )
+        return replace(self, layers=tuple(layers))
 
     def walk(
         self,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from resnet_proto.engine import forward
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, UnknownLayerError
 from resnet_proto.layers import Layer, ReLU, make_layer
@@ -398,6 +399,24 @@ def test_nan_equals_nothing():
     assert read_prototxt(to_prototxt(twin)) == twin
     assert to_prototxt(read_prototxt(to_prototxt(net))) == to_prototxt(net)
     assert read_prototxt(to_prototxt(net)) != net
+
+
+def test_the_second_of_a_name_keeps_its_weights_without_the_first():
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 }'
+        'layer { name: "a" type: "Scale" bottom: "x" top: "z" }'
+        'layer { name: "a" type: "Scale" bottom: "x" top: "y" }'
+    )
+    net = read_prototxt(text)
+    weights = {"a.weight": np.full(3, 5.0), "a#2.weight": np.full(3, 7.0)}
+    x = np.ones((2, 3))
+
+    part = net.needed(["y"])
+
+    assert forward(net, weights, {"x": x})["y"].ravel().tolist() == [7.0] * 6
+    assert forward(part, weights, {"x": x})["y"].ravel().tolist() == [7.0] * 6
+    assert net.needed(["z"]).layers == net.layers[:1]
+    assert net.needed(["y", "z"]) == net
 
 
 def test_shape_error_is_a_net_error():
