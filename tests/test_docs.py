@@ -284,3 +284,20 @@ def test_every_image_preset_is_in_the_table():
         mean, scale = (tuple(map(float, text.split(","))) for text in figures[:2])
         assert mean == pytest.approx(PRESETS[name].mean, abs=1e-9)
         assert scale == pytest.approx(PRESETS[name].scale, rel=5e-3)
+
+
+def test_every_alternative_has_its_date_and_source():
+    """Or says that none was found; and what does which job is said of the same ones."""
+    jobs, dates = (
+        re.findall(r"^\| (?!\*\*)(.*?) \| (.*) \|$", part("docs/alternatives.md", title), re.M)[1:]
+        for title in ("Who does what", "How old, and a known limit")
+    )
+
+    assert [name.split(" (")[0] for name, _ in jobs if name != "resnet-proto"] == [
+        name.split(" (")[0] for name, _ in dates
+    ]
+    for name, cells in dates:
+        released, limit = cells.split(" | ")
+        found = re.search(r"20\d\d-?\d\d|date not found|^not found|^as ", released)
+        assert found, f"{name}: neither date nor 'not found'"
+        assert "](" in limit, f"{name}: no source"
