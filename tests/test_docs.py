@@ -301,3 +301,40 @@ def test_every_alternative_has_its_date_and_source():
         found = re.search(r"20\d\d-?\d\d|date not found|^not found|^as ", released)
         assert found, f"{name}: neither date nor 'not found'"
         assert "](" in limit, f"{name}: no source"
+
+
+FRAGMENT = re.compile(
+    r"`(?P<file>[\w./]+)`(?:,\s+behind `(?P<line>[^`\n]+)`)?:\n\n```py\n(?P<text>.*?)^```", re.M | re.S
+)
+"""A file, or lines that go into one, as ARCHITECTURE.md shows them."""
+
+
+def test_a_layer_in_four_files(tmp_path):
+    """Done as the page says, in a copy of the package."""
+    shown = part("ARCHITECTURE.md", "A layer in four files")
+    (command,) = re.findall(r"^    \.venv/bin/python (-m pytest .*)$", shown, re.M)
+    ignore = shutil.ignore_patterns("__pycache__", "nets", "check", "data", "evaluate", "oracles")
+    shutil.copytree(ROOT / "resnet_proto", tmp_path / "resnet_proto")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=ignore)
+    for name in ("pyproject.toml", "setup.cfg", "templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    files = set()
+    for fragment in FRAGMENT.finditer(shown):
+        path = tmp_path / fragment["file"]
+        files.add(path)
+        if fragment["line"]:
+            before, line, after = path.read_text().partition(fragment["line"] + "\n")
+            assert line, fragment["line"]
+            path.write_text(before + line + fragment["text"] + after)
+        else:
+            assert not path.exists()
+            path.write_text(fragment["text"])
+    done = subprocess.run(
+        [sys.executable, *command.split(), "-vv", "-p", "no:cacheprovider"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"test_layer_classes_agree\[HardSwish\] PASSED", done.stdout)
+    assert len(files) == 4 + 1  # the test
