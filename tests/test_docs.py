@@ -304,7 +304,8 @@ def test_every_alternative_has_its_date_and_source():
 
 
 FRAGMENT = re.compile(
-    r"`(?P<file>[\w./]+)`(?:,\s+behind `(?P<line>[^`\n]+)`)?:\n\n```py\n(?P<text>.*?)^```", re.M | re.S
+    r"`(?P<file>[\w./]+)`(?:,\s+behind `(?P<line>[^`\n]+)`)?:\n\n```py\n(?P<text>.*?)^```",
+    re.M | re.S,
 )
 """A file, or lines that go into one, as ARCHITECTURE.md shows them."""
 
@@ -331,8 +332,9 @@ def test_a_layer_in_four_files(tmp_path):
             assert not path.exists()
             path.write_text(fragment["text"])
     done = subprocess.run(
-        [sys.executable, *command.split(), "-vv", "-p", "no:cacheprovider"], cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+        [sys.executable, *command.split(), "-vv", "-p", "no:cacheprovider"], check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout
