@@ -195,11 +195,24 @@ def invoke(command):
     return done
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_between_the_lines(page, named):
+def between(text):
+    """The commands behind four spaces."""
+    return INDENTED.findall(BLOCK.sub("", text).replace("\\\n", " "))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(found, id=f"{found.page.relative_to(ROOT)}: {found.title}")
+        for page in PAGES
+        for found in parts(page)
+        if between(found.text)
+    ],
+)
+def test_commands_between_the_lines(found, named):
     """Each does what it is for, or has options that there are. A finding is no failure."""
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    for command in INDENTED.findall(BLOCK.sub("", page.read_text()).replace("\\\n", " ")):
+    for command in between(found.text):
         program, name, *arguments = shlex.split(command, comments=True)
         if program == "make":
             assert name in targets
