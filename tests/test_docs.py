@@ -7,11 +7,20 @@ A part of a page (from one ``##`` to the next) is run in a folder of its own, fr
                              stands for anything, and what goes to stderr is shown too
     python                   a program; behind each print a comment says what it prints
 
-Of the other blocks nothing is run.
+    py                       ARCHITECTURE.md's worked example, which is done in a copy
+    {eval-rst}, {toctree}    run by Sphinx: test_site.py
+
+Of the lines behind four spaces a command of ours is run, with files of the names in it, or, if
+``NOT_RUN`` says why not, held against the options there are; of make the target has to be there.
+
+What is left is not run: pictures and tables in letters, formulas, lines that fetch or install
+(pip, git, apt), copy from a clone, start what is not ours for long (`caffe train`, a training by
+`bash .../train.sh`, a cluster of Dask), and `cd`.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,12 +28,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
+from click.testing import CliRunner
 from test_imports import ORDER
 
 from resnet_proto import presets
 from resnet_proto.check.target import NAMES, load_target
-from resnet_proto.cli import COMMANDS
+from resnet_proto.cli import COMMANDS, main
 from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.formats.onnx_ops import OPS
 from resnet_proto.layers import REGISTRY
@@ -34,7 +45,9 @@ from resnet_proto.settings import spelled
 from resnet_proto.spec import TASKS, Names, ResNetSpec
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([
+    *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")
+])  # fmt: skip
 BLOCK = re.compile(
     r"(?:^`(?P<file>[\w.-]+)`:\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```", re.M | re.S
 )
@@ -142,6 +155,83 @@ def check(shown, folder, request, monkeypatch, python=sys.executable):
                 _, output = run(command)
                 pattern = ".*".join(map(re.escape, expected.split("...")))
                 assert re.fullmatch(pattern, output, re.S), f"$ {command}\n{output}"
+
+
+INDENTED = re.compile(r"^    ((?:resnet-proto|make) .*)", re.M)
+NOT_RUN = {
+    r"ResNet-(50|101|152)-model|VGG_ILSVRC|ResNet-50\.caffemodel": "weights of 100 to 500 MB",
+    r"plain-34\.caffemodel|resnet-34-C\.caffemodel|r110\.caffemodel": "a training of days",
+    r"iter_\d+|logs/|small ": "the training before it, which is not run",
+    r"cifar-10-binary": "170 MB of images",
+    r"\.keras|resnet50\.safetensors": "Keras and torchvision; a block of the page runs it",
+}
+"""What a command names -> why it is not run."""
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """A folder with what the commands between the lines name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(DIGITS, tmp_path, dirs_exist_ok=True)
+    for name in ("W", "old", "before"):
+        shutil.copy("digits.caffemodel", f"{name}.caffemodel")
+    invoke("convert digits.caffemodel after.safetensors --net deploy.prototxt")
+    Path("theirs").mkdir()
+    shutil.copy("deploy.prototxt", "theirs")
+    shutil.copytree(ROOT / "generated" / "resnet-50", "generated/resnet-50")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for i, image in enumerate(sorted(Path("images").glob("*.png"))):
+        place = Path("photos", f"class{i % 2}", image.name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, place)
+
+
+def invoke(command):
+    """A command of ours, and where its output goes."""
+    command, _, target = command.partition(" > ")
+    done = CliRunner().invoke(main, shlex.split(command.removeprefix("resnet-proto ")))
+    if target:
+        Path(target).write_text(done.stdout)
+    return done
+
+
+def between(text):
+    """The commands behind four spaces."""
+    return INDENTED.findall(BLOCK.sub("", text).replace("\\\n", " "))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(found, id=f"{found.page.relative_to(ROOT)}: {found.title}")
+        for page in PAGES
+        for found in parts(page)
+        if between(found.text)
+    ],
+)
+def test_commands_between_the_lines(found, named):
+    """Each does what it is for, or has options that there are. A finding is no failure."""
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    for command in between(found.text):
+        program, name, *arguments = shlex.split(command, comments=True)
+        if program == "make":
+            assert name in targets
+        elif any(re.search(why, command) for why in NOT_RUN):
+            group = main.get_command(click.Context(main), name)
+            if isinstance(group, click.Group):
+                group = group.get_command(click.Context(group), arguments.pop(0))
+            group.make_parser(click.Context(group)).parse_args(arguments)
+        else:
+            done = invoke(command)
+            assert done.exit_code == 0 or name in ("check", "diff"), done.output
+            assert not re.search("^(Error|Usage): ", done.output, re.M), done.output
+
+
+def test_blocks_are_of_a_kind_that_is_run():
+    for page in PAGES:
+        for block in BLOCK.finditer(page.read_text()):
+            assert block["kind"] in ("console", "python", "text", "py") or block["file"], page
+            assert block["kind"] != "py" or page.name == "ARCHITECTURE.md"
 
 
 def first_console():
@@ -284,3 +374,59 @@ def test_every_image_preset_is_in_the_table():
         mean, scale = (tuple(map(float, text.split(","))) for text in figures[:2])
         assert mean == pytest.approx(PRESETS[name].mean, abs=1e-9)
         assert scale == pytest.approx(PRESETS[name].scale, rel=5e-3)
+
+
+def test_every_alternative_has_its_date_and_source():
+    """Or says that none was found; and what does which job is said of the same ones."""
+    jobs, dates = (
+        re.findall(r"^\| (?!\*\*)(.*?) \| (.*) \|$", part("docs/alternatives.md", title), re.M)[1:]
+        for title in ("Who does what", "How old, and a known limit")
+    )
+
+    assert [name.split(" (")[0] for name, _ in jobs if name != "resnet-proto"] == [
+        name.split(" (")[0] for name, _ in dates
+    ]
+    for name, cells in dates:
+        released, limit = cells.split(" | ")
+        found = re.search(r"20\d\d-?\d\d|date not found|^not found|^as ", released)
+        assert found, f"{name}: neither date nor 'not found'"
+        assert "](" in limit, f"{name}: no source"
+
+
+FRAGMENT = re.compile(
+    r"`(?P<file>[\w./]+)`(?:,\s+behind `(?P<line>[^`\n]+)`)?:\n\n```py\n(?P<text>.*?)^```",
+    re.M | re.S,
+)
+"""A file, or lines that go into one, as ARCHITECTURE.md shows them."""
+
+
+def test_a_layer_in_four_files(tmp_path):
+    """Done as the page says, in a copy of the package."""
+    shown = part("ARCHITECTURE.md", "A layer in four files")
+    (command,) = re.findall(r"^    \.venv/bin/python (-m pytest .*)$", shown, re.M)
+    ignore = shutil.ignore_patterns("__pycache__", "nets", "check", "data", "evaluate", "oracles")
+    shutil.copytree(ROOT / "resnet_proto", tmp_path / "resnet_proto")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=ignore)
+    for name in ("pyproject.toml", "setup.cfg", "templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    files = set()
+    for fragment in FRAGMENT.finditer(shown):
+        path = tmp_path / fragment["file"]
+        files.add(path)
+        if fragment["line"]:
+            before, line, after = path.read_text().partition(fragment["line"] + "\n")
+            assert line, fragment["line"]
+            path.write_text(before + line + fragment["text"] + after)
+        else:
+            assert not path.exists()
+            path.write_text(fragment["text"])
+    done = subprocess.run(
+        [sys.executable, *command.split(), "-vv", "-p", "no:cacheprovider"], check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"test_layer_classes_agree\[HardSwish\] PASSED", done.stdout)
+    assert len(files) == 4 + 1  # the test
