@@ -10,7 +10,7 @@ KEPT := resnet-18 resnet-34 resnet-50 resnet-101 resnet-152 resnet-50-1by2 \
 	cifar-resnet-20 cifar-preact-resnet-164
 ORACLES := $(BIN)/python tests/oracles/setup.py
 
-.PHONY: demo demo-released test lint docs pictures bench fuzz generated schema oracles caffe clean help
+.PHONY: demo demo-released test lint docs pictures bench fuzz generated schema vendor oracles caffe clean help
 
 demo: $(READY)  ## the main job, on a small net trained in Caffe that lies in examples/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -45,6 +45,9 @@ generated: $(READY)  ## the checked-in nets, through the command line
 
 schema: $(READY)  ## caffe.proto -> its descriptor set
 	$(BIN)/python -m grpc_tools.protoc -I resnet_proto/schema --descriptor_set_out resnet_proto/schema/caffe.binpb caffe.proto
+
+vendor:  ## what the page of `view` is drawn with, from npm, at pinned versions
+	@resnet_proto/report/page/vendor.sh
 
 oracles: $(READY)  ## what the tests compare with: the real Caffe, a released net, OpenCV 5, MNN ..., PyTorch
 	@$(ORACLES) released caffe opencv5 mnn ncnn nncase torch training

@@ -6,7 +6,7 @@ A reference, not a race: every step is the layer's own definition, written once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,15 +62,32 @@ def forward(
     schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
     weights = named(weights, net)
-    with net.named(), np.errstate(all="ignore"):
-        for i, step in enumerate(schedule.steps):
-            if not step.layer.from_outside:
-                bottoms = [blobs[name] for name in step.layer.bottoms]
-                tops = tops_of(step, bottoms, step_blobs(step, weights, dtype))
-                blobs.update(zip(step.layer.tops, tops, strict=True))
-            for name in schedule.freed[i]:
-                blobs.pop(name, None)  # a label that nobody needs has not been handed in
+    with net.named():
+        for _ in steps_run(schedule, blobs, weights, dtype):
+            pass
     return {name: blobs[name] for name in schedule.wanted}
+
+
+def steps_run(
+    schedule: Schedule, blobs: dict[str, Array], weights: Mapping[str, Array], dtype: DTypeLike
+) -> Iterator[tuple[Step, list[Array]]]:
+    """Each step with its tops, when they are computed; ``blobs`` are those that are alive then.
+
+    Args:
+        schedule: what is run.
+        blobs: the inputs, by name; gets what is computed, and loses what nothing more needs.
+        weights: with the net's names.
+        dtype: float32 or float64.
+    """
+    for i, step in enumerate(schedule.steps):
+        if not step.layer.from_outside:
+            bottoms = [blobs[name] for name in step.layer.bottoms]
+            with np.errstate(all="ignore"):
+                tops = tops_of(step, bottoms, step_blobs(step, weights, dtype))
+            blobs.update(zip(step.layer.tops, tops, strict=True))
+        yield step, [blobs[name] for name in step.layer.tops if name in blobs]
+        for name in schedule.freed[i]:
+            blobs.pop(name, None)  # a label that nobody needs has not been handed in
 
 
 def tops_of(step: Step, bottoms: Sequence[Array], blobs: Sequence[Array]) -> list[Array]:

@@ -1,0 +1,155 @@
+"""``resnet-proto view``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from resnet_proto.cli.engine_options import seed_option, weights_for
+from resnet_proto.cli.image_options import image_options, input_option, read_inputs
+from resnet_proto.cli.options import (
+    file_to_read,
+    file_to_write,
+    lenient_option,
+    net_argument,
+    read_net,
+    shape_option,
+    state_options,
+)
+from resnet_proto.errors import ResNetProtoError
+
+if TYPE_CHECKING:
+    from resnet_proto.layers import Shape
+    from resnet_proto.preprocess import ImageOptions
+    from resnet_proto.state import State
+
+
+@click.command("view")
+@net_argument
+@click.option(
+    "--weights", metavar="FILE", callback=file_to_read,
+    help="Weights of any format, or 'random': range and histogram of each blob.",
+)  # fmt: skip
+@input_option
+@image_options
+@click.option(
+    "--compare", "other", metavar="OTHER", callback=file_to_read,
+    help="A second net, beside the first, with what differs marked.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", metavar="FILE.html", callback=file_to_write,
+    help="Write one file that needs nothing else; - is stdout.",
+)  # fmt: skip
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@state_options
+@shape_option
+@seed_option
+@lenient_option
+def command(
+    net: str,
+    weights: str | None,
+    inputs: tuple[str, ...],
+    image: ImageOptions,
+    other: str | None,
+    out: str | None,
+    no_browser: bool,
+    state: State,
+    shapes: dict[str, Shape],
+    seed: int,
+    lenient: bool,
+) -> None:
+    """Show a net in the browser: stages, units and layers, with all that is known of each.
+
+    Without -o the page is served on this machine alone, and follows the files while it is open;
+    Ctrl-C ends it. With --weights it shows their ranges and histograms, with --input also
+    feature maps and the range of each activation.
+
+    \b
+    resnet-proto view deploy.prototxt
+    resnet-proto view deploy.prototxt --weights ResNet-50.caffemodel --input cat.jpg \\
+        --preprocess msra -o page.html
+    resnet-proto view resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
+    """
+    from resnet_proto.report import page
+    from resnet_proto.report.page import facts
+
+    if inputs and weights is None:
+        raise click.UsageError("--input needs --weights FILE, or random")
+
+    def make(live: str = "") -> str:
+        """The page as the files are now."""
+        names = [net] if other is None else [net, other]
+        nets = [read_net(n, lenient=lenient, state=state, shapes=shapes) for n in names]
+        pages = [
+            facts.facts(one, one.name or Path(name).name)
+            for one, name in zip(nets, names, strict=True)
+        ]
+        if other is not None:
+            facts.compare(nets, pages)
+        if weights is not None:
+            arrays = read_inputs(nets[0], inputs, image) if inputs else {}
+            values = weights_for(nets[0], weights, seed, arrays)
+            facts.add_weights(pages[0], values, nets[0])
+            if inputs:
+                facts.add_values(pages[0], nets[0], values, arrays)
+        return page.page(pages, live)
+
+    if out is None:
+        images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
+        files = [net, other, None if weights == "random" else weights, *images]
+        serve(make, [file for file in files if file], browser=not no_browser)
+        return
+    text = make()
+    if out == "-":
+        click.echo(text, nl=False)
+        return
+    from resnet_proto.files import atomic
+
+    with atomic(out) as file:
+        file.write(text.encode())
+    click.echo(f"wrote {out}: {len(text):,} bytes", err=True)
+
+
+def serve(make: Callable[[str], str], files: list[str], *, browser: bool) -> None:
+    """Serve the page until Ctrl-C, and make it anew when a file has changed.
+
+    Raises:
+        click.UsageError: a file that can be read only once.
+        ResNetProtoError: the page cannot be made; when it is open, it shows that instead.
+    """
+    import threading
+    import webbrowser
+
+    from resnet_proto.report.page import refusal
+    from resnet_proto.report.page.serve import Server
+
+    for file in files:
+        if file == "-" or Path(file).is_fifo():
+            raise click.UsageError(
+                f"{file} can be read only once; write the page with -o FILE.html"
+            )
+    context = click.get_current_context()
+
+    def remake(live: str) -> str:
+        with context.scope(cleanup=False):
+            try:
+                return make(live)
+            except (ResNetProtoError, click.ClickException, MemoryError) as error:
+                return refusal(getattr(error, "message", None) or str(error), live)
+            finally:
+                context.close()  # files of weights
+
+    with Server(remake, files) as server:
+        state = server.state()
+        server.made = (state, make(state).encode())
+        context.close()
+        click.echo(f"{server.address} (Ctrl-C ends it)")
+        if browser:
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo(err=True)

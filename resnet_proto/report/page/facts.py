@@ -1,0 +1,310 @@
+"""A net -> what its page shows of it, as plain data for JSON.
+
+Layers are numbers: their places in the net. What many layers have in common, the fields of their
+messages, stands once and is referred to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from resnet_proto.check.finding import placed
+from resnet_proto.check.nets import View, check_views, view
+from resnet_proto.errors import NetError
+from resnet_proto.graph import Graph, Node, match, shown
+from resnet_proto.layers import Layer, Shape, count, dims
+from resnet_proto.memory import FLOAT, memory
+from resnet_proto.net import Net, labels
+from resnet_proto.report.drawing import KIND, main_path, part_box, shortcuts, steps_of
+from resnet_proto.report.summary import row
+from resnet_proto.report.words import label, named
+from resnet_proto.structure import Part, Structure, Unit, structure
+from resnet_proto.words import printable
+
+MAX_TEXT = 2_000
+"""Letters of a name or a value in the page."""
+FILLED = {("Scale", "filler"): 1.0, ("PReLU", "filler"): 0.25, ("Normalize", "scale_filler"): 1.0}
+"""What Caffe fills with where no filler is set and it is not 0: scale_layer.cpp, prelu_layer.cpp,
+normalize_layer.cpp."""
+OWN_FILLERS = ("BatchNorm", "BN")
+"""Types of forks whose fillers, where they are not set, depend on the fork."""
+
+
+def facts(net: Net, title: str) -> dict[str, Any]:
+    """All that the page shows of a net by itself.
+
+    Raises:
+        NetError: the net is no graph.
+    """
+    found = structure(net)
+    at = view(net, net.state.phase)
+    nodes = found.graph.nodes
+    short = set(shortcuts(found))
+    details: dict[Any, int] = {}
+    names = list(labels(node.layer.name for node in nodes))
+    layers = [
+        layer_facts(node, name, details, [(source, i) in short for source in node.before])
+        for i, (node, name) in enumerate(zip(nodes, names, strict=True))
+    ]
+    for facts_of, step in zip(layers, at.steps, strict=False):
+        item = row(step)
+        facts_of["tops"] = [[name, dims(shape)] for name, shape in shapes_of(item.tops)]
+        facts_of["figures"] = [
+            item.parameters, item.statistics, item.macs, item.activation_bytes,
+            FLOAT * sum(map(count, step.owned.values())),
+        ]  # fmt: skip
+        facts_of["blobs"] = [
+            [name, dims(shape), cut(step.shared.get(name, ("",))[0])]
+            for name, shape in step.blobs.items()
+        ]
+    return {
+        "title": cut(title),
+        "phase": net.state.phase,
+        "unknown": cut(found.unknown),
+        "layers": layers,
+        "details": [list(map(list, rows)) for rows in details],
+        "parts": [part_facts(found, part, name) for name, part in named(found.parts)],
+        "findings": findings(at, names, nodes),
+        "memory": totals(net),
+    }
+
+
+def cut(text: str) -> str:
+    """A text of a file: printable, and of bounded length."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}... ({len(text):,} letters)"
+    return printable(text)
+
+
+def shapes_of(tops: Mapping[str, Shape | None]) -> Iterator[tuple[str, Shape]]:
+    """Names and shapes of the tops of a layer."""
+    return ((cut(name), shape or ()) for name, shape in tops.items())
+
+
+def totals(net: Net) -> dict[str, int] | None:
+    """Bytes that Caffe takes for a batch; None where shapes are not known."""
+    try:
+        return memory(net).totals
+    except NetError:
+        return None
+
+
+# ---- layers
+
+
+def layer_facts(
+    node: Node, name: str, details: dict[Any, int], short: Sequence[bool]
+) -> dict[str, Any]:
+    """A layer as its text has it."""
+    layer = node.layer
+    rows = tuple(fields_of(layer))
+    return {
+        "name": cut(name),
+        "type": cut(layer.type),
+        "label": cut(label(node)),
+        "kind": KIND.get(layer.type, "other"),
+        "reads": [
+            [i, top, int(is_short)] for (i, top), is_short in zip(node.sources, short, strict=True)
+        ],
+        "tops": [[cut(top), ""] for top in layer.tops],
+        "figures": None,
+        "blobs": [],
+        "details": details.setdefault(rows, len(details)),
+    }
+
+
+def fields_of(layer: Layer) -> Iterator[tuple[str, str, int]]:
+    """Field, value, and whether it was set; where it was not, the value is Caffe's default."""
+    for key, value in layer.fields.items():
+        if key != layer.message and key not in layer.other_messages:
+            yield from flat(key, value)
+    messages = {layer.message: layer.resolved()} if layer.message else {}
+    for message, values in (messages | layer.resolved_others()).items():
+        given = layer.fields.get(message, {})
+        for key in (*given, *(key for key in values if key not in given)):
+            is_set = key in given
+            value = given[key] if is_set else values[key]
+            if not is_set and (key.endswith("filler") or key == "filler"):
+                value = default_filler(layer.type, key)
+            yield cut(f"{message}.{key}"), cut(shown(value)), int(is_set)
+
+
+def default_filler(type: str, key: str) -> str:
+    """What Caffe fills with where the net does not say it."""
+    if type in OWN_FILLERS:
+        return "unset"
+    return f"constant, value {FILLED.get((type, key), 0.0):g}"
+
+
+def flat(key: str, value: Any) -> Iterator[tuple[str, str, int]]:
+    """A field that was set, and what it holds one below the other."""
+    items: Iterable[Any] = value if isinstance(value, tuple) else (value,)
+    for i, item in enumerate(items):
+        name = f"{key}[{i}]" if isinstance(value, tuple) and len(value) > 1 else key
+        if isinstance(item, Mapping):
+            for inner, one in item.items():
+                yield cut(f"{name}.{inner}"), cut(shown(one)), 1
+        else:
+            yield cut(name), cut(shown(item)), 1
+
+
+# ---- parts
+
+
+def part_facts(found: Structure, part: Part, name: str) -> dict[str, Any]:
+    """A part with its units, and what a box of it says."""
+    box = part_box(found, part, name)
+    return {
+        "kind": part.kind,
+        "name": name or "between",
+        "runs": [[list(map(cut, steps)), n] for steps, n in box.runs],
+        "note": box.note,
+        "shape": dims(part.shape) if part.shape else "",
+        "units": [unit_facts(found, unit) for unit in part.units],
+    }
+
+
+def unit_facts(found: Structure, unit: Unit) -> dict[str, Any]:
+    """A unit: its layers, and in words what is on its paths."""
+    return {
+        "kind": unit.kind,
+        "layers": list(unit.layers),
+        "shortcut": list(unit.shortcut),
+        "steps": list(map(cut, main_path(found, unit))),
+        "beside": ", ".join(map(cut, steps_of(found, unit.shortcut))),
+    }
+
+
+# ---- findings
+
+
+def findings(at: View, names: Sequence[str], nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """What ``check`` finds, with the layers that it is about; the worst first."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, node in enumerate(nodes):
+        places[node.layer.name].append(i)
+    return [
+        {
+            "level": finding.level,
+            "text": cut(f"{finding.reason}; {finding.remedy}"),
+            "layers": [i for name in finding.layers for i in places.get(name, ())],
+        }
+        for finding in placed("", check_views([at]))
+    ]
+
+
+# ---- two nets
+
+
+def compare(nets: Sequence[Net], pages: Sequence[dict[str, Any]]) -> None:
+    """Say at each layer of two nets which of the other net it is.
+
+    Layers are paired as the graphs match; behind the first difference by name, then by their
+    places in stages and units. ``partner`` is its place in the other net, or -1; ``differs`` says
+    how it differs: ``same`` not at all, ``name`` in the name only, ``fields`` in fields or
+    shapes, ``only`` where the other net has none.
+    """
+    graphs = [Graph.of(net) for net in nets]
+    pairs, parted = match(*graphs)
+    taken = set(pairs.values())
+    for keys in (by_name, by_place):
+        free = {key: j for j, key in enumerate(keys(pages[1])) if j not in taken}
+        for i, key in enumerate(keys(pages[0])):
+            j = free.get(key)
+            if i not in pairs and j is not None:
+                pairs[i] = j
+                taken.add(j)
+    for page in pages:
+        page["parted"] = cut(str(parted)) if parted else ""
+        for layer in page["layers"]:
+            layer |= {"partner": -1, "differs": "only"}
+    for i, j in pairs.items():
+        one, other = (page["layers"][k] for page, k in zip(pages, (i, j), strict=True))
+        alike = graphs[0].nodes[i].kind() == graphs[1].nodes[j].kind()
+        shapes = [[shape for _, shape in layer["tops"]] for layer in (one, other)]
+        differs = "fields" if not alike or shapes[0] != shapes[1] else "same"
+        if differs == "same" and one["name"] != other["name"]:
+            differs = "name"
+        one |= {"partner": j, "differs": differs}
+        other |= {"partner": i, "differs": differs}
+
+
+def by_name(page: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """For each layer its name and type."""
+    return [(layer["name"], layer["type"]) for layer in page["layers"]]
+
+
+def by_place(page: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """For each layer where it stands: its part, which unit, and which of its type there."""
+    found: dict[int, tuple[Any, ...]] = {}
+    for p, part in enumerate(page["parts"]):
+        for u, unit in enumerate(part["units"]):
+            seen: Counter[str] = Counter()
+            for i in unit["layers"]:
+                type = page["layers"][i]["type"]
+                side = i in unit["shortcut"]
+                found[i] = (
+                    part["name"],
+                    0 if part["kind"] == "stage" else p,
+                    u,
+                    side,
+                    type,
+                    seen[type],
+                )
+                seen[type] += 1
+    return [found[i] for i in range(len(page["layers"]))]
+
+
+# ---- weights
+
+
+def add_weights(page: dict[str, Any], weights: Any, net: Net) -> None:
+    """Put what weights hold at the layers they belong to."""
+    from resnet_proto.report.inspect import inspect
+    from resnet_proto.report.page.values import profile
+    from resnet_proto.weights import named as named_blobs
+
+    shown_weights = named_blobs(weights, net)
+    stored = shown_weights.blobs_of
+    for layer, name in zip(page["layers"], net_labels(net), strict=True):
+        layer["weights"] = [
+            [cut(blob.name), dims(blob.shape), asdict(profile(blob.data.parts, blob.dtype))]
+            for blob in stored.get(name, ())
+        ]
+    inspection = inspect(weights, net)
+    page["weights"] = {
+        "source": cut(weights.source),
+        "misfit": cut(inspection.misfit),
+        "release": cut(str(inspection.release)) if inspection.release else "",
+    }
+    places = {name: i for i, name in enumerate(net_labels(net))}
+    for verdict in inspection.verdicts or ():
+        if verdict.verdict not in ("copied", "ignored") and verdict.layer in places:
+            page["findings"].insert(0, {
+                "level": "error" if verdict.verdict == "refused" else "warning",
+                "text": cut(f"weights: {verdict.verdict}: {verdict.reason}"),
+                "layers": [places[verdict.layer]],
+            })  # fmt: skip
+
+
+def net_labels(net: Net) -> list[str]:
+    """The labels of the layers that the page has."""
+    return list(labels(layer.name for layer in net.upgraded().filtered().layers))
+
+
+# ---- a run
+
+
+def add_values(page: dict[str, Any], net: Net, weights: Any, inputs: Mapping[str, Any]) -> None:
+    """Put what each layer gives for an input at the layer; layers that do not run have nothing."""
+    from resnet_proto.report.page.values import run
+
+    found = run(net, weights, inputs)
+    last = {top: i for i, layer in enumerate(page["layers"]) for top, _ in layer["tops"]}
+    for layer, name in zip(page["layers"], net_labels(net), strict=True):
+        layer["values"] = found.get(name, [])
+        for (top, _), values in zip(layer["tops"], layer["values"], strict=False):
+            values["last"] = last[top]

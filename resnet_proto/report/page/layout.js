@@ -1,0 +1,203 @@
+// What is seen of a net -> places: a column of boxes, and within open ones a drawing by dagre.
+//
+// The column is laid out here, so that a net of thousands of layers needs no layout of them all;
+// units that are alike have one layout. y goes down, x is 0 in the middle of the column.
+
+const WIDE = 270, LAYER_WIDE = 196, LAYER_HIGH = 38, UNIT_HIGH = 50, LINE = 17;
+const GAP = 34, HEAD = 26, INSET = 14, LANE = 14, FAR_FROM_COLUMN = 26;
+const MANY = 400; // layers of a part that dagre lays out; more stand in a row
+
+const innerLayouts = new Map();
+
+// The layers of an open thing: nodes, edges, where edges come in and go out.
+function innerLayout(net, layers) {
+  const first = new Map(layers.map((i, n) => [i, n]));
+  const sources = []; // layers outside that are read
+  const arrows = [];
+  layers.forEach((i, n) => {
+    for (const [source, top, isShort] of net.layers[i].reads) {
+      if (first.has(source)) arrows.push([first.get(source), n, isShort, top]);
+      else {
+        if (!sources.includes(source)) sources.push(source);
+        arrows.push([-1 - sources.indexOf(source), n, isShort, top]);
+      }
+    }
+  });
+  const key = JSON.stringify([layers.length, sources.length, arrows]);
+  if (!innerLayouts.has(key)) innerLayouts.set(key, placed(layers.length, sources.length, arrows));
+  return { ...innerLayouts.get(key), layers, sources };
+}
+
+function placed(n, nSources, arrows) {
+  if (n > MANY) return inRow(n, arrows);
+  const graph = new dagre.graphlib.Graph({ multigraph: true });
+  graph.setGraph({ ranksep: 22, nodesep: 26, edgesep: 26, align: "UL" });
+  for (let i = 0; i < n; i++) graph.setNode(i, { width: LAYER_WIDE, height: LAYER_HIGH });
+  for (let s = 0; s < nSources; s++) graph.setNode(-1 - s, { width: 1, height: 1 });
+  // An identity shortcut has no layers: it is drawn beside the others. The main path goes first:
+  // dagre then has it on the left, and straight.
+  const starts = new Set(arrows.filter((arrow) => arrow[2]).map(([from]) => from));
+  const ends = new Set(arrows.filter((arrow) => arrow[2]).map(([, to]) => to));
+  const beside = ([from, to, isShort]) => isShort && !ends.has(from) && !starts.has(to);
+  const order = [...arrows.keys()].sort((a, b) => arrows[a][2] - arrows[b][2] || a - b);
+  for (const a of order)
+    if (!beside(arrows[a])) graph.setEdge(arrows[a][0], arrows[a][1], { weight: arrows[a][2] ? 1 : 10, a }, a);
+  dagre.layout(graph);
+  const nodes = [], edges = [];
+  for (let i = 0; i < n; i++) nodes.push(graph.node(i));
+  const entries = [];
+  for (let s = 0; s < nSources; s++) entries.push(graph.node(-1 - s));
+  for (const edge of graph.edges()) {
+    const { points, a } = graph.edge(edge);
+    edges.push({ points, from: arrows[a][0], to: arrows[a][1], isShort: arrows[a][2], top: arrows[a][3] });
+  }
+  const middle = entries.length ? entries[0].x : nodes[0].x;
+  const shorts = edges.filter((e) => e.isShort).flatMap((e) => e.points.map((p) => p.x - middle));
+  const flip = shorts.reduce((sum, x) => sum + x, 0) < 0 ? -1 : 1; // shortcuts are on the right
+  const moved = (point) => ({ ...point, x: (point.x - middle) * flip });
+  const all = bounded(nodes.map(moved), edges.map((e) => ({ ...e, points: e.points.map(moved) })), entries.map(moved));
+  for (const [from, to, isShort, top] of arrows.filter(beside)) {
+    const start = from < 0 ? all.entries[-1 - from] : all.nodes[from], end = all.nodes[to];
+    const y = from < 0 ? start.y : start.y + LAYER_HIGH / 2 + 6, x = (all.right += 24);
+    all.edges.push({ points: [{ x: start.x, y }, { x, y }, { x, y: end.y }, { x: end.x + LAYER_WIDE / 2, y: end.y }], from, to, isShort, top });
+  }
+  return all;
+}
+
+// Layers one below another, for parts that are too large.
+function inRow(n, arrows) {
+  const nodes = [], step = LAYER_HIGH + 22;
+  for (let i = 0; i < n; i++) nodes.push({ x: 0, y: step * i + LAYER_HIGH, width: LAYER_WIDE, height: LAYER_HIGH });
+  const edges = [];
+  for (const [from, to, isShort, top] of arrows) {
+    if (from < 0) continue;
+    const start = nodes[from].y + LAYER_HIGH / 2, end = nodes[to].y - LAYER_HIGH / 2;
+    const side = LAYER_WIDE / 2 + 12 + ((to - from) % 7) * 8;
+    const points = to === from + 1
+      ? [{ x: 0, y: start }, { x: 0, y: end }]
+      : [{ x: 0, y: start }, { x: side, y: start + 12 }, { x: side, y: end - 12 }, { x: 0, y: end }];
+    edges.push({ points, from, to, isShort, top });
+  }
+  return bounded(nodes, edges, []);
+}
+
+function bounded(nodes, edges, entries) {
+  let left = 0, right = 0, bottom = 0;
+  for (const { x, y, width, height } of nodes) {
+    left = Math.min(left, x - width / 2);
+    right = Math.max(right, x + width / 2);
+    bottom = Math.max(bottom, y + height / 2);
+  }
+  for (const { points } of edges)
+    for (const { x } of points) { left = Math.min(left, x); right = Math.max(right, x); }
+  return { nodes, edges, entries, left, right, bottom };
+}
+
+// The lines of a closed part's box: steps, how often they come, the note on shortcuts.
+function linesOf(part) {
+  const lines = part.runs.flatMap(([steps, n]) =>
+    steps.map((step, i) => ({ text: step, run: n > 1 ? n : 0, first: i === 0, last: i === steps.length - 1 })));
+  if (part.note) lines.push({ text: part.note, note: true });
+  return lines;
+}
+
+// Everything that is seen: items from top to bottom, frames of open stages, edges that leave the column.
+function layoutOf(net) {
+  const items = [], frames = [];
+  let y = 0;
+  const add = (thing) => {
+    if (net.open.has(thing)) {
+      const inner = innerLayout(net, thing.layers);
+      const high = HEAD + inner.bottom + INSET;
+      items.push({ thing, inner, y, high, left: inner.left - INSET, right: inner.right + INSET });
+      y += high + GAP;
+    } else {
+      const lines = thing.is === "part" ? linesOf(thing) : [];
+      const high = thing.is === "part" ? HEAD + 8 + LINE * Math.max(1, lines.length) : UNIT_HIGH;
+      items.push({ thing, lines, y, high, left: -WIDE / 2, right: WIDE / 2 });
+      y += high + GAP;
+    }
+  };
+  for (const part of net.parts) {
+    if (!part.staged || !net.open.has(part)) {
+      add(part);
+      continue;
+    }
+    const frame = { thing: part, y, first: items.length };
+    y += HEAD + 16;
+    part.units.forEach(add);
+    frame.high = y - GAP + INSET - frame.y;
+    frame.last = items.length - 1;
+    frames.push(frame);
+    y += INSET;
+  }
+  let left = -WIDE / 2, right = WIDE / 2;
+  for (const item of items) { left = Math.min(left, item.left); right = Math.max(right, item.right); }
+  for (const frame of frames) {
+    const own = items.slice(frame.first, frame.last + 1);
+    frame.left = Math.min(...own.map((item) => item.left)) - INSET - 8;
+    frame.right = Math.max(...own.map((item) => item.right)) + INSET + FAR_FROM_COLUMN;
+    left = Math.min(left, frame.left);
+    right = Math.max(right, frame.right);
+  }
+  const lanes = connect(net, items, right + FAR_FROM_COLUMN);
+  right += FAR_FROM_COLUMN + LANE * (1 + Math.max(-1, ...lanes.map((lane) => lane.n)));
+  return { items, frames, lanes, left, right, high: Math.max(0, y - GAP) };
+}
+
+// Edges between items: into the next one they go straight down, others beside the column.
+function connect(net, items, side) {
+  const itemOf = new Map();
+  items.forEach((item, n) => { for (const i of net.members(item.thing)) itemOf.set(i, n); });
+  const far = new Map();
+  items.forEach((item, n) => {
+    item.comes = [];
+    const sources = new Map();
+    for (const i of net.members(item.thing))
+      for (const [source, top, isShort] of net.layers[i].reads)
+        if (itemOf.get(source) !== n) {
+          const known = sources.get(source);
+          sources.set(source, { top, isShort: (known?.isShort ?? 1) && isShort });
+        }
+    for (const [source, { top }] of sources) {
+      const from = itemOf.get(source), start = exit(items[from], source), end = entry(item, source);
+      const text = net.shape(source, top);
+      if (from === n - 1 && start.bottom) item.comes.push({ start, end, text, source });
+      else {
+        const lane = far.get(source) ?? { source, start, ends: [], text };
+        lane.ends.push(end);
+        far.set(source, lane);
+      }
+    }
+  });
+  const lanes = [...far.values()].map((lane) => {
+    const ys = [lane.start.y, ...lane.ends.map((end) => end.y)];
+    return { ...lane, top: Math.min(...ys), bottom: Math.max(...ys) };
+  });
+  lanes.sort((a, b) => a.bottom - a.top - (b.bottom - b.top));
+  const taken = []; // for each lane the spans that lie in it
+  for (const lane of lanes) {
+    let n = taken.findIndex((spans) => spans.every(([top, bottom]) => bottom < lane.top || top > lane.bottom));
+    if (n < 0) n = taken.push([]) - 1;
+    taken[n].push([lane.top, lane.bottom]);
+    lane.n = n;
+    lane.x = side + LANE * n;
+  }
+  return lanes;
+}
+
+// Where an edge leaves an item, and whether nothing of the item lies below.
+function exit(item, source) {
+  if (!item.inner) return { x: 0, y: item.y + item.high, right: WIDE / 2, bottom: true };
+  const node = item.inner.nodes[item.inner.layers.indexOf(source)];
+  const y = item.y + HEAD + node.y + node.height / 2;
+  const bottom = node.y + node.height / 2 >= item.inner.bottom - 1;
+  return { x: node.x, y, right: node.x + node.width / 2, bottom };
+}
+
+// Where it comes into one.
+function entry(item, source) {
+  if (!item.inner) return { x: 0, y: item.y };
+  const at = item.inner.entries[item.inner.sources.indexOf(source)];
+  return at ? { x: at.x, y: item.y + HEAD + at.y } : { x: 0, y: item.y };
+}
