@@ -2,7 +2,7 @@
 
 const MARGIN = 400; // beyond the window, in its own pixels
 const SMALLEST = 0.03; // of the drawing; a net of thousands of layers is seen in part
-const PLAIN = 0.22; // smaller than this, open boxes are drawn without what is in them
+const PLAIN = 0.3; // smaller than this, boxes are drawn without what is written in them
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 
 class Graph {
@@ -137,7 +137,7 @@ class Graph {
     const [, h] = this.size(), { k } = this.transform;
     const [top, bottom] = [this.transform.invertY(-MARGIN), this.transform.invertY(h + MARGIN)];
     const plain = k < PLAIN;
-    this.svg.classList.toggle("far", k < 0.3);
+    this.svg.classList.toggle("far", plain);
     const { items, frames, lanes } = this.places;
     const wanted = new Map();
     for (let n = firstBelow(items, top); n < items.length && items[n].y - GAP <= bottom; n++) {
@@ -167,7 +167,7 @@ class Graph {
     const group = svg("g", { transform: `translate(0 ${item.y})` });
     for (const edge of item.comes) {
       group.append(this.edge([{ ...edge.start, y: edge.start.y - item.y }, { ...edge.end, y: edge.end.y - item.y }], false));
-      if (edge.text) group.append(svg("text", { class: "shape end", x: edge.start.x - 8, y: edge.start.y - item.y + 20, text: edge.text }));
+      if (edge.text) group.append(svg("text", { class: "shape end", x: edge.start.x - 8, y: edge.below - item.y + 20, text: edge.text }));
     }
     if (item.inner) group.append(this.opened(item, plain));
     else group.append(thing.is === "part" ? this.part(item) : this.unit(item));
@@ -227,17 +227,17 @@ class Graph {
     const { thing, inner, left, right, high } = item;
     const group = this.box(thing, left, 0, right - left, high, "open");
     group.append(...this.head(thing, left, 0, thing.name, "").filter(Boolean));
-    if (plain) return group;
     const inside = svg("g", { transform: `translate(0 ${HEAD})` });
     for (const { points, isShort } of inner.edges) inside.append(this.edge(points, isShort));
-    inner.layers.forEach((i, n) => inside.append(this.layer(this.net.layers[i], inner.nodes[n])));
+    inner.layers.forEach((i, n) => inside.append(this.layer(this.net.layers[i], inner.nodes[n], plain)));
     group.append(inside);
     return group;
   }
 
-  layer(layer, { x, y, width, height }) {
+  layer(layer, { x, y, width, height }, plain) {
     const left = x - width / 2, top = y - height / 2;
     const box = this.box(layer, left, top, width, height, `k-${layer.kind}`);
+    if (plain) return box;
     const shape = this.net.shape(layer.i);
     box.append(
       svg("text", { class: "name", x: left + 8, y: top + 16, text: short(layer.name, 24) }),

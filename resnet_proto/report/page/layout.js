@@ -28,40 +28,55 @@ function innerLayout(net, layers) {
   return { ...innerLayouts.get(key), layers, sources };
 }
 
+// A shortcut is on the right of the main path, and that is straight. Where dagre puts the shortcut on
+// the left, it is asked to keep to the other side, and mirrored.
 function placed(n, nSources, arrows) {
   if (n > MANY) return inRow(n, arrows);
-  const graph = new dagre.graphlib.Graph({ multigraph: true });
-  graph.setGraph({ ranksep: 22, nodesep: 26, edgesep: 26, align: "UL" });
-  for (let i = 0; i < n; i++) graph.setNode(i, { width: LAYER_WIDE, height: LAYER_HIGH });
-  for (let s = 0; s < nSources; s++) graph.setNode(-1 - s, { width: 1, height: 1 });
-  // An identity shortcut has no layers: it is drawn beside the others. The main path goes first:
-  // dagre then has it on the left, and straight.
   const starts = new Set(arrows.filter((arrow) => arrow[2]).map(([from]) => from));
   const ends = new Set(arrows.filter((arrow) => arrow[2]).map(([, to]) => to));
+  const onShortcut = (i) => starts.has(i) && ends.has(i);
+  // An identity has no layers: it is drawn beside the others, without dagre.
   const beside = ([from, to, isShort]) => isShort && !ends.has(from) && !starts.has(to);
-  const order = [...arrows.keys()].sort((a, b) => arrows[a][2] - arrows[b][2] || a - b);
-  for (const a of order)
-    if (!beside(arrows[a])) graph.setEdge(arrows[a][0], arrows[a][1], { weight: arrows[a][2] ? 1 : 10, a }, a);
-  dagre.layout(graph);
-  const nodes = [], edges = [];
-  for (let i = 0; i < n; i++) nodes.push(graph.node(i));
-  const entries = [];
-  for (let s = 0; s < nSources; s++) entries.push(graph.node(-1 - s));
-  for (const edge of graph.edges()) {
-    const { points, a } = graph.edge(edge);
-    edges.push({ points, from: arrows[a][0], to: arrows[a][1], isShort: arrows[a][2], top: arrows[a][3] });
+  const inner = arrows.filter((arrow) => !beside(arrow));
+  const isResidual = starts.size > 0;
+  let { nodes, edges, entries } = byDagre(n, nSources, inner, isResidual ? "UL" : undefined);
+  const middle = (wanted) => {
+    const own = nodes.filter((_, i) => onShortcut(i) === wanted);
+    return own.reduce((sum, node) => sum + node.x, 0) / own.length;
+  };
+  let side = 1;
+  if (middle(true) < middle(false)) {
+    ({ nodes, edges, entries } = byDagre(n, nSources, inner, "UR"));
+    side = -1;
   }
-  const middle = entries.length ? entries[0].x : nodes[0].x;
-  const shorts = edges.filter((e) => e.isShort).flatMap((e) => e.points.map((p) => p.x - middle));
-  const flip = shorts.reduce((sum, x) => sum + x, 0) < 0 ? -1 : 1; // shortcuts are on the right
-  const moved = (point) => ({ ...point, x: (point.x - middle) * flip });
-  const all = bounded(nodes.map(moved), edges.map((e) => ({ ...e, points: e.points.map(moved) })), entries.map(moved));
+  const zero = (entries[0] ?? nodes[0]).x;
+  const moved = (point) => ({ ...point, x: (point.x - zero) * side });
+  const all = bounded(nodes.map(moved), edges.map((edge) => ({ ...edge, points: edge.points.map(moved) })), entries.map(moved));
   for (const [from, to, isShort, top] of arrows.filter(beside)) {
     const start = from < 0 ? all.entries[-1 - from] : all.nodes[from], end = all.nodes[to];
     const y = from < 0 ? start.y : start.y + LAYER_HIGH / 2 + 6, x = (all.right += 24);
     all.edges.push({ points: [{ x: start.x, y }, { x, y }, { x, y: end.y }, { x: end.x + LAYER_WIDE / 2, y: end.y }], from, to, isShort, top });
   }
   return all;
+}
+
+// Nodes, edges with their points, and where edges from outside begin, as dagre places them.
+function byDagre(n, nSources, arrows, align) {
+  const graph = new dagre.graphlib.Graph({ multigraph: true });
+  graph.setGraph({ ranksep: 22, nodesep: 26, edgesep: 26, align });
+  for (let s = 0; s < nSources; s++) graph.setNode(-1 - s, { width: 1, height: 1 });
+  for (let i = 0; i < n; i++) graph.setNode(i, { width: LAYER_WIDE, height: LAYER_HIGH });
+  arrows.forEach(([from, to, isShort], a) => graph.setEdge(from, to, { weight: isShort ? 1 : 10, a }, a));
+  dagre.layout(graph);
+  const edges = graph.edges().map((edge) => {
+    const { points, a } = graph.edge(edge);
+    const [from, to, isShort, top] = arrows[a];
+    return { points, from, to, isShort, top };
+  });
+  return {
+    nodes: Array.from({ length: n }, (_, i) => graph.node(i)), edges,
+    entries: Array.from({ length: nSources }, (_, s) => graph.node(-1 - s)),
+  };
 }
 
 // Layers one below another, for parts that are too large.
@@ -135,18 +150,18 @@ function layoutOf(net) {
   for (const item of items) { left = Math.min(left, item.left); right = Math.max(right, item.right); }
   for (const frame of frames) {
     const own = items.slice(frame.first, frame.last + 1);
-    frame.left = Math.min(...own.map((item) => item.left)) - INSET - 8;
+    frame.left = Math.min(-170, ...own.map((item) => item.left - INSET));
     frame.right = Math.max(...own.map((item) => item.right)) + INSET + FAR_FROM_COLUMN;
     left = Math.min(left, frame.left);
     right = Math.max(right, frame.right);
   }
-  const lanes = connect(net, items, right + FAR_FROM_COLUMN);
-  right += FAR_FROM_COLUMN + LANE * (1 + Math.max(-1, ...lanes.map((lane) => lane.n)));
+  const lanes = connect(net, items);
+  for (const lane of lanes) right = Math.max(right, lane.x + LANE);
   return { items, frames, lanes, left, right, high: Math.max(0, y - GAP) };
 }
 
 // Edges between items: into the next one they go straight down, others beside the column.
-function connect(net, items, side) {
+function connect(net, items) {
   const itemOf = new Map();
   items.forEach((item, n) => { for (const i of net.members(item.thing)) itemOf.set(i, n); });
   const far = new Map();
@@ -162,10 +177,11 @@ function connect(net, items, side) {
     for (const [source, { top }] of sources) {
       const from = itemOf.get(source), start = exit(items[from], source), end = entry(item, source);
       const text = net.shape(source, top);
-      if (from === n - 1 && start.bottom) item.comes.push({ start, end, text, source });
+      if (from === n - 1 && start.bottom) item.comes.push({ start, end, text, below: items[from].y + items[from].high });
       else {
-        const lane = far.get(source) ?? { source, start, ends: [], text };
+        const lane = far.get(source) ?? { start, ends: [], side: 0 };
         lane.ends.push(end);
+        for (const passed of items.slice(from, n)) lane.side = Math.max(lane.side, passed.right);
         far.set(source, lane);
       }
     }
@@ -181,7 +197,7 @@ function connect(net, items, side) {
     if (n < 0) n = taken.push([]) - 1;
     taken[n].push([lane.top, lane.bottom]);
     lane.n = n;
-    lane.x = side + LANE * n;
+    lane.x = lane.side + 2 * FAR_FROM_COLUMN + LANE * n;
   }
   return lanes;
 }

@@ -7,6 +7,7 @@ class Page {
   constructor() {
     this.selected = null;
     this.hits = new Set();
+    this.rows = new Map();
     this.active = NETS[0];
     this.graphs = NETS.map((net) => new Graph(net, this));
     this.bars = NETS.map((net) => new Bars(net, this));
@@ -97,22 +98,27 @@ class Page {
 
   list() {
     const box = byId("list"), net = this.active;
-    const seen = [...net.seen()];
-    const chosen = seen.some(([thing]) => thing === this.selected) ? this.selected : seen[0]?.[0];
-    const focused = box.contains(document.activeElement);
-    const rows = seen.map(([thing, level]) => {
-      const isOpen = thing.is === "layer" ? null : String(net.open.has(thing));
-      const n = thing.is === "layer" ? "" : thing.is === "part" && thing.staged ? thing.units.length : thing.layers.length;
-      const row = html("div", {
-        role: "treeitem", "aria-level": level, "aria-expanded": isOpen, "aria-selected": String(thing === this.selected),
-        tabindex: thing === chosen ? 0 : -1, "data-key": thing.key, class: `level${level} ${differs(thing)} ${net.worst(thing)} ${net.state(thing)}`,
-      }, html("bdi", { text: short(thing.name, 40) }), html("small", { text: thing.is === "layer" ? short(thing.label, 24) : String(n) }));
-      return row;
-    });
-    box.replaceChildren(html("div", { role: "tree", "aria-label": `parts of ${short(net.title, 60)}` }, ...rows));
-    const row = box.querySelector("[tabindex='0']");
-    if (focused && row) row.focus({ preventScroll: true });
-    if (this.selected) row?.scrollIntoView({ block: "nearest" });
+    const key = [net.place, ...[...net.open].map((thing) => thing.key)].join();
+    if (key !== this.listed) {
+      this.listed = key;
+      const focused = box.contains(document.activeElement);
+      this.rows = new Map([...net.seen()].map(([thing, level]) => [thing, listRow(thing, level)]));
+      box.replaceChildren(html("div", { role: "tree", "aria-label": `parts of ${short(net.title, 60)}` }, ...this.rows.values()));
+      this.row = null;
+      if (focused) this.focus = true;
+    }
+    if (this.row) {
+      this.row.setAttribute("aria-selected", "false");
+      this.row.tabIndex = -1;
+    }
+    const chosen = this.rows.get(this.selected);
+    this.row = chosen ?? this.rows.values().next().value;
+    if (!this.row) return;
+    this.row.tabIndex = 0;
+    this.row.setAttribute("aria-selected", String(Boolean(chosen)));
+    if (this.focus || box.contains(document.activeElement)) this.row.focus({ preventScroll: true });
+    this.focus = false;
+    if (chosen) chosen.scrollIntoView({ block: "nearest" });
   }
 
   detail() {
@@ -151,7 +157,8 @@ class Page {
       const key = event.target.closest("[data-key]")?.dataset.key;
       if (!key) return;
       const thing = this.active.things.get(key);
-      if (event.offsetX < 0 || event.detail === 2) this.toggle(thing);
+      const arrow = event.target.closest("[aria-expanded]") && event.clientX < event.target.closest("[data-key]").firstChild.getBoundingClientRect().left;
+      if (arrow || event.detail === 2) this.toggle(thing);
       else this.select(thing);
     });
     this.graphs.forEach((graph, n) => graph.svg.addEventListener("keydown", (event) => {
@@ -270,6 +277,16 @@ class Page {
       // nothing was kept, or of another net
     }
   }
+}
+
+// A row of the list; what a thing is can be heard from it too.
+function listRow(thing, level) {
+  const { net } = thing, isLayer = thing.is === "layer";
+  const n = thing.is === "part" && thing.staged ? thing.units.length : net.members(thing).length;
+  return html("div", {
+    role: "treeitem", "aria-level": level, "aria-expanded": isLayer ? null : String(net.open.has(thing)), "aria-selected": "false",
+    tabindex: -1, "data-key": thing.key, class: `level${level} ${differs(thing)} ${net.worst(thing)} ${net.state(thing)}`,
+  }, html("bdi", { text: short(thing.name, 40) }), html("small", { text: isLayer ? short(thing.label, 24) : String(n) }));
 }
 
 // The layers that a text is found in: name, type, blobs; those that begin with it first.
