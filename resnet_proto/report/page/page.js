@@ -191,6 +191,12 @@ class Page {
       else input.removeAttribute("aria-activedescendant");
     };
     const hide = () => { box.hidden = true; input.setAttribute("aria-expanded", "false"); };
+    const choose = (layer) => {
+      this.hits.clear();
+      this.select(layer);
+      this.row?.focus({ preventScroll: true });
+      hide();
+    };
     const look = () => {
       const all = found(input.value);
       results = all.slice(0, FOUND);
@@ -212,8 +218,7 @@ class Page {
         event.preventDefault();
         if (results.length) point((at + (event.key === "ArrowDown" ? 1 : results.length - 1)) % results.length);
       } else if (event.key === "Enter" && results[at]) {
-        this.select(results[at]);
-        hide();
+        choose(results[at]);
       } else if (event.key === "Escape") {
         input.value = "";
         look();
@@ -224,8 +229,7 @@ class Page {
       event.preventDefault();
       const row = event.target.closest("[role=option]");
       if (!row) return;
-      this.select(results[[...box.children].indexOf(row)]);
-      hide();
+      choose(results[[...box.children].indexOf(row)]);
     });
     input.addEventListener("blur", hide);
   }
