@@ -79,10 +79,15 @@ def command(
     if inputs and weights is None:
         raise click.UsageError("--input needs --weights FILE, or random")
 
+    images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
+    watched = [net, other or "", "" if weights in (None, "random") else weights, *images]
+
     def make(live: str = "") -> str:
         """The page as the files are now."""
         names = [net] if other is None else [net, other]
         nets = [read_net(n, lenient=lenient, state=state, shapes=shapes) for n in names]
+        of_solvers = (one.source for one in nets if Path(one.source).is_file())
+        watched.extend(file for file in of_solvers if file not in watched)
         pages = [
             facts.facts(one, one.name or Path(name).name)
             for one, name in zip(nets, names, strict=True)
@@ -98,9 +103,7 @@ def command(
         return page.page(pages, live)
 
     if out is None:
-        images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
-        files = [net, other, None if weights == "random" else weights, *images]
-        serve(make, [file for file in files if file], browser=not no_browser)
+        serve(make, watched, browser=not no_browser)
         return
     text = make()
     if out == "-":

@@ -443,7 +443,7 @@ def test_an_input_shows_what_each_layer_gives(tmp_path, screen, picture):
     least, most = (f(relu, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     assert np.abs(pixels - (relu - least) / (most - least) * 255).max() < 1.01
     states = {name: layer["values"][0]["state"] for name, layer in layers.items()}
-    assert states["conv1"] == ""
+    assert states["conv1"] == states["res3a_zeros"] == ""
     assert states["res3b_branch2a_relu"] == "dead"
     assert states["scale4c_branch2b"] == "exploding"
     assert np.abs(blobs["res4c"]).max() > LARGEST_HALF

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from resnet_proto.check.finding import placed
@@ -39,6 +40,7 @@ def facts(net: Net, title: str) -> dict[str, Any]:
     Raises:
         NetError: the net is no graph.
     """
+    net = replace(net, source="")  # a page that is sent on tells nothing of folders
     found = structure(net)
     at = view(net, net.state.phase)
     nodes = found.graph.nodes
@@ -161,7 +163,7 @@ def part_facts(found: Structure, part: Part, name: str) -> dict[str, Any]:
         "kind": part.kind,
         "name": name or "between",
         "runs": [[list(map(cut, steps)), n] for steps, n in box.runs],
-        "note": box.note,
+        "note": cut(box.note),
         "shape": dims(part.shape) if part.shape else "",
         "units": [unit_facts(found, unit) for unit in part.units],
     }
@@ -276,7 +278,7 @@ def add_weights(page: dict[str, Any], weights: Any, net: Net) -> None:
         ]
     inspection = inspect(weights, net)
     page["weights"] = {
-        "source": cut(weights.source),
+        "source": cut(Path(weights.source).name),
         "misfit": cut(inspection.misfit),
         "release": cut(str(inspection.release)) if inspection.release else "",
     }

@@ -143,6 +143,7 @@ function layoutOf(net) {
     part.units.forEach(add);
     frame.high = y - GAP + INSET - frame.y;
     frame.last = items.length - 1;
+    items[frame.last].end = frame.y + frame.high; // what comes out of it comes out of the frame
     frames.push(frame);
     y += INSET;
   }
@@ -177,7 +178,7 @@ function connect(net, items) {
     for (const [source, { top }] of sources) {
       const from = itemOf.get(source), start = exit(items[from], source), end = entry(item, source);
       const text = net.shape(source, top);
-      if (from === n - 1 && start.bottom) item.comes.push({ start, end, text, below: items[from].y + items[from].high });
+      if (from === n - 1 && start.bottom) item.comes.push({ start, end, text, below: items[from].end ?? items[from].y + items[from].high });
       else {
         const lane = far.get(source) ?? { start, ends: [], side: 0 };
         lane.ends.push(end);

@@ -15,7 +15,7 @@ from resnet_proto.report.inspect import Stats, measure_parts
 from resnet_proto.weights import Held, named
 
 if TYPE_CHECKING:
-    from resnet_proto.layers import Shape
+    from resnet_proto.layers import Layer, Shape
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
 
@@ -85,24 +85,30 @@ def run(
     with net.named():
         for step, tops in steps_run(schedule, blobs, named(weights, net), np.float32):
             found[step.label] = [
-                activation(name, values, side, last[name] == step.label)
+                activation(values, side, last[name] == step.label, is_constant(step.layer))
                 for name, values in zip(step.layer.tops, tops, strict=False)
             ]
     return found
 
 
-def activation(name: str, values: Array, side: int, is_last: bool) -> dict[str, Any]:
+def is_constant(layer: Layer) -> bool:
+    """Whether a layer's values are one by what it is: the zeros of a shortcut of type A."""
+    return layer.from_outside or (layer.type == "Power" and layer.resolved()["scale"] == 0)
+
+
+def activation(values: Array, side: int, is_last: bool, is_constant: bool) -> dict[str, Any]:
     """What is shown of a top.
 
-    Its ``state`` is ``dead`` where all values of all images are one; ``exploding`` where one is
-    not finite or beyond ``LARGEST_HALF``; else empty. ``dead`` counts channels of one value.
+    Its ``state`` is ``dead`` where all values of all images are one, and need not be;
+    ``exploding`` where one is not finite or beyond ``LARGEST_HALF``; else empty. ``dead`` counts
+    channels of one value.
     """
     stats = profile(Held(values).parts, str(values.dtype))
     extent = max(abs(stats.min or 0.0), abs(stats.max or 0.0))
     state = ""
     if stats.not_finite or extent > LARGEST_HALF:
         state = "exploding"
-    elif stats.n > 1 and stats.min == stats.max:
+    elif stats.n > 1 and stats.min == stats.max and not is_constant:
         state = "dead"
     facts = {**asdict(stats), "state": state, "dead": 0, "channels": 0, "top": [], "maps": None}
     if values.ndim >= 3 and values.size and math.prod(values.shape[2:]) > 1:
