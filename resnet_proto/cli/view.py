@@ -140,8 +140,10 @@ def serve(make: Callable[[str], str], files: list[str], *, browser: bool) -> Non
         with context.scope(cleanup=False):
             try:
                 return make(live)
-            except (ResNetProtoError, click.ClickException, MemoryError) as error:
-                return refusal(getattr(error, "message", None) or str(error), live)
+            except click.ClickException as error:
+                return refusal(error.format_message(), live)
+            except (ResNetProtoError, OSError, MemoryError) as error:
+                return refusal(str(error), live)
             finally:
                 context.close()  # files of weights
 

@@ -153,7 +153,6 @@ def test_every_net_opens(name, tmp_path, screen, picture, request):
     if closed:
         assert items.count() == len(found.parts)
         assert page.locator(".pane .box").count() == len(found.parts)
-    picture(page, f"{name}-closed")
     page.click("#open")
     stages = [part for part in found.parts if part.kind == "stage"]
     units = sum(len(part.units) for part in stages)
@@ -255,6 +254,32 @@ def test_boxes_open_and_bars_lead_to_layers(tmp_path, screen):
     width = bars.bounding_box()["width"]
     bars.click(position={"x": width - 12, "y": 50})  # the last parameters are the classifier's
     assert page.locator("#details h2 bdi").inner_text() == "fc1000"
+
+
+def test_the_drawing_pans_and_zooms(tmp_path, screen):
+    page = screen(view(tmp_path, preset("resnet-50")))
+
+    def place():
+        box = page.locator("[data-key=p0] > rect").bounding_box()
+        return round(box["x"] + box["width"] / 2), round(box["y"]), round(box["width"])
+
+    page.mouse.move(700, 300)
+    x, y, width = place()
+    page.mouse.wheel(0, 40)
+    expected(page.locator(".pane svg > g")).to_have_attribute("transform", re.compile(r",-"))
+    assert place() == (x, y - 40, width)
+    page.mouse.move(400, 300)  # beside the boxes
+    page.mouse.down()
+    page.mouse.move(430, 350, steps=3)
+    page.mouse.up()
+    assert place() == (x + 30, y + 10, width)
+    page.click("#in")
+    assert place()[2] > width
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, 400)
+    page.keyboard.up("Control")
+    page.wait_for_timeout(50)
+    assert place()[2] < width
 
 
 def test_light_and_dark(tmp_path, screen, picture):

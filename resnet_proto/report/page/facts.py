@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.check.finding import placed
 from resnet_proto.check.nets import View, check_views, view
@@ -24,6 +24,10 @@ from resnet_proto.report.summary import row
 from resnet_proto.report.words import label, named
 from resnet_proto.structure import Part, Structure, Unit, structure
 from resnet_proto.words import printable
+
+if TYPE_CHECKING:
+    from resnet_proto.layers.base import Array
+    from resnet_proto.weights import Weights
 
 MAX_TEXT = 2_000
 """Letters of a name or a value in the page."""
@@ -263,7 +267,7 @@ def by_place(page: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 # ---- weights
 
 
-def add_weights(page: dict[str, Any], weights: Any, net: Net) -> None:
+def add_weights(page: dict[str, Any], weights: Weights, net: Net) -> None:
     """Put what weights hold at the layers they belong to."""
     from resnet_proto.report.inspect import inspect
     from resnet_proto.report.page.values import profile
@@ -300,7 +304,9 @@ def net_labels(net: Net) -> list[str]:
 # ---- a run
 
 
-def add_values(page: dict[str, Any], net: Net, weights: Any, inputs: Mapping[str, Any]) -> None:
+def add_values(
+    page: dict[str, Any], net: Net, weights: Mapping[str, Array], inputs: Mapping[str, Array]
+) -> None:
     """Put what each layer gives for an input at the layer; layers that do not run have nothing."""
     from resnet_proto.report.page.values import run
 
