@@ -578,7 +578,7 @@ def test_the_server_is_for_this_machine_alone(tmp_path, served):
         (["net.prototxt", "--input", "x.npy"], "--weights"),
         (["-"], "-o"),
         (["missing.prototxt"], "no such file"),
-        (["net.prototxt", "-o", "nowhere/page.html"], "no such folder"),
+        (["net.prototxt", "-o", "net.prototxt/page.html"], "no folder"),
     ],
 )
 def test_what_is_refused(arguments, said, tmp_path, monkeypatch):
