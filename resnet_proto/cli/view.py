@@ -112,8 +112,8 @@ def command(
     from resnet_proto.files import atomic
 
     with atomic(out) as file:
-        file.write(text.encode())
-    click.echo(f"wrote {out}: {len(text):,} bytes", err=True)
+        n = file.write(text.encode())
+    click.echo(f"wrote {out}: {n:,} bytes", err=True)
 
 
 def serve(make: Callable[[str], str], files: list[str], *, browser: bool) -> None:

@@ -143,6 +143,8 @@ def test_every_net_opens(name, tmp_path, screen, picture, request):
     """Closed it shows the parts, and open every layer."""
     if name == "half-width":
         path = request.getfixturevalue("half_width")[0]
+    elif name in ("resnet-50", "resnet-101", "resnet-152"):  # the authors', where they are
+        path = request.getfixturevalue("deploy_file")(int(name.rpartition("-")[2]))
     else:
         path = ROOT / "generated" / name / "deploy.prototxt"
     found = structure(read_prototxt(path))

@@ -97,7 +97,7 @@ class Bars {
       }
       const columns = new Float64Array(Math.min(n, Math.ceil(this.width)) || 1);
       for (let i = 0; i < n; i++) columns[Math.floor((i / n) * columns.length)] += row.value(this.net.layers[i]);
-      const most = Math.max(...columns);
+      const most = largest(columns, 0);
       pen.fillText(`\u2264 ${row.name === "activations" ? bytes(most) : thousands(most)}`, 6, bottom - 5);
       pen.fillStyle = this.color("bar");
       const step = this.width / columns.length;
@@ -114,7 +114,7 @@ class Bars {
   drawRange(pen, bottom, dim) {
     const log = (x) => Math.sign(x) * Math.log10(1 + Math.abs(x));
     const all = this.net.layers.flatMap((layer) => layer.values ?? []);
-    const most = Math.max(1e-9, ...all.map((v) => Math.max(Math.abs(log(v.min ?? 0)), Math.abs(log(v.max ?? 0)))));
+    const most = largest(all.map((v) => Math.max(Math.abs(log(v.min ?? 0)), Math.abs(log(v.max ?? 0)))), 1e-9);
     const middle = bottom - ROW / 2, y = (x) => middle - (log(x) / most) * (ROW / 2 - 3);
     pen.fillText(`\u00b1 ${number(10 ** most - 1)}, log`, 6, bottom - 5);
     const step = this.width / this.net.layers.length;
@@ -143,8 +143,8 @@ class Bars {
     const high = this.rows.length * ROW;
     pen.strokeStyle = this.color("window");
     if (seen.length && seen.length < items.length) {
-      const first = Math.min(...seen.map((item) => item.thing.layers[0]));
-      const last = Math.max(...seen.map((item) => item.thing.layers[item.thing.layers.length - 1]));
+      const first = -largest(seen.map((item) => -item.thing.layers[0]), -Infinity);
+      const last = largest(seen.map((item) => item.thing.layers[item.thing.layers.length - 1]), 0);
       pen.strokeRect(this.x(first), 1, Math.max(3, this.x(last + 1) - this.x(first)), high - 1);
     }
     const chosen = this.app.selected && [this.app.selected, this.app.partner(this.app.selected)].find((t) => t?.net === this.net);

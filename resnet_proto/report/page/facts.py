@@ -219,10 +219,9 @@ def compare(nets: Sequence[Net], pages: Sequence[dict[str, Any]]) -> None:
     for keys in (by_name, by_place):
         free = {key: j for j, key in enumerate(keys(pages[1])) if j not in taken}
         for i, key in enumerate(keys(pages[0])):
-            j = free.get(key)
-            if i not in pairs and j is not None:
-                pairs[i] = j
-                taken.add(j)
+            if i not in pairs and key in free:
+                pairs[i] = free.pop(key)
+        taken = set(pairs.values())
     for page in pages:
         page["parted"] = cut(str(parted)) if parted else ""
         for layer in page["layers"]:

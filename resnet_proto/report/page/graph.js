@@ -90,10 +90,10 @@ class Graph {
     const [x0, y0] = this.transform.apply([box.x, box.y]);
     const inside = k === this.transform.k && x0 > 60 && x0 < w - 60 && y0 > 30 && y0 < h - 30;
     if (inside) return;
-    const x = Math.min(k, 1) * (this.places.left + this.places.right) / 2;
-    const middle = k * (this.places.right - this.places.left) < w ? x : box.x * k;
-    const y = box.high * k > h * 0.8 ? box.top * k - h * 0.1 : box.y * k;
-    this.go(d3.zoomIdentity.translate(w / 2 - middle, box.high * k > h * 0.8 ? -y : h / 2 - y).scale(k), smooth);
+    const { left, right } = this.places;
+    const x = (right - left) * k < w ? ((left + right) / 2) * k : box.x * k;
+    const y = box.high * k > h * 0.8 ? box.top * k - h * 0.1 : box.y * k - h / 2;
+    this.go(d3.zoomIdentity.translate(w / 2 - x, -y).scale(k), smooth);
   }
 
   boxOf(thing) {

@@ -129,7 +129,8 @@ function layoutOf(net) {
     } else {
       const lines = thing.is === "part" ? linesOf(thing) : [];
       const high = thing.is === "part" ? HEAD + 8 + LINE * Math.max(1, lines.length) : UNIT_HIGH;
-      items.push({ thing, lines, y, high, left: -WIDE / 2, right: WIDE / 2 });
+      const beside = thing.beside ? 12 + 7 * Math.min(20, thing.beside.length) : 0; // its shortcut's label
+      items.push({ thing, lines, y, high, left: -WIDE / 2, right: WIDE / 2 + beside });
       y += high + GAP;
     }
   };
@@ -151,8 +152,8 @@ function layoutOf(net) {
   for (const item of items) { left = Math.min(left, item.left); right = Math.max(right, item.right); }
   for (const frame of frames) {
     const own = items.slice(frame.first, frame.last + 1);
-    frame.left = Math.min(-170, ...own.map((item) => item.left - INSET));
-    frame.right = Math.max(...own.map((item) => item.right)) + INSET + FAR_FROM_COLUMN;
+    frame.left = -largest(own.map((item) => INSET - item.left), 170);
+    frame.right = largest(own.map((item) => item.right), 0) + INSET + FAR_FROM_COLUMN;
     left = Math.min(left, frame.left);
     right = Math.max(right, frame.right);
   }

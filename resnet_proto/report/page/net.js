@@ -136,6 +136,12 @@ function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+function largest(values, least) {
+  let most = least;
+  for (const value of values) if (value > most) most = value;
+  return most;
+}
+
 // ---- elements; text goes in as text, never as markup
 
 function element(make, name, attributes, children) {
