@@ -277,10 +277,12 @@ def test_the_drawing_pans_and_zooms(tmp_path, screen):
     assert place() == (x + 30, y + 10, width)
     page.click("#in")
     assert place()[2] > width
+    page.mouse.move(400, 300)
     page.keyboard.down("Control")
     page.mouse.wheel(0, 400)
     page.keyboard.up("Control")
-    page.wait_for_timeout(50)
+    world = page.locator(".pane svg > g")
+    expected(world).to_have_attribute("transform", re.compile(r"scale\(0\.[34]"))
     assert place()[2] < width
 
 
