@@ -3,6 +3,7 @@
 const MARGIN = 400; // beyond the window, in its own pixels
 const SMALLEST = 0.03; // of the drawing; a net of thousands of layers is seen in part
 const PLAIN = 0.3; // smaller than this, boxes are drawn without what is written in them
+const TINY = 0.12; // smaller than this, without lines, which would be all that is seen
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 
 class Graph {
@@ -138,6 +139,7 @@ class Graph {
     const [top, bottom] = [this.transform.invertY(-MARGIN), this.transform.invertY(h + MARGIN)];
     const plain = k < PLAIN;
     this.svg.classList.toggle("far", plain);
+    this.svg.classList.toggle("tiny", k < TINY);
     const { items, frames, lanes } = this.places;
     const wanted = new Map();
     for (let n = firstBelow(items, top); n < items.length && items[n].y - GAP <= bottom; n++) {
@@ -214,7 +216,7 @@ class Graph {
     const { thing, high } = item;
     const box = this.box(thing, -WIDE / 2, 0, WIDE, high, thing.kind === "residual" ? "residual" : "stage");
     box.append(...this.head(thing, -WIDE / 2, 0, thing.name, this.net.shape(thing.layers[thing.layers.length - 1])).filter(Boolean));
-    box.append(svg("text", { class: "step", x: -WIDE / 2 + 28, y: HEAD + 12, text: short(thing.steps.join(" \u2192 "), 40) }));
+    box.append(svg("text", { class: "step", x: -WIDE / 2 + 28, y: HEAD + 12, text: short(thing.steps.join(" \u2192 "), 36) }));
     if (thing.kind !== "residual") return box;
     const x = WIDE / 2 + 20;
     const group = svg("g", {}, svg("path", { class: "edge is-short", "marker-end": `url(#shortcut${this.net.place})`,
