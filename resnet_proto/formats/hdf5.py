@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
@@ -97,6 +98,8 @@ def damage(where: str) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
+        # h5py's frames hold what HDF5 frees at the end, when Python is gone: a segmentation fault
+        clear_frames(error.__traceback__)
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{where}: the HDF5 file is damaged: {reason}; get it again") from None
 

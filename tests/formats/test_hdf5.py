@@ -467,6 +467,20 @@ def test_damaged_anywhere(tmp_path_factory, data):
             assert weights[key].nbytes < 1 << 20
 
 
+def test_the_command_ends_in_good_order_after_a_file_that_is_cut_off(path):
+    """HDF5 frees what h5py has left when the process ends, and by then Python is gone."""
+    save(path, {"fc.0": np.ones(3000)})
+    path.write_bytes(path.read_bytes()[:9000])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_proto", "inspect", path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "the HDF5 file is damaged: Unable to synchronously open file" in done.stderr
+
+
 @pytest.mark.parametrize("limit", [2000, 9000])
 def test_no_room(path, limit):
     """While h5py writes the structure, and while the values are written."""
