@@ -55,7 +55,7 @@ def stride(values: Mapping[str, Any]) -> str:
 
 def shape_of(shape: Shape | None) -> str:
     """The shape of one image."""
-    return dims(shape[1:] or shape) if shape else "?"
+    return "?" if shape is None else dims(shape[1:] or shape)
 
 
 def thousands(n: float) -> str:

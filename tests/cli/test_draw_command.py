@@ -5,17 +5,19 @@ import shutil
 import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import missing
 from nets import googlenet, ssd
 
-from resnet_proto import PRESETS, deploy_net, to_prototxt
+from resnet_proto import PRESETS, deploy_net, read_prototxt, to_prototxt
 from resnet_proto.cli import main
 from resnet_proto.report import drawing
 from resnet_proto.structure import structure
 
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = ["<script>alert(1)</script>", '"quoted" \\N \\', "../x", "x" * 10_000, "\u202egnp.exe"]
 
@@ -174,6 +176,15 @@ def test_shapes_that_are_not_known_are_said():
     assert result.exit_code == 0
     assert "Odd" in result.stderr
     assert "stage 3" in result.stdout
+
+
+def test_a_scalar_is_a_known_shape():
+    net = read_prototxt(DIGITS / "train_val.prototxt")
+
+    for detail in "stages", "units", "layers":
+        shown = draw(net, "--detail", detail).stdout
+        assert "?" not in shown
+        assert shown.splitlines()[-1].split("<")[0].split()[-2:] == ["Accuracy", "scalar"]
 
 
 def test_another_suffix_is_refused(tmp_path):
