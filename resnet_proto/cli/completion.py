@@ -5,6 +5,17 @@ from __future__ import annotations
 import click
 
 SHELLS = ("bash", "zsh", "fish")
+UNENDED = {
+    "bash": (
+        ("+=($value)", "+=($value)\n            [[ $value != *= ]] || compopt -o nospace"),
+    ),
+    "zsh": (
+        ("local -a response", "local -a response unended"),
+        ('s+=("$key")', 's+=("$key")\n                [[ $key != *= ]] || unended=(-S "")'),
+        ("compadd -U", "compadd -U $unended"),
+    ),
+}  # fmt: skip
+"""What click's scripts lack: no space behind ``FIELD=``, where a value follows. fish has it so."""
 
 
 @click.command("completion")
@@ -13,8 +24,8 @@ SHELLS = ("bash", "zsh", "fish")
 def command(context: click.Context, shell: str) -> None:
     """Print what makes a shell complete commands, options, files, presets and blobs.
 
-    Put its output where your shell reads completions from; for bash also this line into
-    ~/.bashrc: eval "$(resnet-proto completion bash)"
+    Put its output where your shell reads completions from. In bash a line of ~/.bashrc does
+    it too: eval "$(resnet-proto completion bash)"
 
     \b
     resnet-proto completion bash > ~/.local/share/bash-completion/completions/resnet-proto
@@ -26,4 +37,7 @@ def command(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "SHELLS are those that click has"
     root = context.find_root()
-    click.echo(kind(root.command, {}, "resnet-proto", "_RESNET_PROTO_COMPLETE").source())
+    script = kind(root.command, {}, "resnet-proto", "_RESNET_PROTO_COMPLETE").source()
+    for line, ours in UNENDED.get(shell, ()):
+        script = script.replace(line, ours)
+    click.echo(script)

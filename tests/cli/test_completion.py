@@ -115,6 +115,17 @@ def test_bash(tmp_path, net):
     assert shell("bash", script, tmp_path) == ["pool1", "pool5"]
 
 
+@pytest.mark.parametrize(("words", "ended"), [("gen --set stem_", "-o nospace"), ("gen --pre", "")])
+def test_bash_puts_no_space_where_a_value_follows(tmp_path, words, ended):
+    script = (
+        'eval "$(resnet-proto completion bash)"; compopt() { echo "$@"; }; '
+        f"COMP_WORDS=(resnet-proto {words}); COMP_CWORD={len(words.split())}; "
+        "_resnet_proto_completion resnet-proto"
+    )
+
+    assert shell("bash", script, tmp_path) == ended.split()
+
+
 def test_fish(tmp_path, net):
     script = (
         "resnet-proto completion fish | source; "
@@ -132,3 +143,15 @@ def test_zsh(tmp_path):
     )
 
     assert shell("zsh", script, tmp_path) == ["_resnet_proto_completion"]
+
+
+def test_zsh_puts_no_space_where_a_value_follows(tmp_path):
+    script = (
+        "autoload -U compinit; compinit -D; "
+        'eval "$(resnet-proto completion zsh)"; '
+        "compadd() { print -r - ${@[1,3]} }; commands[resnet-proto]=x; "
+        "words=(resnet-proto gen --set stem_); CURRENT=4; _resnet_proto_completion; "
+        "words=(resnet-proto gen --preset resnet-101); _resnet_proto_completion"
+    )
+
+    assert " ".join(shell("zsh", script, tmp_path)) == "-U -S -V -U -V unsorted"
