@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net, Step
 
+RANDOM = "random weights"
+"""The source of weights that are in no file."""
 PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
@@ -886,7 +888,7 @@ def random_weights(
         for name in layer.tops:
             power[name] = top_power(layer, powers, bottom_cut, damp)
             cut[name] = layer.type == "ReLU" or (bottom_cut and not step.blobs)
-    return Weights(layers.values(), "random weights")
+    return Weights(layers.values(), RANDOM)
 
 
 def random_blob(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 engine_choice = click.Choice(list(ENGINES))
 weights_option = click.option(
     "--weights", required=True, metavar="FILE", callback=file_to_read,
-    help="Weights of any format (- is stdin), or 'random' (of sensible scale, see --seed).",
+    help="Weights of any format (- is stdin), or 'random' (of sensible scale).",
 )  # fmt: skip
 seed_option = click.option(
     "--seed",

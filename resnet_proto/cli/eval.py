@@ -141,13 +141,17 @@ def command(
     from resnet_proto.report.curves import PICTURES
 
     if confusion is not None and Path(confusion).suffix.lower() not in PICTURES:
-        raise click.UsageError(f"--confusion {confusion}: give it a suffix: {', '.join(PICTURES)}")
+        raise click.UsageError(
+            f"--confusion {confusion}: give it one of the suffixes {', '.join(PICTURES)}"
+        )
     if mistakes is not None and Path(mistakes).suffix.lower() != ".png":
         raise click.UsageError(f"--mistakes {mistakes}: a contact sheet is written as .png")
     if scales and crops != "1":
         raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
+    if images == "":
+        raise click.UsageError("IMAGES is empty; give a folder, a list, an archive or an LMDB")
     members = []
     for path, file in ((net, weights), *also):
         one = read_net(path, lenient=lenient, state=state, shapes=shapes)
@@ -237,8 +241,9 @@ class Member:
     def release(self) -> Release | None:
         """The released model that its weights are."""
         from resnet_proto.evaluate.released import known_release
+        from resnet_proto.weights import RANDOM
 
-        return None if self.weights.source == "random" else known_release(self.at.net, self.weights)
+        return None if self.weights.source == RANDOM else known_release(self.at.net, self.weights)
 
     def names(self, labels: str | None) -> tuple[str, ...] | None:
         """What its classes are called, if that is known."""

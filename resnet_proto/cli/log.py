@@ -65,7 +65,9 @@ def command(
     from resnet_proto.training_log import read_logs
 
     if plot is not None and Path(plot).suffix.lower() not in curves.PICTURES:
-        raise click.UsageError(f"--plot {plot}: give it a suffix: {', '.join(curves.PICTURES)}")
+        raise click.UsageError(
+            f"--plot {plot}: give it one of the suffixes {', '.join(curves.PICTURES)}"
+        )
     if follow and len(logs) > 1:
         raise click.UsageError("--follow takes one LOG")
     if csv == "-" and as_json:

@@ -4,14 +4,19 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from resnet_proto import read_prototxt
 from resnet_proto.cli import main
+from resnet_proto.cli.eval import Member
 from resnet_proto.data.show import GAP, SIDE, TEXT
+from resnet_proto.evaluate.released import known_release
+from resnet_proto.weights import random_weights
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 WEIGHTS = DIGITS / "digits.caffemodel"
@@ -178,10 +183,20 @@ def test_images_left_out_are_named(place, tmp_path):
     assert "02.png: not an image that Pillow knows; leave it out" in refused.output
 
 
+def test_random_weights_are_no_release(half_width):
+    net = read_prototxt(half_width[0])
+    weights = random_weights(net, 0)
+    member = Member(SimpleNamespace(net=net), weights, {})
+    assert known_release(net, weights).name == "open_nsfw"  # by names and shapes alone
+
+    assert member.release is None
+
+
 def refused_cases():
     deploy, own = DIGITS / "deploy.prototxt", ("--weights", WEIGHTS, *GREY)
     return [
         ((deploy, *own), "IMAGES is missing"),
+        ((deploy, "", *own), "IMAGES is empty"),
         ((deploy, "{tmp}/nothing", *own), "no such file"),
         ((deploy, "{tmp}/empty", *own), "no folder in it"),
         ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
@@ -190,7 +205,10 @@ def refused_cases():
         ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
         ((deploy, "digits", *own, "--crops", 10), "crop"),
         ((deploy, "digits", "--weights", WEIGHTS), "--channels GRAY"),
-        ((deploy, "digits", *own, "--confusion", "{tmp}/c.jpg"), "give it a suffix"),
+        (
+            (deploy, "digits", *own, "--confusion", "{tmp}/c.jpg"),
+            "give it one of the suffixes .svg, .png, .pdf",
+        ),
         ((deploy, "digits", *own, "--mistakes", "{tmp}/c.svg"), "written as .png"),
         ((deploy, "digits", *own, "--csv", "-", "--json"), "leave one out"),
         ((deploy, "{tmp}/eleven.txt", *own), "b.png has label 11, the net's classes are 0 to 9"),

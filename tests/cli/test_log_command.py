@@ -147,7 +147,7 @@ def test_plot_as_png(logs):
     ("args", "status", "words"),
     [
         (["nothing.log"], 1, "cannot be read: No such file"),
-        (["a.log", "--plot", "x.gif"], 2, "give it a suffix: .svg, .png, .pdf"),
+        (["a.log", "--plot", "x.gif"], 2, "give it one of the suffixes .svg, .png, .pdf"),
         (["a.log", "nv.log", "--follow"], 2, "--follow takes one LOG"),
         (["a.log", "--csv", "-", "--json"], 2, "both write to stdout"),
         (["-", "-"], 2, "stdin can be read only once"),
