@@ -127,7 +127,12 @@ class Commands(click.Group):
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2, it is the help
                 raise
             hint = usage_hint(error)
-            message = shown(error.format_message())
+            # click has a line for each choice
+            message = shown(
+                error.format_message()
+                .replace("Choose from:\n\t", "Choose from: ")
+                .replace(",\n\t", ", ")
+            )
             message = f"{message.rstrip('.')}; {hint}" if hint else message
             raise click.UsageError(message, error.ctx) from None
         except MemoryError as error:

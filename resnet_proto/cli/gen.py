@@ -15,6 +15,7 @@ from resnet_proto.cli.options import (
     counts,
     deliver,
     file_to_read,
+    folder_to_write,
     force_option,
     json_option,
     launcher_option,
@@ -60,6 +61,7 @@ DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:
 @click.option(
     "--out",
     metavar="DIR",
+    callback=folder_to_write,
     help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
 )
 @force_option

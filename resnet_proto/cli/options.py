@@ -56,6 +56,13 @@ def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> s
     return value
 
 
+def folder_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A click callback for a folder's name: not empty."""
+    if value == "":
+        raise click.BadParameter("it is empty; give the name of a folder; . is this one")
+    return value
+
+
 def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """``3,4,6,3`` as numbers."""
     if value is None:
@@ -63,7 +70,7 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     parts = value.split(",")
     # Python refuses to read numbers of thousands of digits.
     if not all(part.strip().isdecimal() and len(part) < 100 and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"'{value}' is not a list of positive numbers such as 3,4,6,3")
+        raise click.BadParameter(f"'{value}' is not a list of positive numbers, parted by commas")
     return tuple(map(int, parts))
 
 
@@ -395,7 +402,11 @@ def how_to_train(training: Training, folder: Path) -> str:
         )
     if training.launcher == "py-faster-rcnn":
         return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
-    needs = "" if training.data == "dummy" else (
-        f"; put {training.train_source} and {training.test_source} into {folder}"
-    )  # fmt: skip
+    sources = f"{training.train_source} and {training.test_source}"
+    if training.data == "dummy":
+        needs = ""
+    elif "/" in sources:
+        needs = f"; it reads {sources}, as seen from {folder}"
+    else:
+        needs = f"; put {sources} into {folder}"
     return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

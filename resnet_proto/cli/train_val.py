@@ -13,6 +13,7 @@ from resnet_proto.cli.options import (
     check_folder,
     chosen,
     deliver,
+    folder_to_write,
     force_option,
     json_option,
     launcher_option,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     metavar="DIR",
+    callback=folder_to_write,
     help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
 )
 @stage_options

@@ -42,6 +42,12 @@ def test_writes_below_the_current_folder(folder):
     assert written == deploy_net(PRESETS["resnet-34"].spec)
 
 
+def test_sources_that_lie_elsewhere_are_not_to_be_put_into_the_folder(folder):
+    result = run("--depth", "34", "--set", "training.train_source=../a_lmdb", "--out", "r")
+
+    assert result.stdout.endswith("; it reads ../a_lmdb and val_lmdb, as seen from r\n")
+
+
 def test_stdout_holds_the_net_and_nothing_else(folder):
     result = run("--depth", "18", "--out", "-", "--only", "deploy")
 

@@ -34,6 +34,13 @@ def test_version():
         ("forward a --weights=", "Invalid value for '--weights': it is empty"),
         ("inspect a --net=", "Invalid value for '--net': it is empty"),
         ("inspect - --net -", "two files are -, and stdin can be read only once"),
+        ("gen --depth 18 --out=", "Invalid value for '--out': it is empty"),
+        ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
+        ("verify a --weights b", "'--against'. Choose from: numpy, float64, caffe"),
+        (
+            "classify a b --weights c --scales 9,x",
+            "'9,x' is not a list of positive numbers, parted",
+        ),
         ("convert a=", "Missing argument 'OUT'"),
     ],
 )
