@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.layers import Shape, dims
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,15 +297,15 @@ def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str
     """Name and shape of the one input of a net that takes such images.
 
     Raises:
-        ResNetProtoError: there is none, or several.
+        NetError: there is none, or several.
     """
     channels = 1 if options.channels == "GRAY" else 3
     fit = {name: s for name, s in inputs.items() if len(s) == 4 and s[1] == channels}
     if len(fit) != 1:
         shown = ", ".join(f"{name} {dims(shape)}" for name, shape in inputs.items()) or "none"
         grey = any(len(s) == 4 and s[1] == 1 for s in inputs.values())
-        raise ResNetProtoError(
-            f"image options are for a net with one input of {channels} channels; "
+        raise NetError(
+            f"an image is for a net with one input of {counted(channels, 'channel')}; "
             f"its inputs: {shown}" + ("; use --channels GRAY" if grey and channels == 3 else "")
         )
     return next(iter(fit.items()))

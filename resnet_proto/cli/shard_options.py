@@ -47,8 +47,10 @@ def shard_options(command: Command) -> Command:
         )
         if shards.jobs and shards.dask:
             raise click.UsageError("--jobs is of this machine, --dask of others; give one of them")
-        if "" in (shards.dask, shards.keep):
-            raise click.UsageError("--dask and --keep: an empty name is none")
+        if shards.dask == "":
+            raise click.UsageError("--dask is empty; give it the address of a scheduler")
+        if shards.keep == "":
+            raise click.UsageError("--keep is empty; give it the name of a folder")
         return command(*args, shards=shards, **kwargs)
 
     options = [

@@ -178,7 +178,8 @@ def class_folders(folder: Path) -> Images:
         if len(labels) == before:
             warnings.append(f"class '{shown(name)}' ({label}) has no images")
     if others:
-        warnings.append(f"{counted(others, 'file')} left out: no images by their names")
+        names_say = "no image by its name" if others == 1 else "no images by their names"
+        warnings.append(f"{counted(others, 'file')} left out: {names_say}")
     if beside:
         warnings.append(f"{counted(beside, 'file')} left out: in no class folder")
 

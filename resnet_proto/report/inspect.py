@@ -174,8 +174,12 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         yield f"known: {inspection.release}"
     if inspection.verdicts is not None:
         counts = Counter(v.verdict for v in inspection.verdicts)
+        many = {LEFT: "left at their filler"}
         yield "Caffe: " + (
-            ", ".join(f"{counted(n, 'layer')} {name}" for name, n in counts.items())
+            ", ".join(
+                f"{counted(n, 'layer')} {name if n == 1 else many.get(name, name)}"
+                for name, n in counts.items()
+            )
             or "nothing to do"
         )
     if inspection.misfit:

@@ -234,6 +234,18 @@ def test_one_label_for_two(net, tmp_path):
     assert lines[4].split()[:2] == ["fc#2", "left"]
 
 
+def test_several_layers_that_are_left(model, tmp_path):
+    more = "".join(
+        f'layer {{ name: "x{i}" type: "PReLU" bottom: "data" top: "x{i}" }}\n' for i in range(2)
+    )
+    net = tmp_path / "more.prototxt"
+    net.write_text(f'input: "data" input_shape {{ dim: 1 dim: 2 }}\n{more}')
+
+    shown = run(model, "--net", net).stdout
+
+    assert "2 layers left at their filler\n" in shown
+
+
 def test_stdin(model, net):
     from_stdin = run("-", "--net", net, stdin=model.read_bytes())
 

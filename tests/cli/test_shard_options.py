@@ -39,7 +39,8 @@ def test_what_a_command_gets(arguments, expected):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--jobs", "0"], "0 is not in the range"), (["--keep", ""], "an empty name is none"),
+    [(["--jobs", "0"], "0 is not in the range"), (["--keep", ""], "--keep is empty"),
+     (["--dask", ""], "--dask is empty"),
      (["--jobs", "2", "--dask", "h:1"], "give one of them")],
 )  # fmt: skip
 def test_wrong_usage(arguments, message):

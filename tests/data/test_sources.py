@@ -36,7 +36,7 @@ def test_a_folder_of_class_folders(tmp_path):
     assert names(images)[-1] == b"c/within/9.PNG"
     assert images.warnings == (
         "class 'aa' (1) has no images",
-        "1 file left out: no images by their names",
+        "1 file left out: no image by its name",
         "1 file left out: in no class folder",
     )
 
