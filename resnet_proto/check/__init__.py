@@ -62,10 +62,9 @@ class Check:
     databases: Databases = field(default_factory=Databases)
 
     def net(
-        self, file: str, nets: Callable[[], Sequence[Net]], folder: Path | None, **how: Any
+        self, file: str, nets: Callable[[], Sequence[Net]], folders: Sequence[Path], **how: Any
     ) -> list[View]:
         """Check a net in one state or several; the views that were checked."""
-        folders = folders_of(folder)
         try:
             written = [self.fed(net, folders) for net in nets()]
             views = [view(net, net.state.phase, shapes=self.shapes, **how) for net in written]
@@ -92,12 +91,15 @@ class Check:
         self, fields: Mapping[str, Any], file: str, folder: Path | None, said: Mapping[str, int]
     ) -> None:
         """Check a solver and the nets that it names; ``said`` are the images of its comments."""
+        every = instances(fields)
+        files = [x.value for x in every if isinstance(x.value, str) and "\0" not in x.value]
         folders = folders_of(folder)
+        if files and not any(Path(name).is_file() for name in files):
+            folders.reverse()  # Caffe would end here: it is to be started beside the solver
         pretrained = bool(fields.get("weights"))
         before, self.findings = self.findings, []
         own: list[tuple[str, Found]] = []
         views: list[tuple[Instance, View]] = []
-        every = instances(fields)
         asked = every
         if not any(x.phase == "TEST" for x in every):  # what could be tested is looked at too
             asked = [
@@ -113,7 +115,7 @@ class Check:
             nets = partial(self.states, net, group)
             within = isinstance(group[0].value, Mapping)
             found = self.net(
-                where, nets, folder, trained=True, pretrained=pretrained, within=within
+                where, nets, folders, trained=True, pretrained=pretrained, within=within
             )
             views += zip(group, found, strict=False)
         seen = [(x, at) for x in asked for y, at in views if x == y]
@@ -178,7 +180,9 @@ class Check:
                 self.misnamed(file, SOLVER_NAME, "a net, and its name is a solver's")
                 net = replace(net, state=self.state)
                 phases = ("TEST",) if self.target else phases_of(net)
-                self.net(file, lambda: [net.at(phase=phase) for phase in phases], folder)
+                self.net(
+                    file, lambda: [net.at(phase=phase) for phase in phases], folders_of(folder)
+                )
         except ResNetProtoError as error:
             self.refused(file, error)
 

@@ -201,6 +201,22 @@ def test_caffe_ends_where_we_say_so(case, tmp_path, caffe_binary):
         assert "Check failed" in log
 
 
+def test_another_database_of_this_name_lies_in_the_current_directory(tmp_path, monkeypatch):
+    """A solver whose net lies beside it is started there, as train.sh does it."""
+    here, own = tmp_path / "here", tmp_path / "own"
+    here.mkdir()
+    own.mkdir()
+    files(here, train=(images(channels=1), mixed()))
+    net = (here / "net.prototxt").rename(here / "other.prototxt")
+    (files(own) / "solver.prototxt").write_text(SOLVER)
+    monkeypatch.chdir(here)
+
+    assert "same-data" not in {rule for rule, _ in found(own, "solver.prototxt")}
+
+    net.rename(here / "net.prototxt")  # Caffe, started here, takes this one
+    assert "same-data" in {rule for rule, _ in found(own, "solver.prototxt")}
+
+
 def test_the_shape_of_data_goes_through_the_net(tmp_path):
     """Without a crop only the database says it, and so for one channel; then rules can look."""
     edit(files(tmp_path), "crop_size: 8", "")
