@@ -25,6 +25,7 @@ from resnet_proto.cli.options import (
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.preprocess import ImageOptions
@@ -124,8 +125,9 @@ def command(
         })  # fmt: skip
         return
     click.echo(
-        f"{found.n_batches:,} batches of {found.batch:,} images; {found.left_out:,} of "
-        f"{len(feed.source):,} images left out"
+        f"{found.n_batches:,} batches of {found.batch:,} images of "
+        f"{printable(feed.source.source)}; {found.left_out:,} of {len(feed.source):,} images left "
+        "out"
     )
     moved = max(changes, key=lambda label: changes[label].mean)
     low = min(changes, key=lambda label: changes[label].variance_min)

@@ -47,7 +47,8 @@ def test_statistics_of_a_trained_net(place, tmp_path):
     refused = run(*args, "--data", place / "train_lmdb", "--batches", 2, status=1)
     assert refused == f"Error: {out} is there already; --force overwrites it\n"
     assert out.read_bytes() == kept
-    assert "8 batches of 64 images; 835 of 1,347 images left out\n19 BatchNorms: " in said
+    of = f"8 batches of 64 images of {place / 'train_lmdb'}; 835 of 1,347 images left out"
+    assert f"{of}\n19 BatchNorms: " in said
     assert said.endswith(f"wrote {out}\n")
     assert float(re.search("at most (.*) standard", said)[1]) < 0.1
     before, after = load(DIGITS / "digits.caffemodel"), load(out)
