@@ -305,8 +305,8 @@ def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str
         shown = ", ".join(f"{name} {dims(shape)}" for name, shape in inputs.items()) or "none"
         grey = any(len(s) == 4 and s[1] == 1 for s in inputs.values())
         raise NetError(
-            f"an image is for a net with one input of {counted(channels, 'channel')}; "
-            f"its inputs: {shown}" + ("; use --channels GRAY" if grey and channels == 3 else "")
+            f"images of {counted(channels, 'channel')} need one such input; the net's inputs: "
+            f"{shown}" + ("; use --channels GRAY" if grey and channels == 3 else "")
         )
     return next(iter(fit.items()))
 

@@ -157,6 +157,8 @@ def headed(command: click.Command) -> None:
 def usage_hint(error: click.UsageError) -> str:
     """What to do about wrong usage, where click does not say it."""
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        if isinstance(error.param.type, click.Choice):
+            return ""
         return f"give {error.param.opts[0]} {error.param.metavar or '...'}"
     if error.ctx and "unexpected extra argument" in error.message:
         return EXTRA.get(error.ctx.info_name or "", "")

@@ -145,7 +145,7 @@ def lmdb_command(
         if at.resumed:
             click.echo(f"{at.path}: {at.resumed:,} images were there before", err=True)
         for why in list(at.skipped.values())[:NAMED]:
-            click.echo(f"Warning: left out: {why}", err=True)
+            click.echo(f"Warning: left out: {why.removesuffix('; leave it out')}", err=True)
         if at.skipped:
             left = counted(len(at.skipped), "image")
             click.echo(f"Warning: {at.path}: {left} left out", err=True)

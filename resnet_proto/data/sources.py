@@ -234,6 +234,14 @@ def files(root: bytes, folder: bytes, above: tuple[tuple[int, int], ...]) -> Ite
 # ---- lists
 
 
+def no_list(path: Path, what: str) -> ResNetProtoError:
+    """What is said of a file that is something else."""
+    return ResNetProtoError(
+        f"{path} is {what}; expected a list of lines 'path label', a folder of class folders, or "
+        "a CIFAR archive"
+    )
+
+
 def listed(path: Path, root: Path | None) -> Images:
     """The images of a list in Caffe's format: lines ``path label``, parted at the last space.
 
@@ -257,10 +265,7 @@ def listed(path: Path, root: Path | None) -> Images:
         raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
     found = kind(bytes(text[:HEAD]))
     if found not in (None, TEXT, PROTOTXT):
-        raise ResNetProtoError(
-            f"{path} is {found.what}; expected a list of lines 'path label', a folder of class "
-            "folders, or a CIFAR archive"
-        )
+        raise no_list(path, found.what)
     starts, sizes, labels = array("q"), array("i"), array("i")
     start, number = 0, 0
     while start < len(text):
@@ -272,6 +277,8 @@ def listed(path: Path, root: Path | None) -> Images:
         line = text[start:end].rstrip(b"\r")
         if line.strip():
             name, space, label = line.rpartition(b" ")
+            if b"\0" in line:
+                raise no_list(path, "a binary file")
             if not space or not name.strip() or not LABEL.fullmatch(label):
                 raise ResNetProtoError(
                     f"{path}:{number}: '{shown(line[:80])}': expected a path, a space and a "

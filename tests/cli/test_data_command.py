@@ -56,7 +56,7 @@ def test_what_is_printed(folder):
     )
     assert result.stderr == (
         "Warning: x: class 'emu' (2) has no images\n"
-        "Warning: left out: dog/bad.png: not an image that Pillow knows; leave it out\n"
+        "Warning: left out: dog/bad.png: not an image that Pillow knows\n"
         "Warning: train_lmdb: 1 image left out\n"
     )
 

@@ -36,7 +36,10 @@ def test_version():
         ("inspect - --net -", "two files are -, and stdin can be read only once"),
         ("gen --depth 18 --out=", "Invalid value for '--out': it is empty"),
         ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
-        ("verify a --weights b", "'--against'. Choose from: numpy, float64, caffe"),
+        (
+            "verify a --weights b",
+            "'--against'. Choose from: numpy, float64, caffe, opencv, onnxruntime, torch\n",
+        ),
         (
             "classify a b --weights c --scales 9,x",
             "'9,x' is not a list of positive numbers, parted",

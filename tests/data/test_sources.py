@@ -115,12 +115,14 @@ def test_lines_that_are_refused(tmp_path, line, reason):
 
 
 def test_what_is_no_list(tmp_path):
-    """An image, an empty file; and a folder that is not there."""
+    """An image, other bytes, an empty file; and a folder that is not there."""
     class_folder(tmp_path / "x")
     image = next((tmp_path / "x").rglob("*.png"))
     (tmp_path / "empty").touch()
+    (tmp_path / "bytes").write_bytes(b"\xa7\xba\0\x06\n\xb6\0 1\n")
     (tmp_path / "list").write_text(f"{image.name} 0\n")
     for path, root, reason in (
+        (tmp_path / "bytes", None, "is a binary file; expected a list of lines 'path label'"),
         (image, None, "is an image (PNG); expected a list of lines 'path label'"),
         (tmp_path / "empty", None, "is an empty file; expected a list"),
         (tmp_path / "list", tmp_path / "no", f"--root {tmp_path / 'no'}: no such folder"),

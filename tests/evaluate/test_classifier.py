@@ -255,7 +255,7 @@ def test_nets_that_are_no_classifiers(net, message):
     [
         ({"labels": ["cat"] * 5}, "there are 5 labels, and the net has 6 classes"),
         ({"batch": 0}, "batch is 0"),
-        ({"image": GREY}, "an image is for a net with one input of 1 channel; its inputs: "),
+        ({"image": GREY}, "images of 1 channel need one such input; the net's inputs: data"),
         ({"engine": "cafe"}, "unknown engine 'cafe'"),
         ({"crops": 2}, "crops is 2"),
     ],
