@@ -27,14 +27,20 @@ class ShardOptions:
     @contextmanager
     def how(self) -> Iterator[dict[str, Any]]:
         """The arguments of ``run_shards`` besides task and shards; what it says goes to stderr."""
-        with progress() as said:
-            yield {
-                "jobs": self.jobs or processors(),
-                "dask": self.dask,
-                "folder": Path(self.keep) if self.keep else None,
-                "progress": said,
-                "warn": lambda text: click.echo(f"Warning: {text}", err=True),
-            }
+        try:
+            with progress() as said:
+                yield {
+                    "jobs": self.jobs or processors(),
+                    "dask": self.dask,
+                    "folder": Path(self.keep) if self.keep else None,
+                    "progress": said,
+                    "warn": lambda text: click.echo(f"Warning: {text}", err=True),
+                }
+        except KeyboardInterrupt:
+            if self.keep:
+                kept = f"what is done is kept in {self.keep}; the same command goes on from there"
+                click.echo(kept, err=True)
+            raise
 
 
 def shard_options(command: Command) -> Command:

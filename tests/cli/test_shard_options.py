@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from resnet_proto.cli.progress import processors
-from resnet_proto.cli.shard_options import shard_options
+from resnet_proto.cli.shard_options import ShardOptions, shard_options
 
 
 def run(*arguments):
@@ -48,3 +48,12 @@ def test_wrong_usage(arguments, message):
 
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("keep", [None, "done"])
+def test_ctrl_c_says_how_to_go_on(keep, capsys):
+    with pytest.raises(KeyboardInterrupt), ShardOptions(1, None, keep).how():
+        raise KeyboardInterrupt
+
+    said = "what is done is kept in done; the same command goes on from there\n" if keep else ""
+    assert capsys.readouterr().err == said
