@@ -20,6 +20,7 @@ from resnet_proto.cli.options import (
     regular,
 )
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.sniff import CAFFEMODEL, PROTOTXT, TEXT, Kind, kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,14 @@ def command(one: str, other: str, tolerance: float, lenient: bool, as_json: bool
     """
     files = [regular(name) for name in (one, other)]
     names = (files[0][1], files[1][1])
-    if any(is_text(path) for path, _ in files):
+    kinds = [kind_of(path) for path, _ in files]
+    if any(found in (PROTOTXT, TEXT) for found in kinds):
+        if CAFFEMODEL in kinds:
+            place = kinds.index(CAFFEMODEL)
+            raise ResNetProtoError(
+                f"{names[place]} is a caffemodel, {names[1 - place]} is not; two of one kind are "
+                "compared. Whether weights fit a net says `resnet-proto inspect FILE --net NET`"
+            )
         nets = [net_of(*file, lenient=lenient) for file in files]
         differ = show_nets(nets, names, as_json=as_json)
     else:
@@ -61,16 +69,15 @@ def command(one: str, other: str, tolerance: float, lenient: bool, as_json: bool
         sys.exit(1)
 
 
-def is_text(path: Path) -> bool:
-    """Whether a file is a prototxt, by how it begins; what cannot be read is said later."""
+def kind_of(path: Path) -> Kind | None:
+    """What a file is, by how it begins; what cannot be read is said later."""
     from resnet_proto.prototxt import HEAD
-    from resnet_proto.sniff import PROTOTXT, TEXT, kind
 
     try:
         with path.open("rb") as file:
-            return kind(file.read(HEAD)) in (PROTOTXT, TEXT)
+            return kind(file.read(HEAD))
     except OSError:
-        return False
+        return None
 
 
 def net_of(path: Path, name: str, *, lenient: bool) -> Net:

@@ -189,9 +189,12 @@ def test_a_net_within_weights(folder):
         (("a.npz", "none.npz"), "none.npz: no such file"),
         (("none.prototxt", "a.prototxt"), "none.prototxt: no such file"),
         (("a.npz", "."), "cannot be read: Is a directory"),
+        (("a.prototxt", "a.caffemodel"), "a.caffemodel is a caffemodel, a.prototxt is not; two"),
     ],
 )
 def test_refused(arguments, words, folder):
+    save("a.caffemodel", arrays(), read_prototxt("a.prototxt"))
+
     result = run(*arguments)
 
     assert result.exit_code == 1
