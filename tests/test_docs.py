@@ -403,7 +403,7 @@ FRAGMENT = re.compile(
 def test_a_layer_in_four_files(tmp_path):
     """Done as the page says, in a copy of the package."""
     shown = part("ARCHITECTURE.md", "A layer in four files")
-    (command,) = re.findall(r"^    \.venv/bin/python (-m pytest .*)$", shown, re.M)
+    command, _ = re.findall(r"^    \.venv/bin/python (-m pytest .*)$", shown, re.M)
     ignore = shutil.ignore_patterns("__pycache__", "nets", "check", "data", "evaluate", "oracles")
     shutil.copytree(ROOT / "resnet_proto", tmp_path / "resnet_proto")
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=ignore)
