@@ -10,7 +10,6 @@ import click
 from resnet_proto.cli.engine_options import number, warn_ignored
 from resnet_proto.cli.image_options import image_given, image_options, instead_of_caffe
 from resnet_proto.cli.options import (
-    called,
     echo_json,
     file_to_read,
     file_to_write,
@@ -19,9 +18,8 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
-    regular,
+    read_weights,
     stage_options,
-    weights_of,
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 from resnet_proto.errors import ResNetProtoError
@@ -91,8 +89,7 @@ def command(
         raise ResNetProtoError(f"{out} is there already; --force overwrites it")
     given = read_net(net, lenient=lenient, state=state)
     whole = given.at(phase="TRAIN") if given.at(phase="TRAIN").data_tops() else given
-    file, name = regular(weights)
-    stored = weights_of(file, name)
+    stored = read_weights(weights)
     warn_ignored(stored, whole)
     trained = training_net(given)
     options = image if image_given() else None
@@ -105,8 +102,8 @@ def command(
     feed = feed_of(trained, data, batch, options, folder)
     for warning in feed.source.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    with called(file, name), shards.how() as how:
-        found = average(trained, file, feed, batches=batches, seed=seed, in_order=in_order, **how)
+    with shards.how() as how:
+        found = average(trained, stored, feed, batches=batches, seed=seed, in_order=in_order, **how)
     changes = found.changes(stored)
     warnings: list[str] = []
     save(out, found.written(stored), whole, warnings=warnings)

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from resnet_proto.data.write import Progress
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.evaluate.evaluation import fed_to
+from resnet_proto.evaluate.sent import Sent, digest_of, received, sent
 from resnet_proto.evaluate.shards import Result, Shard, run_shards, split
-from resnet_proto.evaluate.source import Database, Item, Source, find_source
+from resnet_proto.evaluate.source import Again, Database, Item, Source, find_source, found_again
 from resnet_proto.evaluate.subject import first_of, mean_of
 from resnet_proto.evaluate.views import Views
 from resnet_proto.layers import BN, BatchNorm, Layer, Shape, count, dims
@@ -316,9 +317,7 @@ class Feed:
         images: list[Array] = []
         for item in self.source.items(places):
             if item.error:
-                raise ResNetProtoError(
-                    f"{item.name}: {item.error}; take it out: a batch needs all its images"
-                )
+                raise ResNetProtoError(f"{item.error}; take it out: a batch needs all its images")
             images.append(self.reader(item, seed))
             shape = shape or images[0].shape
             if images[-1].shape != shape:
@@ -435,52 +434,67 @@ class Batches:
     """The task of ``run_shards``: sums of the statistics of some batches.
 
     Args:
-        net: of ``training_net``. ``weights`` is their file, or arrays by ``<layer>.<blob>``.
+        net: of ``training_net``.
+        weights: arrays by ``<layer>.<blob>``.
         feed: the images.
         n_batches: how many there are in all.
         seed: of whatever is random.
         in_order: batches are in the order of the images, and not of the seed's.
         dtype: what layers compute in.
+
+    When pickled it is small: weights and images are found again by ``prepare``.
     """
 
     net: Net
-    weights: Path | Mapping[str, Array]
+    weights: Mapping[str, Array]
     feed: Feed
     n_batches: int
     seed: int = 0
     in_order: bool = False
     dtype: str = "float32"
-    digest: str = ""
-    _measure: Measure | None = field(default=None, repr=False)
-    _order: NDArray[Any] | None = field(default=None, repr=False)
-    _shape: Shape = ()
+    digest: str = field(default="", init=False)
+    _weights_digest: str = field(default="", init=False)
+    _sent: tuple[Sent, Again] | None = field(default=None, init=False, repr=False)
+    _measure: Measure | None = field(default=None, init=False, repr=False)
+    _order: NDArray[Any] | None = field(default=None, init=False, repr=False)
+    _shape: Shape = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        if not self.digest:
-            from resnet_proto.prototxt import to_prototxt
+        from resnet_proto.prototxt import to_prototxt
 
-            feed = self.feed
-            lines = {
-                "net": hashlib.sha256(to_prototxt(self.net).encode()).hexdigest(),
-                "weights": digest_of(self.weights),
-                "images": feed.source.digest,
-                "of an image": feed.reader.spelled,
-                "batches": f"{self.n_batches} of {feed.batch}",
-                "order": "the images'" if self.in_order else "random",
-                "seed": self.seed,
-                "computed in": self.dtype,
-            }
-            self.digest = "\n".join(f"{name}: {value}" for name, value in lines.items())
+        feed = self.feed
+        self._weights_digest = digest_of(self.weights)
+        lines = {
+            "net": hashlib.sha256(to_prototxt(self.net).encode()).hexdigest(),
+            "weights": self._weights_digest,
+            "images": f"{feed.source.digest} ({feed.source.source})",
+            "of an image": feed.reader.spelled,
+            "batches": f"{self.n_batches} of {feed.batch}",
+            "order": "the images'" if self.in_order else "random",
+            "seed": self.seed,
+            "computed in": self.dtype,
+        }
+        self.digest = "\n".join(f"{name}: {value}" for name, value in lines.items())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_measure": None, "_order": None}
+        if self._sent is None:  # once for all workers
+            self._sent = sent(self.weights, self._weights_digest), self.feed.source.again
+        own = {**vars(self), "_measure": None, "_order": None}
+        del own["weights"]
+        return {**own, "feed": replace(self.feed, source=None)}  # type: ignore[arg-type]
 
     def prepare(self) -> None:
-        """Open weights, and plan the net for the shape of the first image."""
+        """Find weights and images, where this is another process, and plan the net for them.
+
+        Raises:
+            ResNetProtoError: they are not there, or others.
+        """
         import numpy as np
 
-        from resnet_proto.formats import load
-
+        if not hasattr(self, "weights") and self._sent:
+            weights, again = self._sent
+            self.weights = received(weights, self._weights_digest)
+            self.feed = replace(self.feed, source=found_again(*again))
         n = len(self.feed.source)
         if self.in_order:
             self._order = np.arange(n)
@@ -488,8 +502,7 @@ class Batches:
             self._order = np.random.default_rng(self.seed).permutation(n)
         self._shape = self.feed.array([0], self.seed).shape[1:]
         shape = (self.feed.batch, *self._shape)
-        weights = load(self.weights) if isinstance(self.weights, Path) else self.weights
-        self._measure = Measure.of(self.net, weights, self.feed.blob, shape, self.dtype)
+        self._measure = Measure.of(self.net, self.weights, self.feed.blob, shape, self.dtype)
 
     @property
     def measure(self) -> Measure:
@@ -520,21 +533,6 @@ def exact_sum(rows: Sequence[Array]) -> Array:
     if len(rows) == 1:
         return rows[0]
     return np.array([math.fsum(column) for column in np.stack(rows, axis=1).tolist()])
-
-
-def digest_of(weights: Path | Mapping[str, Array]) -> str:
-    """The sha256 of a weight file, or of arrays."""
-    import numpy as np
-
-    if isinstance(weights, Path):
-        with weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    for key, value in weights.items():
-        array = np.ascontiguousarray(value)
-        digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -618,7 +616,7 @@ class Change(NamedTuple):
 
 def average(
     net: Net,
-    weights: str | Path | Mapping[str, Array],
+    weights: Mapping[str, Array],
     feed: Feed,
     *,
     batches: int | None = None,
@@ -635,7 +633,7 @@ def average(
 
     Args:
         net: of ``training_net``.
-        weights: of the net: their file, which every worker opens; or arrays by ``<layer>.<blob>``.
+        weights: of the net, by ``<layer>.<blob>``; BatchNorm's statistics are not looked at.
         feed: of ``feed_of``. A last batch that is not full is left out.
         batches: how many; 100, or as many as there are, if None.
         seed: chooses the images and their order, and what a data layer does at random.
@@ -652,14 +650,6 @@ def average(
         ResNetProtoError: fewer images than a batch, or than ``batches`` of them; and whatever
             ``Measure.of`` and ``run_shards`` raise.
     """
-    from resnet_proto.weights import Weights
-
-    if isinstance(weights, str):
-        weights = Path(weights)
-    if isinstance(weights, Weights) and (jobs > 1 or dask):
-        raise ResNetProtoError(
-            f"{weights.source}: an open file goes to no other process; give its name, or arrays"
-        )
     n = len(feed.source)
     most = n // feed.batch
     if not most:

@@ -30,9 +30,9 @@ from resnet_proto.evaluate.metrics import (
     wilson,
     wrong_of,
 )
+from resnet_proto.evaluate.sent import digest_of, received, sent
 from resnet_proto.evaluate.shards import Shard, run_shards, split
 from resnet_proto.evaluate.source import Item, Source, find_source, found_again
-from resnet_proto.formats import load
 from resnet_proto.layers import Shape, dims
 from resnet_proto.preprocess import centre, per_channel, read_mean
 from resnet_proto.prototxt import parse_net, to_prototxt
@@ -381,19 +381,13 @@ def made_of(net: Classifier, digest: str) -> list[str]:
 
 
 def packed(net: Classifier, digest: str) -> dict[str, Any]:
-    """A net as it is sent: its weights as the path of their file, if it holds what they are."""
-    weights: Any = None
-    path = Path(getattr(net.weights, "source", ""))
-    with suppress(ResNetProtoError, OSError):
-        if path.is_file():
-            with load(path) as held:
-                weights = str(path.absolute()) if digest_of(held) == digest else None
+    """A net as it is sent; ``digest`` is that of its weights."""
     image = net.views.options
     if isinstance(image.mean, Path):
         image = replace(image, mean=image.mean.absolute())
     return {
         "net": to_prototxt(net.net),
-        "weights": weights or {key: net.weights[key] for key in net.weights},
+        "weights": sent(net.weights, digest),
         "digest": digest,
         "options": {
             "image": image,
@@ -412,24 +406,8 @@ def unpacked(state: Mapping[str, Any]) -> Classifier:
     Raises:
         ResNetProtoError: its file is not there, or holds other weights now.
     """
-    weights = state["weights"]
-    if isinstance(weights, str):
-        weights = load(weights)
-        if digest_of(weights) != state["digest"]:
-            raise ResNetProtoError(
-                f"{weights.source}: other weights than those that the run began with"
-            )
+    weights = received(state["weights"], state["digest"])
     return Classifier(parse_net(state["net"], source="the net"), weights, **state["options"])
-
-
-def digest_of(weights: Mapping[str, Array]) -> str:
-    """The sha256 of all arrays with their names."""
-    digest = hashlib.sha256()
-    for key in sorted(weights):
-        array = weights[key]
-        digest.update(f"{key} {array.dtype.str} {array.shape} ".encode("utf-8", "surrogateescape"))
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 # ---- what is stored in an LMDB

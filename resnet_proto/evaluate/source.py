@@ -47,7 +47,7 @@ class Item:
         image: Pillow's, upright; or pixels, (H, W) or (H, W, 3), uint8, RGB. None where it cannot
             be read, or where ``stored`` is the image.
         stored: of an LMDB (C, H, W), uint8 or float32, the channels as they are there: BGR.
-        error: why it cannot be read.
+        error: why it cannot be read, with its name.
     """
 
     place: int

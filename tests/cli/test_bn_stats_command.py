@@ -79,7 +79,10 @@ def test_a_deploy_net_as_json(place, tmp_path):
     assert (said["batches"], said["batch"], said["images_left_out"]) == (2, 100, 1597)
     assert len(said["layers"]) == 19
     assert said["layers"]["bn_conv1"].keys() == {"mean", "variance_min", "variance_max"}
-    assert load(out)["bn_conv1.scale_factor"] == 1
+    one = load(out)
+    assert one["bn_conv1.scale_factor"] == 1
+    run(*args, "--batch", 100, "--batches", 2, "--jobs", 2, "--force")
+    assert all(np.array_equal(value, one[key]) for key, value in load(out).items())
     refused = run(*args, "--batch", 1800, "--force", status=1)
     assert "digits: 1,797 images, a batch has 1800" in refused
 

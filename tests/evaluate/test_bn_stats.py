@@ -1,5 +1,6 @@
 """Strict averages: against the real Caffe, against PyTorch, and against themselves in parts."""
 
+import pickle
 import re
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from test_dask import cluster  # noqa: F401 - a fixture
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, WeightsError
-from resnet_proto.evaluate.bn_stats import Transform, average, feed_of, training_net
+from resnet_proto.evaluate.bn_stats import Batches, Transform, average, feed_of, training_net
 from resnet_proto.evaluate.source import Item
 from resnet_proto.formats import load, save
 from resnet_proto.prototxt import parse_net, to_prototxt
@@ -85,6 +86,15 @@ def fresh(net):
     """Random weights whose statistics are 0, as before training."""
     arrays = dict(random_weights(net.at(phase="TRAIN"), 1, {"data": (BATCH, *SHAPE)}))
     return {k: v * 0 if k.rpartition(".")[2] in STATISTICS else v for k, v in arrays.items()}
+
+
+def list_of_images(place, folder):
+    """The images of the database as files, and ``list.txt`` of them."""
+    lines = []
+    for i, image in enumerate(np.load(place / "images.npy")):
+        Image.fromarray(image[::-1].transpose(1, 2, 0)).save(folder / f"{i:02}.png")
+        lines.append(f"{i:02}.png 0\n")
+    (folder / "list.txt").write_text("".join(lines))
 
 
 def averaged(net, place, weights, **options):
@@ -206,7 +216,7 @@ def test_neither_workers_nor_interruptions_nor_order_matter(place, tmp_path, mon
     monkeypatch.setattr("resnet_proto.evaluate.bn_stats.SHARDS", 4)
     net = net_of(DATA.replace("batch_size: 4", "batch_size: 2 "), LAYERS)
     save(tmp_path / "start.npz", fresh(net), net.at(phase="TRAIN"))
-    weights, done = tmp_path / "start.npz", []
+    weights, done = load(tmp_path / "start.npz"), []
     once = averaged(net, place, weights)
     assert once.n_batches == 7
 
@@ -383,27 +393,47 @@ def test_images_of_two_sizes(tmp_path, place):
     assert averaged(net, tmp_path, some).n_batches == 2
 
 
-def test_a_dask_cluster(place, tmp_path, cluster):  # noqa: F811
-    """Other processes, which open net, weights and images themselves: the same bits."""
+def test_a_dask_cluster(place, tmp_path, cluster, monkeypatch):  # noqa: F811
+    """Processes in other folders find weights and images, of relative paths, or are sent them."""
     _, _, address = cluster
+    monkeypatch.chdir(tmp_path)
     net = net_of(DATA, LAYERS)
-    save(tmp_path / "start.npz", fresh(net), net.at(phase="TRAIN"))
-    weights = tmp_path / "start.npz"
+    arrays = fresh(net)
+    save("start.npz", arrays, net.at(phase="TRAIN"))
+    list_of_images(place, tmp_path)
+    trained = training_net(net)
+    cases = [(None, load("start.npz")), ("list.txt", load("start.npz")), ("list.txt", arrays)]
+    feeds = [feed_of(trained, data, folder=place) for data, _ in cases]
 
-    here, there = (averaged(net, place, weights, dask=dask) for dask in (None, address))
+    found = [average(trained, weights, feed, dask=address).statistics
+             for feed, (_, weights) in zip(feeds, cases, strict=True)]  # fmt: skip
 
-    for label, values in here.statistics.items():
-        pairs = zip(values, there.statistics[label], strict=True)
-        assert all(np.array_equal(a, b) for a, b in pairs)
+    for label, values in average(trained, arrays, feeds[0]).statistics.items():
+        assert all(np.array_equal(a, b) for one in found
+                   for a, b in zip(values, one[label], strict=True))  # fmt: skip
+
+
+def test_other_images_there(place, tmp_path):
+    """What a process finds is what the run began with, or the run ends."""
+    trained = training_net(net_of(DATA, LAYERS))
+    save(tmp_path / "start.npz", fresh(trained), trained)
+    list_of_images(place, tmp_path)
+    feed = feed_of(trained, str(tmp_path / "list.txt"))
+    task = Batches(trained, load(tmp_path / "start.npz"), feed, 3)
+    sent = pickle.dumps(task)
+
+    pickle.loads(sent).prepare()
+    (tmp_path / "list.txt").write_text("01.png 0\n" * 12)
+    with pytest.raises(ResNetProtoError, match="other images than those that the run began with"):
+        pickle.loads(sent).prepare()
+    save(tmp_path / "start.npz", random_weights(trained, 2, {"data": (BATCH, *SHAPE)}), trained)
+    with pytest.raises(ResNetProtoError, match=r"start\.npz: other weights than those"):
+        pickle.loads(sent).prepare()
 
 
 def test_a_list_of_images_as_the_database_of_them(place, tmp_path):
     """ImageData, and --data in the place of the layer's source: the same pixels, BGR."""
-    lines = []
-    for i, image in enumerate(np.load(place / "images.npy")):
-        Image.fromarray(image[::-1].transpose(1, 2, 0)).save(tmp_path / f"{i:02}.png")
-        lines.append(f"{i:02}.png 0\n")
-    (tmp_path / "list.txt").write_text("".join(lines))
+    list_of_images(place, tmp_path)
     listed = DATA.replace('"Data"', '"ImageData"').replace("backend: LMDB ", "")
     listed = listed.replace("data_param", "image_data_param").replace('"train"', '"list.txt"')
     weights = fresh(net_of(DATA, LAYERS))
