@@ -32,6 +32,6 @@ def free(name: str, taken: dict[str, int]) -> str:
     return chosen
 
 
-def counted(n: int, what: str) -> str:
-    """A number of things: ``1 layer``, ``1,234 layers``."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def counted(n: int, what: str, several: str = "") -> str:
+    """A number of things: ``1 layer``, ``1,234 layers``; ``several`` is a plural without s."""
+    return f"{n:,} {what if n == 1 else several or what + 's'}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_proto.cli.engine_options import number, warn_ignored
-from resnet_proto.cli.image_options import image_given, image_options, instead_of_caffe
+from resnet_proto.cli.image_options import image_given, image_options, note_on, of_release
 from resnet_proto.cli.options import (
     echo_json,
     file_to_read,
@@ -19,11 +19,12 @@ from resnet_proto.cli.options import (
     net_argument,
     read_net,
     read_weights,
+    say,
     stage_options,
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.words import printable
+from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
     from resnet_proto.preprocess import ImageOptions
@@ -83,32 +84,36 @@ def command(
     """
     from resnet_proto.evaluate.bn_stats import average, feed_of, training_net
     from resnet_proto.evaluate.released import known_release
-    from resnet_proto.formats import save
+    from resnet_proto.formats import SUFFIXES, save
+    from resnet_proto.weights import fitted, named
 
     if Path(out).is_file() and not force:  # known before the work, whatever comes of it
         raise ResNetProtoError(f"{out} is there already; --force overwrites it")
+    if Path(out).suffix.lower()[1:] not in SUFFIXES:
+        raise click.UsageError(f"--out {out}: give it a suffix: .{', .'.join(SUFFIXES)}")
     given = read_net(net, lenient=lenient, state=state)
     whole = given.at(phase="TRAIN") if given.at(phase="TRAIN").data_tops() else given
     stored = read_weights(weights)
     warn_ignored(stored, whole)
+    fitted(named(stored, whole), whole)  # what save() would refuse is said before the work
     trained = training_net(given)
     options = image if image_given() else None
     if not trained.data_tops():
-        options = image
-        if release := known_release(whole, stored):
-            options = instead_of_caffe(image, release.image)
-            click.echo(f"Note: {weights} is {release}", err=True)
+        release = known_release(whole, stored)
+        options = of_release(image, release, weights)
+        if release is None and (note := note_on("the images")):
+            say(f"Note: {note}")
     folder = None if net == "-" else Path(net).parent
     feed = feed_of(trained, data, batch, options, folder)
     for warning in feed.source.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}")
     with shards.how() as how:
         found = average(trained, stored, feed, batches=batches, seed=seed, in_order=in_order, **how)
     changes = found.changes(stored)
     warnings: list[str] = []
     save(out, found.written(stored), whole, warnings=warnings)
     for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        say(f"Warning: {warning}")
     if as_json:
         echo_json({
             "batches": found.n_batches,
@@ -122,7 +127,7 @@ def command(
         })  # fmt: skip
         return
     click.echo(
-        f"{found.n_batches:,} batches of {found.batch:,} images of "
+        f"{counted(found.n_batches, 'batch', 'batches')} of {counted(found.batch, 'image')} of "
         f"{printable(feed.source.source)}; {found.left_out:,} of {len(feed.source):,} images left "
         "out"
     )

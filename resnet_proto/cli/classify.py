@@ -11,22 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.engine_options import (
-    caffe_python_option,
-    engine_choice,
-    files,
-    weights_for,
-    weights_option,
-)
+from resnet_proto.cli.classifier_options import ClassifierOptions, classifier_options
+from resnet_proto.cli.engine_options import files, weights_for, weights_option
 from resnet_proto.cli.image_options import (
-    image_given,
     image_options,
-    instead_of_caffe,
     is_array,
     note_on,
+    of_release,
 )
 from resnet_proto.cli.options import (
-    counts,
     echo_json,
     file_to_read,
     json_option,
@@ -34,6 +27,7 @@ from resnet_proto.cli.options import (
     net_argument,
     read_net,
     readable,
+    say,
     stage_options,
 )
 from resnet_proto.errors import ResNetProtoError
@@ -59,21 +53,10 @@ def images_to_read(
 @net_argument
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", callback=images_to_read)
 @weights_option
-@click.option(
-    "--labels", metavar="FILE|imagenet",
-    help="What the classes are called: a file with a line for each, or ImageNet's 1,000.",
-)  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
               help="How many classes of each image are shown.")  # fmt: skip
 @image_options
-@click.option("--crops", type=click.Choice(["1", "10"]), default="1", show_default=True,
-              help="The centre, or also the corners, with mirror images; see --crop.")  # fmt: skip
-@click.option("--scales", callback=counts, metavar="N,...",
-              help="Look at the whole image with its shorter side so long, and at its mirror "
-              "image; as 224,256,384,480,640 in the paper.")  # fmt: skip
-@click.option("--engine", type=engine_choice, default="numpy", show_default=True,
-              help="What computes.")  # fmt: skip
-@caffe_python_option
+@classifier_options
 @stage_options
 @lenient_option
 @json_option
@@ -81,13 +64,9 @@ def command(
     net: str,
     images: tuple[str, ...],
     weights: str,
-    labels: str | None,
     top: int,
     image: ImageOptions,
-    crops: str,
-    scales: tuple[int, ...] | None,
-    engine: str,
-    caffe_python: str | None,
+    how: ClassifierOptions,
     state: State,
     lenient: bool,
     as_json: bool,
@@ -104,36 +83,17 @@ def command(
     resnet-proto classify deploy.prototxt --weights ResNet-50.caffemodel \\
         --preprocess msra --crops 10 --json photos
     """
-    from resnet_proto.evaluate.classifier import Classifier, number_of_classes, score_blob
-    from resnet_proto.evaluate.labels import read_labels
+    from resnet_proto.evaluate.classifier import classes_of
     from resnet_proto.evaluate.released import known_release
 
-    if scales and crops != "1":
-        raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
     the_net = read_net(net, lenient=lenient, state=state)
-    with the_net.named():
-        n_classes = number_of_classes(the_net, score_blob(the_net))
+    classes_of(the_net)  # what is no classifier is said before weights are read
     names = found(images)
     the_weights = weights_for(the_net, weights, 0, {})
     release = None if weights == "random" else known_release(the_net, the_weights)
-    if release is not None:
-        image = instead_of_caffe(image, release.image)
-        if "preprocess" not in image_given() or image != release.image:
-            say(f"Note: {weights} is {release}")
-        if release.found != "structure":  # other weights may be for other classes
-            labels = labels or release.labels or None
+    image = of_release(image, release, weights)
     called = ["stdin" if name == "-" else name for name in names]
-    classifier = Classifier(
-        the_net,
-        the_weights,
-        image=image,
-        crops=int(crops),
-        scales=scales or (),
-        engine=engine,
-        labels=None if labels is None else read_labels(labels, n_classes),
-        caffe_python=caffe_python,
-        **files(net, weights),
-    )
+    classifier = how.classifier(the_net, the_weights, image, release, **files(net, weights))
     for note in notes(names, known=release is not None):
         say(f"Note: {note}")
     rows: list[dict[str, Any]] = []
@@ -158,11 +118,6 @@ def command(
     if failed:
         say(f"{counted(failed, 'image')} of {len(names):,} left out")
         click.get_current_context().exit(1)
-
-
-def say(message: str) -> None:
-    """One line on stderr; names in it come from files."""
-    click.echo(printable(message), err=True)
 
 
 def found(images: Sequence[str]) -> list[str]:

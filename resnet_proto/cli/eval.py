@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.engine_options import (
-    caffe_python_option,
-    engine_choice,
-    files,
-    weights_for,
-    weights_option,
+from resnet_proto.cli.classifier_options import ClassifierOptions, classifier_options
+from resnet_proto.cli.engine_options import files, weights_for, weights_option
+from resnet_proto.cli.image_options import (
+    image_given,
+    image_options,
+    instead_of_caffe,
+    of_release,
 )
-from resnet_proto.cli.image_options import image_given, image_options, instead_of_caffe
 from resnet_proto.cli.options import (
-    counts,
     echo_json,
     file_to_write,
     json_option,
     lenient_option,
     net_argument,
     read_net,
+    say,
     shape_of_images,
     shape_option,
     stage_options,
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.words import counted, printable
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     from resnet_proto.evaluate.evaluation import Evaluation
@@ -62,18 +62,7 @@ NAMED = 10
 )  # fmt: skip
 @click.option("--part", type=click.Choice(["train", "test"]), help="Of CIFAR (default: test).")
 @image_options
-@click.option("--crops", type=click.Choice(["1", "10"]), default="1", show_default=True,
-              help="The centre, or also the corners, with mirror images; see --crop.")  # fmt: skip
-@click.option("--scales", callback=counts, metavar="N,...",
-              help="Look at the whole image with its shorter side so long, and at its mirror "
-              "image; as 224,256,384,480,640 in the paper.")  # fmt: skip
-@click.option("--engine", type=engine_choice, default="numpy", show_default=True,
-              help="What computes.")  # fmt: skip
-@caffe_python_option
-@click.option(
-    "--labels", metavar="FILE|imagenet",
-    help="What the classes are called: a file with a line for each, or ImageNet's 1,000.",
-)  # fmt: skip
+@classifier_options
 @click.option(
     "--on-error", type=click.Choice(["skip", "refuse"]), default="skip", show_default=True,
     help="What to do about an image that cannot be read.",
@@ -101,11 +90,7 @@ def command(
     root: str | None,
     part: str | None,
     image: ImageOptions,
-    crops: str,
-    scales: tuple[int, ...] | None,
-    engine: str,
-    caffe_python: str | None,
-    labels: str | None,
+    how: ClassifierOptions,
     on_error: str,
     shards: ShardOptions,
     per_class: bool,
@@ -133,7 +118,6 @@ def command(
         --also other.prototxt b.npz --confusion confusion.png --mistakes mistakes.png
     """
     from resnet_proto.data.lmdb import is_lmdb
-    from resnet_proto.evaluate.classifier import Classifier
     from resnet_proto.evaluate.evaluation import evaluate
     from resnet_proto.evaluate.source import find_source
     from resnet_proto.evaluate.subject import as_caffe_tests, subject_of
@@ -146,8 +130,6 @@ def command(
         )
     if mistakes is not None and Path(mistakes).suffix.lower() != ".png":
         raise click.UsageError(f"--mistakes {mistakes}: a contact sheet is written as .png")
-    if scales and crops != "1":
-        raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
     if images == "":
@@ -185,24 +167,14 @@ def command(
     )
     for warning in source.warnings:
         say(f"Warning: {source.source}: {warning}")
-    if stored and crops != "1":
+    if stored and how.crops != "1":
         options = [as_stored(one, Path(name)) for one in options]
     classifiers = [
-        Classifier(
-            member.at.net,
-            member.weights,
-            image=one,
-            crops=int(crops),
-            scales=scales or (),
-            engine=engine,
-            caffe_python=caffe_python,
-            labels=member.names(labels),
-            **member.files,
-        )
+        how.classifier(member.at.net, member.weights, one, member.release, **member.files)
         for member, one in zip(members, options, strict=True)
     ]
-    with shards.how() as how:
-        result = evaluate(classifiers, source, on_error=on_error, **how)
+    with shards.how() as by_whom:
+        result = evaluate(classifiers, source, on_error=on_error, **by_whom)
     if (batch := first.batch) and images is None and not result.left_out:
         say(as_caffe_tests(len(result), batch))
     for why in result.reasons[:NAMED]:
@@ -245,19 +217,6 @@ class Member:
 
         return None if self.weights.source == RANDOM else known_release(self.at.net, self.weights)
 
-    def names(self, labels: str | None) -> tuple[str, ...] | None:
-        """What its classes are called, if that is known."""
-        from resnet_proto.evaluate.classifier import number_of_classes, score_blob
-        from resnet_proto.evaluate.labels import read_labels
-
-        if labels is None and self.release is not None and self.release.found != "structure":
-            labels = self.release.labels or None
-        if labels is None:
-            return None
-        with self.at.net.named():
-            n_classes = number_of_classes(self.at.net, score_blob(self.at.net))
-        return read_labels(labels, n_classes)
-
 
 def options_of(member: Member, image: ImageOptions, *, stored: bool) -> ImageOptions:
     """The image options of a net: what its data layer or its release says, but for what was given.
@@ -266,13 +225,9 @@ def options_of(member: Member, image: ImageOptions, *, stored: bool) -> ImageOpt
     """
     if member.at.image is not None:
         return instead_of_caffe(image, member.at.image)
-    if (release := member.release) is None:
-        return image
-    options = instead_of_caffe(image, release.image)
-    if stored and not {"crop", "preprocess"} & image_given():
+    options = of_release(image, member.release, member.weights.source)
+    if stored and member.release is not None and not {"crop", "preprocess"} & image_given():
         options = replace(options, crop=None)
-    if "preprocess" not in image_given():
-        say(f"Note: {member.weights.source} is {release}")
     return options
 
 
@@ -284,11 +239,6 @@ def as_stored(options: ImageOptions, path: Path) -> ImageOptions:
     if options.crop is not None or shape is None:
         return options
     return replace(options, crop=(shape[1], shape[2]))
-
-
-def say(message: str) -> None:
-    """One line on stderr; names in it come from files."""
-    click.echo(printable(message), err=True)
 
 
 def write(

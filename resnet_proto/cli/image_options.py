@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from resnet_proto.cli.options import say
 from resnet_proto.preprocess import CHANNELS, PRESETS, ImageOptions
 
 if TYPE_CHECKING:
+    from resnet_proto.evaluate.released import Release
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
@@ -84,6 +87,22 @@ def instead_of_caffe(image: ImageOptions, default: ImageOptions) -> ImageOptions
     return replace(default, **{name: getattr(image, name) for name in given})
 
 
+def of_release(image: ImageOptions, release: Release | None, weights: str) -> ImageOptions:
+    """The options of a released model, where no preset is on the command line; a note says so.
+
+    Args:
+        image: of the command line.
+        release: what the weights are, if they are known.
+        weights: what messages call them.
+    """
+    if release is None:
+        return image
+    options = instead_of_caffe(image, release.image)
+    if "preprocess" not in image_given() or options != release.image:
+        say(f"Note: {weights} is {release}")
+    return options
+
+
 def optional(read: Callable[[str], Any], advice: str) -> Callable[..., Any]:
     """A click callback: ``read`` on what was given; a ValueError is a usage error."""
 
@@ -99,7 +118,7 @@ def optional(read: Callable[[str], Any], advice: str) -> Callable[..., Any]:
 def read_numbers(text: str) -> tuple[float, ...]:
     """``104,117,123`` or ``0.017``."""
     values = tuple(float(part) for part in text.split(","))
-    if len(values) not in (1, 3):
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
         raise ValueError
     return values
 
@@ -172,7 +191,7 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
             arrays[name] = np.concatenate(one)
         for path in paths:
             if note := note_on(path):
-                click.echo(f"Note: {note}", err=True)
+                say(f"Note: {note}")
     return arrays
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -299,6 +300,11 @@ def readable(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def say(message: str) -> None:
+    """One line on stderr; names in it come from files."""
+    click.echo(printable(message), err=True)
 
 
 def echo_json(value: Any) -> None:

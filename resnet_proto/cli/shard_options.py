@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from resnet_proto.cli.options import say
 from resnet_proto.cli.progress import processors, progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,12 +35,12 @@ class ShardOptions:
                     "dask": self.dask,
                     "folder": Path(self.keep) if self.keep else None,
                     "progress": said,
-                    "warn": lambda text: click.echo(f"Warning: {text}", err=True),
+                    "warn": lambda text: say(f"Warning: {text}"),
                 }
         except KeyboardInterrupt:
             if self.keep:
                 kept = f"what is done is kept in {self.keep}; the same command goes on from there"
-                click.echo(kept, err=True)
+                say(kept)
             raise
 
 

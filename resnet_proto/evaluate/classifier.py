@@ -108,10 +108,10 @@ class Classifier:
 
         if batch < 1:
             raise ResNetProtoError(f"batch is {batch}; it is the number of views, at least 1")
+        self.classes = classes_of(net)
         with net.named():
             self.output = score_blob(net)
             self.input, shape = image_input(image, needed_inputs(net, [self.output], None))
-            self.classes = number_of_classes(net, self.output)
         self.views = Views(shape, image, crops, tuple(scales))
         self.net, self.weights, self.engine, self.batch = net, weights, engine, batch
         self.files = {
@@ -121,7 +121,8 @@ class Classifier:
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
                 f"there are {counted(len(self.labels), 'label')}, and the net has "
-                f"{self.classes} classes; give one label for each class, in the net's order"
+                f"{counted(self.classes or 0, 'class', 'classes')}; give one label for each "
+                "class, in the net's order"
             )
         if scales and any(layer.type == "InnerProduct" for layer in net.filtered().layers):
             from resnet_proto.dense import fully_convolutional
@@ -338,6 +339,16 @@ def score_blob(net: Net) -> str:
             )
         made = layer.bottoms[0]
     raise ResNetProtoError(f"no layer makes '{blob}'")
+
+
+def classes_of(net: Net) -> int | None:
+    """How many classes a classifier has, if that is known before it runs.
+
+    Raises:
+        ResNetProtoError: it is none, with the name of its file.
+    """
+    with net.named():
+        return number_of_classes(net, score_blob(net))
 
 
 def number_of_classes(net: Net, blob: str) -> int | None:

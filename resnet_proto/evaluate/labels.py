@@ -43,7 +43,7 @@ def read_labels(source: str | os.PathLike[str], n_classes: int | None = None) ->
             hint += "; is the first line a head, or the background of other frameworks?"
         raise ResNetProtoError(
             f"{source}: {counted(len(labels), 'label')}, and the net has "
-            f"{n_classes:,} {'class' if n_classes == 1 else 'classes'}; {hint}"
+            f"{counted(n_classes, 'class', 'classes')}; {hint}"
         )
     return labels
 

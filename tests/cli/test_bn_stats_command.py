@@ -113,6 +113,27 @@ def test_image_options_of_a_data_layer(place, tmp_path):
     assert not (tmp_path / "out.npz").exists()
 
 
+def test_what_could_not_be_written_is_said_first(place, tmp_path):
+    """Before the work, not after it; an image's error and its name are said once."""
+    text = (DIGITS / "train_val.prototxt").read_text()
+    assert text.count("num_output: 10\n") == 1
+    (tmp_path / "twelve.prototxt").write_text(text.replace("num_output: 10\n", "num_output: 12\n"))
+    too_many = ["--weights", DIGITS / "digits.caffemodel", "--data", "digits", "--batch", 1798]
+    (tmp_path / "list.txt").write_text("none.png 0\n" * 4)
+    listed = ["--weights", DIGITS / "digits.caffemodel", "--data", tmp_path / "list.txt"]
+
+    def said(net, options, out, status=1):
+        return run("bn-stats", net, *options, "--out", tmp_path / out, status=status)
+
+    net = DIGITS / "train_val.prototxt"
+    assert "--out" in said(net, too_many, "x.onnx", 2)
+    assert "layer 'fc10' does not fit" in said(tmp_path / "twelve.prototxt", too_many, "x.npz")
+    assert "1,797 images, a batch has 1798" in said(net, too_many, "x.npz")  # the twin
+    missing = said(net, [*listed, "--batch", 4], "x.npz")
+    assert missing.count("none.png") == 1, missing
+    assert "--preprocess" in said(DIGITS / "deploy.prototxt", [*too_many, *GREY[:2]], "x.npz")
+
+
 def test_an_empty_database(place, tmp_path):
     import lmdb
 

@@ -204,6 +204,11 @@ def refused_cases():
         ((deploy, "digits", *own, "--root", "{tmp}"), "--root is for lists"),
         ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
         ((deploy, "digits", *own, "--crops", 10), "crop"),
+        ((deploy, "digits", *own, "--labels", ""), "--labels: an empty name is none"),
+        (
+            (deploy, "digits", *own, "--also", "{tmp}/rgb.prototxt", "random"),
+            "rgb.prototxt: images of 1 channel need one such input; the net's inputs: data",
+        ),
         ((deploy, "digits", "--weights", WEIGHTS), "--channels GRAY"),
         (
             (deploy, "digits", *own, "--confusion", "{tmp}/c.jpg"),
@@ -229,6 +234,9 @@ def test_refused(tmp_path, args, message):
     (tmp_path / "eleven.txt").write_text("a.png 9\nb.png 11\n")
     (tmp_path / "soft.prototxt").write_text(text[: text.rindex("layer {")])
     (tmp_path / "wide.prototxt").write_text(text.replace("num_output: 10", "num_output: 11"))
+    (tmp_path / "rgb.prototxt").write_text(
+        text.replace("input_dim: 1\ninput_dim: 1", "input_dim: 1\ninput_dim: 3")
+    )
     (tmp_path / "nodata.prototxt").write_text(train_val)
     ignored = train_val.replace("top_k: 5", "top_k: 5 ignore_label: 3")
     (tmp_path / "ignored.prototxt").write_text(ignored)

@@ -381,6 +381,7 @@ def test_what_is_not_done_to_an_input_is_said(files):
     [
         ("--mean", "104,117", "104,117,123", "or three: blue,green,red, as in 104,117,123; or a"),
         ("--scale", "1;2", "1", "give one value, or three: blue,green,red"),
+        ("--mean", "104,nan,123", "104,117,123", "give one value, or three: blue,green,red"),
         ("--crop", "7*5", "7x5", "give N or ROWSxCOLUMNS, as in 256 or 256x320"),
     ],
 )
