@@ -433,9 +433,10 @@ def fed_to(views: Views, item: Item) -> ImageLike:
             f"{item.name}: {counted(len(x), 'channel')}, the net's input is {dims(shape)}"
         )
     own, (height, width) = (x.shape[1], x.shape[2]), (shape[2], shape[3])
-    if views.scales or options.crop is not None:
-        if x.dtype != np.uint8:
-            raise ResNetProtoError(f"{item.name}: floats are not resized; leave crop out")
+    is_resized = bool(views.scales) or options.crop not in (None, own)
+    if is_resized and x.dtype != np.uint8:
+        raise ResNetProtoError(f"{item.name}: floats are not resized; leave crop and scales out")
+    if is_resized or (options.crop is not None and x.dtype == np.uint8):
         return np.ascontiguousarray(x[0] if len(x) == 1 else x[::-1].transpose(1, 2, 0))
     if options.channels == "RGB":
         x = x[::-1]

@@ -75,7 +75,7 @@ class Source(Protocol):
 
     Args:
         source: what messages call them.
-        digest: of names, labels and sizes, or of contents.
+        digest: of names and labels, or of contents; it does not open files.
         classes: the names of labels 0, 1 ...; empty where they are not known.
         warnings: what to tell of them.
     """
@@ -193,11 +193,14 @@ class Database:
         grey: whether the net takes one channel.
         forced: whether encoded images are decoded so, whatever they are; else only those that
             have other channels than the net (which would end Caffe).
+        source: what messages call it; the path if empty.
     """
 
-    def __init__(self, path: Path, grey: bool = False, forced: bool = False) -> None:
+    def __init__(
+        self, path: Path, grey: bool = False, forced: bool = False, source: str = ""
+    ) -> None:
         self.path, self.grey, self.forced = path, grey, forced
-        self.source = str(path)
+        self.source = source or str(path)
         self.warnings: tuple[str, ...] = ()
         digest = hashlib.sha256()
         with records(path) as database:
@@ -215,7 +218,7 @@ class Database:
     @property
     def again(self) -> Again:
         """How it is found again."""
-        return Database, (self.path.absolute(), self.grey, self.forced), self.digest
+        return Database, (self.path.absolute(), self.grey, self.forced, self.source), self.digest
 
     def __len__(self) -> int:
         return self.count
@@ -234,7 +237,7 @@ class Database:
         """The images at these places."""
         with records(self.path) as database:
             for i, (key, value) in zip(places, database.at(places), strict=True):
-                name = f"{self.path}: {shown(key)}"
+                name = f"{self.source}: {shown(key)}"
                 label = 0
                 try:
                     tree = decode("Datum", value)

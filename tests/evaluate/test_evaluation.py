@@ -4,6 +4,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -18,7 +19,7 @@ from resnet_proto.data.sources import find_images
 from resnet_proto.data.write import Plan, write
 from resnet_proto.engine import run
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.evaluate.evaluation import COLUMNS, Judging, evaluate, shard_size
+from resnet_proto.evaluate.evaluation import COLUMNS, Judging, evaluate, lines_of, shard_size
 from resnet_proto.evaluate.shards import Shard
 from resnet_proto.evaluate.source import find_source, found_again
 from resnet_proto.preprocess import ImageOptions
@@ -176,8 +177,15 @@ def test_an_ensemble_is_the_mean_of_scores(database):
     assert both.nets == ("Digits-ResNet-20",) * 2
 
 
-def test_ten_crops_of_what_is_stored(database):
+def test_ten_crops_of_what_is_stored(database, tmp_path):
+    """Floats, too, which no crop resizes."""
     path, images = database
+    file = lmdb.open(str(tmp_path / "floats"), map_size=1 << 22)
+    with file, file.begin(write=True) as records:
+        for i, image in enumerate(images):
+            shape = dict(zip(("channels", "height", "width"), image.shape, strict=True))
+            values = {**shape, "float_data": image.ravel().astype(float).tolist(), "label": 0}
+            records.put(b"%08d" % i, encode("Datum", values))
     net = net_of()
     weights = weights_of(4)
     corners = [(0, 0), (0, 6), (3, 0), (3, 6), (1, 3)]
@@ -187,10 +195,15 @@ def test_ten_crops_of_what_is_stored(database):
     expected = np.mean(parts, axis=0)
     options = ImageOptions(mean=(78.0,), scale=(0.0125,), channels="GRAY", crop=(11, 14))
 
-    found = evaluate(Classifier(net, weights, image=options, crops=10), path)
+    classifier = Classifier(net, weights, image=options, crops=10)
+    larger = replace(options, crop=(12, 14))
 
-    np.testing.assert_array_equal(found.rows.predicted, expected.argmax(axis=1))
-    np.testing.assert_allclose(found.rows.confidence, expected.max(axis=1), rtol=1e-4)
+    for source in (path, tmp_path / "floats"):
+        rows = evaluate(classifier, source).rows
+        np.testing.assert_array_equal(rows.predicted, expected.argmax(axis=1))
+        np.testing.assert_allclose(rows.confidence, expected.max(axis=1), rtol=1e-4)
+    with pytest.raises(ResNetProtoError, match="floats: 00000000: floats are not resized"):
+        evaluate(Classifier(net, weights, image=larger, crops=10), tmp_path / "floats")
 
 
 def test_scales_of_what_is_stored(database):
@@ -267,8 +280,12 @@ def test_images_that_cannot_be_read(folders, tmp_path):
         evaluate(classifier, root)
 
 
-def test_records_that_are_no_images(database, tmp_path):
-    """Garbage, a shape without its values, a damaged PNG: named, and the others are judged."""
+def test_records_that_are_no_images(database, tmp_path, monkeypatch):
+    """Garbage, a shape without its values, a damaged PNG: named, and the others are judged.
+
+    A worker in another folder calls them the same.
+    """
+    monkeypatch.chdir(tmp_path)
     _, images = database
     make_lmdb(tmp_path / "lmdb", images[:9], range(9))
     bad = [
@@ -280,12 +297,19 @@ def test_records_that_are_no_images(database, tmp_path):
         for i, value in enumerate(bad):
             records.put(b"%08d" % (2 * i), value)
 
-    found = evaluate(Classifier(net_of(), weights_of(), image=GREY), tmp_path / "lmdb")
+    classifier = Classifier(net_of(), weights_of(), image=GREY)
+    sent = pickle.dumps(Judging([classifier], find_source("lmdb", grey=True), False))
 
+    found = evaluate(classifier, "lmdb")
+    monkeypatch.chdir("/")
+    task = pickle.loads(sent)
+    task.prepare()
+
+    assert lines_of(task.run(Shard(0, 0, 9))["reasons"]) == list(found.reasons)
     assert (len(found), found.left_out) == (6, 3)
     for why, key, words in zip(found.reasons, (0, 2, 4), ("no Datum", "2 values", "image"),
                                strict=True):  # fmt: skip
-        assert f"lmdb: {key:08}: " in why
+        assert why.startswith(f"lmdb: {key:08}: ")
         assert words in why
 
 
