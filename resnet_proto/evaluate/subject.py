@@ -84,13 +84,14 @@ def subject_of(
     )
     forced = bool(transform.get("force_gray") or transform.get("force_color"))
     shape = shape or input_shape(transform, source)
-    grey = shape is not None and shape[1] == 1
+    deploy = to_deploy(net, shape)
+    grey = any(len(own) == 4 and own[1] == 1 for own in deploy.inputs().values())
     options = ImageOptions(
         mean=mean_of(transform, folders),
         scale=(float(transform.get("scale", 1.0)),),
         channels="GRAY" if grey else "BGR",
     )
-    return Subject(to_deploy(net, shape), options, source, forced, int(data.batch_size))  # type: ignore[attr-defined]
+    return Subject(deploy, options, source, forced, int(data.batch_size))  # type: ignore[attr-defined]
 
 
 def input_shape(transform: Mapping[str, Any], source: str) -> Shape | None:

@@ -87,6 +87,9 @@ def test_what_is_given_goes_before_the_data_layer(place):
     for one, value in ((own, "78.0"), (mean, "140.0"), (preset, "140.0")):
         assert f"image: mean ({value},), scale (0.0125" in "\n".join(one.pop("made_of"))
     assert mean == preset
+    files = json.loads(evaluated(net, DIGITS / "labels.txt", "--weights", WEIGHTS, "--json").stdout)
+    assert files["images"] == 64  # grey, as the data layer has them
+    assert files["top1"]["wrong"] == 0
 
 
 def test_a_data_layer_without_a_crop(place, tmp_path):
