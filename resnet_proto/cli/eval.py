@@ -175,7 +175,8 @@ def command(
     ]
     with shards.how() as by_whom:
         result = evaluate(classifiers, source, on_error=on_error, **by_whom)
-    if (batch := first.batch) and images is None and not result.left_out:
+    as_caffe = images is None and not also and how.crops == "1" and not how.scales
+    if as_caffe and (batch := first.batch) and not result.left_out:
         say(as_caffe_tests(len(result), batch))
     for why in result.reasons[:NAMED]:
         say(f"Warning: left out: {why}")

@@ -162,9 +162,10 @@ def test_an_ensemble_and_no_mistake(place, tmp_path):
 def test_ten_crops_are_of_what_an_lmdb_stores(place):
     net = place / "digits" / "train_val.prototxt"
 
-    one = json.loads(evaluated(net, "--weights", WEIGHTS, "--json").stdout)
-    ten = json.loads(evaluated(net, "--weights", WEIGHTS, "--crops", 10, "--json").stdout)
+    runs = [evaluated(net, "--weights", WEIGHTS, "--json", *how) for how in ([], ["--crops", 10])]
+    one, ten = (json.loads(result.stdout) for result in runs)
 
+    assert ["`caffe test -iterations 9`" in result.stderr for result in runs] == [True, False]
     assert ten["top1"]["wrong"] > one["top1"]["wrong"]  # mirrored digits are none
     assert ten["images"] == 450
 
