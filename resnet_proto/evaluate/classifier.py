@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
+from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, UnknownShapeError
 from resnet_proto.evaluate.views import ImageLike, Views
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.preprocess import ImageOptions, image_input
@@ -111,7 +111,14 @@ class Classifier:
         self.classes = classes_of(net)
         with net.named():
             self.output = score_blob(net)
-            self.input, shape = image_input(image, needed_inputs(net, [self.output], None))
+            inputs = needed_inputs(net, [self.output], None)
+            self.input, shape = image_input(image, inputs)
+            for name in inputs:
+                if name != self.input:
+                    raise NetError(
+                        f"the net reads '{name}' besides '{self.input}'; a classifier has one "
+                        "input, of images. `resnet-proto forward` runs any net"
+                    )
         self.views = Views(shape, image, crops, tuple(scales))
         self.net, self.weights, self.engine, self.batch = net, weights, engine, batch
         self.files = {
@@ -129,6 +136,8 @@ class Classifier:
 
             net, weights = fully_convolutional(net, weights)
             net_file = weights_file = None
+        elif scales:
+            check_larger(net, self.input, shape, self.output)
         self._running = start(
             engine,
             net,
@@ -349,6 +358,20 @@ def classes_of(net: Net) -> int | None:
     """
     with net.named():
         return number_of_classes(net, score_blob(net))
+
+
+def check_larger(net: Net, blob: str, shape: Shape, output: str) -> None:
+    """Try a net without InnerProduct on images of twice its size.
+
+    Raises:
+        NetError: it does not take them, or has a score for each place of them.
+    """
+    larger = {blob: (*shape[:2], 2 * shape[2], 2 * shape[3])}
+    with net.named():
+        try:
+            number_of_classes(net.with_input_shapes(larger), output)
+        except ResNetProtoError as error:
+            raise NetError(f"at images of twice its size, as for scales: {error}") from None
 
 
 def number_of_classes(net: Net, blob: str) -> int | None:

@@ -35,6 +35,7 @@ from resnet_proto.preprocess import (
     finished,
     mean_array,
     mean_part,
+    per_channel,
     pixels,
     read_npy,
     resize,
@@ -81,6 +82,12 @@ class Views:
 
     def __post_init__(self) -> None:
         check_channels(self.options, self.shape, "the net")
+        per_channel(self.options.scale, self.options, "scale")
+        if self.mean.ndim != 3 or len(self.mean) not in (1, self.shape[1]):
+            raise ResNetProtoError(
+                f"{self.options.mean}: the mean is {dims(self.mean.shape)}, the net's input is "
+                f"{dims(self.shape[1:])}; use one value for each channel"
+            )
         if self.crops not in CROPS:
             raise ResNetProtoError(f"crops is {self.crops}; it is one of 1, 10")
         if self.crops > 1 and self.scales:
@@ -185,7 +192,7 @@ class Views:
             larger = " or larger" if self.crops > 1 else ""
             raise ResNetProtoError(
                 f"{name}: the array is {dims(x.shape)}, the net's input is {dims(wanted)}{larger}; "
-                "only pixels of type uint8 may be (rows, columns, 3) or (rows, columns)"
+                "only pixels in memory, of type uint8, may be (rows, columns, 3) or (rows, columns)"
             )
         x = x.astype(np.float32)
         for place, mirrored in places((x.shape[1], x.shape[2]), self.size, self.crops):

@@ -11,7 +11,7 @@ from resnet_proto import Classifier, forward, load, random_weights, read_prototx
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import classifier
 from resnet_proto.evaluate.views import Views
-from resnet_proto.layers import Dropout, InnerProduct, Pooling, ReLU, Softmax, make_layer
+from resnet_proto.layers import Dropout, Eltwise, InnerProduct, Pooling, ReLU, Softmax, make_layer
 from resnet_proto.layers.convolution import Convolution
 from resnet_proto.net import Net
 from resnet_proto.preprocess import ImageOptions
@@ -258,15 +258,53 @@ def test_nets_that_are_no_classifiers(net, message):
         ({"image": GREY}, "images of 1 channel need one such input; the net's inputs: data"),
         ({"engine": "cafe"}, "unknown engine 'cafe'"),
         ({"crops": 2}, "crops is 2"),
+        ({"image": ImageOptions(mean=Path("none.npy"))}, "none.npy: no such file"),
+        ({"image": ImageOptions(mean=(1.0, 2.0))}, "mean has 2 values for BGR"),
+        ({"image": ImageOptions(scale=(1.0, 2.0))}, "scale has 2 values for BGR"),
+        ({"image": ImageOptions(mean=Path("two.npy"))}, "two.npy: the mean is 2x7x5, the net's"),
     ],
 )
-def test_options_that_do_not_fit(options, message):
+def test_options_that_do_not_fit(options, message, tmp_path, monkeypatch):
+    """Said before the first image."""
+    monkeypatch.chdir(tmp_path)
+    np.save("two.npy", np.zeros((2, 7, 5)))
+    np.save("three.npy", np.zeros((3, 7, 5)))
     net = small()
     weights = random_weights(net, 1)
-    Classifier(net, weights, image=SMALL, labels=["cat"] * 6)  # the twin
+    Classifier(net, weights, image=SMALL, labels=["cat"] * 6)  # the twins
+    Classifier(net, weights, image=ImageOptions(mean=Path("three.npy"), scale=(1.0, 2.0, 3.0)))
 
     with pytest.raises(ResNetProtoError, match=message):
         Classifier(net, weights, **{"image": SMALL, **options})
+
+
+def windowed(pool):
+    """Without an InnerProduct, and a window or the whole map before the Softmax."""
+    head = Pooling.of("pool", "c", "pool", pool="AVE", **pool)
+    return Net(
+        "t", (*without_inner_products().layers[:2], head, *without_inner_products().layers[3:])
+    )
+
+
+def test_a_net_that_takes_no_scales():
+    """What it would give is seen before the first image; one crop is the twin."""
+    whole, window = windowed({"global_pooling": True}), windowed({"kernel_h": 5, "kernel_w": 3})
+    weights = random_weights(window, 1)
+    Classifier(whole, weights, image=SMALL, scales=(8, 10))
+    Classifier(window, weights, image=SMALL)
+
+    with pytest.raises(ResNetProtoError, match=r"twice its size.* output 'prob' is 2x6x"):
+        Classifier(window, weights, image=SMALL, scales=(8, 10))
+
+
+def test_an_input_besides_images():
+    other = make_layer("o", "Input", (), ("o",), {"input_param": {"shape": ({"dim": (2, 6)},)}})
+    first, *rest = small().layers[:-1]
+    end = Eltwise.of("sum", ("fc", "o"), "sum"), Softmax.of("prob", "sum", "prob")
+    net = Net("two", (first, other, *rest, *end))
+
+    with pytest.raises(ResNetProtoError, match="the net reads 'o' besides 'data'; a classifier"):
+        Classifier(net, random_weights(net, 1), image=SMALL)
 
 
 def test_weights_of_another_net(digits):

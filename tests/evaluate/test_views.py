@@ -98,7 +98,7 @@ def test_an_array_is_taken_as_it_is(tmp_path):
         (x, "x: the array is 1x3x12x10|x: the array is 3x12x10"),
         (x[:, :2, :7, :5], "3x7x5"),
         (np.zeros((2, 3, 7, 5)), "2x3x7x5"),
-        (PIXELS.astype(np.int32), "only pixels of type uint8"),
+        (PIXELS.astype(np.int32), "only pixels in memory, of type uint8"),
     ]:
         with pytest.raises(ResNetProtoError, match=message):
             views(wrong, options=options)
