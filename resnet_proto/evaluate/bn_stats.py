@@ -84,8 +84,8 @@ def training_net(net: Net) -> Net:
     return replace(net, layers=tuple(map(by_the_batch, net.layers)))
 
 
-class Place(NamedTuple):
-    """A BatchNorm on its way through a batch."""
+class Measured(NamedTuple):
+    """A BatchNorm whose statistics are averaged."""
 
     step: Step
     n_values: int
@@ -98,13 +98,13 @@ class Measure:
 
     Args:
         program: the net as far as its last BatchNorm.
-        places: of each BatchNorm, and ``tasks`` what computes it.
+        measured: each BatchNorm, and ``tasks`` what computes it.
         blob: where the images go.
         dtype: what layers compute in.
     """
 
     program: Program
-    places: list[Place]
+    measured: list[Measured]
     tasks: list[Normalise]
     blob: str
     dtype: DTypeLike
@@ -144,7 +144,7 @@ class Measure:
         with net.named():
             store = Store(named(weights, net), float_type(dtype))
             program = Program(replace(schedule, wanted=()), store)
-        places, tasks = [], []
+        measured, tasks = [], []
         for task in program.tasks:
             if is_measured(task.step.layer):
                 label, bottom = task.step.label, task.step.bottoms[0]
@@ -159,9 +159,9 @@ class Measure:
                         f"layer '{label}' ({task.step.layer.type}): its bottom is {dims(bottom)}: "
                         "one value of each channel in a batch has no variance; give a larger batch"
                     )
-                places.append(Place(task.step, m))
+                measured.append(Measured(task.step, m))
                 tasks.append(task.compute)
-        return cls(program, places, tasks, blob, store.dtype)
+        return cls(program, measured, tasks, blob, store.dtype)
 
     def run(self, images: Array, number: int) -> list[Array]:
         """Means of all channels of a batch, and their biased variances: each (channels,), float64.
@@ -172,12 +172,12 @@ class Measure:
         import numpy as np
 
         self.program.run({self.blob: images.astype(self.dtype, copy=False)})
-        for place, task in zip(self.places, self.tasks, strict=True):
+        for one, task in zip(self.measured, self.tasks, strict=True):
             assert task.mean is not None
             assert task.variance is not None
             if not (np.isfinite(task.mean).all() and np.isfinite(task.variance).all()):
                 raise ResNetProtoError(
-                    f"layer '{place.step.label}': statistics of batch {number} are not finite; are "
+                    f"layer '{one.step.label}': statistics of batch {number} are not finite; are "
                     "the weights, or the images?"
                 )
         return [
@@ -387,7 +387,7 @@ def feed_of(
     else:
         source = images_at(data or found(param.source, folder), grey=grey, forced=forced, root=root)
     reader = Transform(
-        says.get("crop_size", 0), bool(says.get("mirror")), mean_array(says, folder),
+        says.get("crop_size", 0), bool(says.get("mirror")), layer_mean(says, folder),
         says.get("scale", 1.0), grey, size,
     )  # fmt: skip
     return Feed(layer.tops[0], source, reader, batch)
@@ -412,7 +412,7 @@ def found(path: str, folder: Path | None) -> str:
     return str(other) if other and other.exists() and not Path(path).exists() else path
 
 
-def mean_array(says: Mapping[str, Any], folder: Path | None) -> Array:
+def layer_mean(says: Mapping[str, Any], folder: Path | None) -> Array:
     """The mean of a ``transform_param``: (C, 1, 1), or a map, (C, H, W)."""
     import numpy as np
 
@@ -543,14 +543,14 @@ class Averages:
         statistics: label of a BatchNorm -> its mean and its variance, each (C,), float64.
         n_batches: how many, of ``batch`` images each.
         left_out: images that are in no batch.
-        places: of each BatchNorm in the net.
+        measured: each BatchNorm of the net.
     """
 
     statistics: Mapping[str, tuple[Array, Array]]
     n_batches: int
     batch: int
     left_out: int
-    places: Sequence[Place]
+    measured: Sequence[Measured]
 
     def written(self, weights: Weights) -> Weights:
         """The weights with these statistics, a scale_factor of 1, and all else as it is.
@@ -564,7 +564,7 @@ class Averages:
 
         found: dict[str, list[Array]] = {}
         copies: dict[str, str] = {}
-        for step, _ in self.places:
+        for step, _ in self.measured:
             mean, variance = self.statistics[step.label]
             values = {"mean": mean, "variance": variance, "scale_factor": np.ones(1)}
             for name in step.layer.statistics:
@@ -593,7 +593,7 @@ class Averages:
         from resnet_proto.layers.batch_norm import statistics
 
         rows = {}
-        for step, _ in self.places:
+        for step, _ in self.measured:
             blobs, eps = batch_norm_blobs(step, weights, np.float64)
             old_mean, old_variance = statistics(blobs)
             mean, variance = self.statistics[step.label]
@@ -665,7 +665,7 @@ def average(
     wanted = min(most, BATCHES) if batches is None else batches
     task = Batches(net, weights, feed, wanted, seed, in_order, dtype)
     task.prepare()  # what does not fit is said before workers start
-    places = task.measure.places
+    measured = task.measure.measured
     shards = split(wanted, -(-wanted // SHARDS))  # of the number of batches alone
 
     def images(*batches: int) -> object:
@@ -676,8 +676,8 @@ def average(
     )
     mean, variance = (exact_sum([row[k] for row in results]) / wanted for k in ("mean", "variance"))
     statistics, start = {}, 0
-    for step, m in places:
+    for step, m in measured:
         stop = start + step.bottoms[0][1]
         statistics[step.label] = (mean[start:stop], variance[start:stop] * (m / (m - 1)))
         start = stop
-    return Averages(statistics, wanted, feed.batch, n - wanted * feed.batch, places)
+    return Averages(statistics, wanted, feed.batch, n - wanted * feed.batch, measured)

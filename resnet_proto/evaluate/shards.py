@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -198,7 +199,8 @@ def described(task: Task, shards: Sequence[Shard]) -> bytes:
     digest = hashlib.sha256(str(places).encode()).hexdigest()
     items = sum(shard.stop - shard.start for shard in shards)
     own = f"shards: {len(shards)}, of {items} items (sha256 {digest[:16]})"
-    return "\n".join([*task.digest.splitlines(), own, ""]).encode()
+    by = f"resnet-proto: {version('resnet-proto')}"  # another may compute otherwise
+    return "\n".join([*task.digest.splitlines(), own, by, ""]).encode()
 
 
 def differences(state: Path, made_of: bytes) -> str:

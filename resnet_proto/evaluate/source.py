@@ -123,6 +123,11 @@ def find_source(
         ResNetProtoError: there are none, or something is wrong with a label.
     """
     path = Path(source)
+    if source != DIGITS and not path.exists():
+        raise ResNetProtoError(
+            f"{source}: no such file; give a folder of class folders, a list of lines 'path "
+            f"label', a CIFAR archive, an LMDB, or the word {DIGITS}"
+        )
     if source == DIGITS or not is_lmdb(path):
         return Files(source, root, part, grey)
     if root is not None:

@@ -201,7 +201,7 @@ def refused_cases():
     return [
         ((deploy, *own), "IMAGES is missing"),
         ((deploy, "", *own), "IMAGES is empty"),
-        ((deploy, "{tmp}/nothing", *own), "no such file"),
+        ((deploy, "{tmp}/nothing", *own), "a CIFAR archive, an LMDB, or the word digits"),
         ((deploy, "{tmp}/empty", *own), "no folder in it"),
         ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
         ((deploy, "digits", *own, "--part", "train"), "--part is for CIFAR"),

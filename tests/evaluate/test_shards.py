@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -426,7 +427,9 @@ def test_the_state_is_for_people_too(tmp_path):
     run_shards(Sums(tmp_path, digest="a: 1\nb: 2"), split(5, 3), folder=kept)
 
     state = (kept / "made-of.txt").read_text().splitlines()
-    assert [line.partition(" (")[0] for line in state] == ["a: 1", "b: 2", "shards: 2, of 5 items"]
+    assert [line.partition(" (")[0] for line in state] == [
+        "a: 1", "b: 2", "shards: 2, of 5 items", f"resnet-proto: {version('resnet-proto')}"
+    ]  # fmt: skip
     assert sorted(path.name for path in kept.iterdir()) == [
         "lock", "made-of.txt", "shard-000000.npz", "shard-000001.npz"
     ]  # fmt: skip
