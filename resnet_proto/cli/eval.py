@@ -182,18 +182,16 @@ def command(
         say(f"Warning: left out: {why}")
     if result.left_out > NAMED:
         say(f"Warning: {counted(result.left_out, 'image')} left out")
-    write(result, source, csv, confusion, mistakes)
     if as_json:
         echo_json(report.as_json(result, source))
-        return
-    if csv == "-":
-        return
-    for line in report.table(result):
-        click.echo(line)
-    if per_class:
-        click.echo()
-        for line in report.class_table(result):
+    elif csv != "-":
+        for line in report.table(result):
             click.echo(line)
+        if per_class:
+            click.echo()
+            for line in report.class_table(result):
+                click.echo(line)
+    write(result, source, csv, confusion, mistakes)  # last: what is refused there costs no figure
 
 
 @dataclass(frozen=True)

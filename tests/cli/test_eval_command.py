@@ -159,6 +159,15 @@ def test_an_ensemble_and_no_mistake(place, tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_file_that_cannot_be_written_costs_no_figure(tmp_path):
+    args = ["eval", DIGITS / "deploy.prototxt", DIGITS / "labels.txt", "--weights", WEIGHTS, *GREY]
+
+    result = run(*args, "--jobs", 1, "--csv", tmp_path)
+
+    assert result.exit_code == 1
+    assert "64 images; Digits-ResNet-20" in result.stdout
+
+
 def test_ten_crops_are_of_what_an_lmdb_stores(place):
     net = place / "digits" / "train_val.prototxt"
 
