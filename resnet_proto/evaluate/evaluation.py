@@ -163,7 +163,7 @@ def evaluate(
     check_labels(images, nets[0].classes)
     if nets[0].classes and 0 < len(images.classes) != nets[0].classes:
         warn(
-            f"{images.source} has {len(images.classes):,} classes, the net has "
+            f"{images.source} has {counted(len(images.classes), 'class', 'classes')}, the net has "
             f"{nets[0].classes:,}: a label is a place in their order, so all have to be there"
         )
     shards = split(len(images), shard_size(len(images), max(net.batch for net in nets)))
