@@ -202,7 +202,8 @@ class Finder:
     def region(self, join: int) -> set[int]:
         """The layers between a join and the layer that all of its branches pass, with the join.
 
-        Empty where the branches begin at several inputs.
+        Empty where the branches begin at several inputs, and where those of a sum begin at
+        several tops of one layer, unless these are the copies that a Split makes.
         """
         entry = self.passed[join]
         if entry < 0:
@@ -214,7 +215,9 @@ class Finder:
             if i != entry and i not in members:
                 members.add(i)
                 waiting.extend(self.nodes[i].before)
-        return members
+        begins = {source for i in members for source in self.nodes[i].sources if source[0] == entry}
+        copies = self.nodes[entry].layer.type == "Split"
+        return members if len(begins) == 1 or copies or not self.is_sum(join) else set()
 
     def shortcut(self, kind: str, join: int, members: set[int]) -> tuple[int, ...]:
         """The layers on the branch with the fewest weights."""

@@ -8,6 +8,7 @@ from nets import densenet, googlenet, mobilenet_v2, squeezenet, ssd, vgg16
 from resnet_proto import PRESETS, deploy_net, read_prototxt
 from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
+from resnet_proto.prototxt import parse_net
 from resnet_proto.recognize import recognize
 from resnet_proto.structure import dominators, structure
 
@@ -115,8 +116,30 @@ def test_a_net_of_unknown_types_has_parts():
     assert everything_once(found)
 
 
+@pytest.mark.parametrize(
+    ("type", "kinds_of_units"), [("Split", ["residual"]), ("Slice", ["layer"] * 2)]
+)
+def test_a_sum_of_what_one_layer_parts_is_no_residual_unit(type, kinds_of_units):
+    """Its branches are those of two images, say; what a Split makes is one blob twice."""
+    text = f"""
+    input: "x" input_shape {{ dim: 2 dim: 6 dim: 7 dim: 5 }}
+    layer {{ name: "parts" type: "{type}" bottom: "x" top: "a" top: "b" }}
+    layer {{ name: "one" type: "Convolution" bottom: "a" top: "one"
+             convolution_param {{ num_output: 4 kernel_size: 1 }} }}
+    layer {{ name: "two" type: "Convolution" bottom: "b" top: "two"
+             convolution_param {{ num_output: 4 kernel_size: 1 }} }}
+    layer {{ name: "sum" type: "Eltwise" bottom: "one" bottom: "two" top: "sum" }}
+    """
+    found = structure(parse_net(text))
+
+    assert [unit.kind for stage in stages(found) for unit in stage.units] == kinds_of_units
+    assert everything_once(found)
+
+
 def test_an_empty_net_and_one_of_data_alone():
-    data = make_layer("data", "Input", (), ("data",), {"shape": ({"dim": (2, 3, 5, 7)},)})
+    data = make_layer(
+        "data", "Input", (), ("data",), {"input_param": {"shape": ({"dim": (2, 3, 5, 7)},)}}
+    )
 
     assert structure(Net()).parts == ()
     assert kinds(structure(Net(layers=(data,)))) == ["stem"]
@@ -131,7 +154,7 @@ def test_dominators_of_a_diamond_in_a_diamond():
     def total(name, *bottoms):
         return make_layer(name, "Eltwise", bottoms, (name,))
 
-    data = make_layer("x", "Input", (), ("x",), {"shape": ({"dim": (2, 3)},)})
+    data = make_layer("x", "Input", (), ("x",), {"input_param": {"shape": ({"dim": (2, 3)},)}})
     layers = (data, relu("a", "x"), relu("b", "a"), relu("c", "a"), relu("d", "c"), relu("e", "c"),
               total("f", "d", "e"), total("g", "b", "f"))  # fmt: skip
     found = structure(Net(layers=layers))
