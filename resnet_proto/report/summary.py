@@ -18,8 +18,8 @@ from resnet_proto.words import counted, printable
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
 FIGURES = ("parameters", "macs", "activation_bytes")
-MIN_NAME = 12
-"""Letters of a layer's name that the narrowest terminal shows."""
+LEAST = 9
+"""Letters of a text that the narrowest terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def row(step: Step) -> Row:
 def table(summary: Summary) -> Iterator[str]:
     """The rows as lines of text, with a head and the totals."""
     head = ("layer", "type", "top", "parameters", "MACs", "activation bytes")
-    cells = [head, *(text_row(item) for item in summary.rows)]
+    cells = [head, *(tuple(map(printable, text_row(item))) for item in summary.rows)]
     least = "at least " if summary.unknown else ""
     cells.append(
         (
@@ -137,7 +137,7 @@ def table(summary: Summary) -> Iterator[str]:
             yield rule
         left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
         right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
-        yield printable(f"{left}  {right}".rstrip())
+        yield f"{left}  {right}".rstrip()
     yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
     if summary.unknown:
         yield printable(f"Incomplete: {summary.unknown}")
@@ -187,10 +187,10 @@ def sections(summary: Summary, found: Structure) -> Iterator[Section]:
 def by_parts(summary: Summary, found: Structure, width: int) -> Iterator[tuple[str, str]]:
     """Lines for a terminal of this width, each behind what it is: head, section, row, total.
 
-    Figures have three digits and a unit; the plain table has all digits.
+    Figures are rounded and have a unit; the plain table has all digits. Where room is short, heads
+    are abbreviated, then texts.
     """
-    head = ("layer", "", "output", "parameters", "MACs", "activations")
-    lines: list[tuple[str, tuple[str, ...]]] = [("head", head)]
+    lines: list[tuple[str, tuple[str, ...]]] = []
     for section in sections(summary, found):
         units = counted(section.n_units, "unit") if section.n_units else ""
         lines.append(("section", (section.name, units, "", *in_units(section.total))))
@@ -201,7 +201,10 @@ def by_parts(summary: Summary, found: Structure, width: int) -> Iterator[tuple[s
     figures = in_units(lambda name: getattr(summary, name))
     least = "at least" if summary.unknown else ""
     lines.append(("total", ("total", counted(len(summary.rows), "layer"), least, *figures)))
-    yield from fitted(lines, 3, width)
+    head = ("head", ("layer", "", "output", "parameters", "MACs", "activations"))
+    if sum(natural([head, *lines])) + 2 * (len(head[1]) - 1) > width:
+        head = ("head", ("layer", "", "output", "param.", "MACs", "activ."))
+    yield from fitted([head, *lines], 3, width)
     if summary.unknown:
         yield "row", printable(f"Incomplete: {summary.unknown}")
 
@@ -216,19 +219,31 @@ def in_units(value: Callable[[str], int | None]) -> Iterator[str]:
             yield thousands(n) if name != "activation_bytes" else human(n) if n else ""
 
 
-def fitted(
-    lines: Sequence[tuple[str, tuple[str, ...]]], n_left: int, width: int
-) -> Iterator[tuple[str, str]]:
-    """Cells in columns, the first ones to the left; the very first gets what room there is."""
-    widths = [max(map(len, column)) for column in zip(*(cells for _, cells in lines), strict=True)]
-    widths[0] = max(MIN_NAME, min(widths[0], width - sum(widths[1:]) - 2 * (len(widths) - 1)))
+Lines = Sequence[tuple[str, tuple[str, ...]]]
+"""Rows of cells, each behind what it is."""
+
+
+def natural(lines: Lines) -> list[int]:
+    """How wide each column is where nothing is shortened."""
+    return [max(map(len, column)) for column in zip(*(cells for _, cells in lines), strict=True)]
+
+
+def fitted(lines: Lines, n_left: int, width: int) -> Iterator[tuple[str, str]]:
+    """Cells in columns, the first ones to the left; of these the longest give room, all but one."""
+    lines = [(kind, tuple(map(printable, cells))) for kind, cells in lines]
+    widths = natural(lines)
+    texts = range(max(1, n_left - 1))
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    while over > 0 and max(widths[i] for i in texts) > LEAST:
+        widths[max(texts, key=widths.__getitem__)] -= 1
+        over -= 1
+    gap = " " if over > 0 else "  "
     for kind, cells in lines:
-        short = (shortened(cells[0], widths[0]), *cells[1:])
         columns = (
-            f"{cell:<{w}}" if i < n_left else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(short, widths, strict=True))
+            f"{shortened(cell, w):<{w}}" if i < n_left else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
         )
-        yield kind, printable("  ".join(columns).rstrip())
+        yield kind, gap.join(columns).rstrip()
 
 
 def shortened(text: str, width: int) -> str:
@@ -281,9 +296,7 @@ def compare(
 
 def comparison(facts: Mapping[str, list[Any]]) -> Iterator[str]:
     """What ``compare`` gives, as a table: for each figure both values and their ratio."""
-    heads = ("parameters", "MACs", "activations")
-    cells = [("", *(word for head in heads for word in (head, "", "")))]
-    cells.append(("", *("A", "B", "B/A") * 3))
+    cells = [("", *("A", "B", "B/A") * 3)]
     total = {"part": "total", **{field: facts[field] for field in FIGURES}}
     for item in (*facts["parts"], total):
         figures: list[str] = []
@@ -296,7 +309,13 @@ def comparison(facts: Mapping[str, list[Any]]) -> Iterator[str]:
     for letter, name, n in zip("AB", facts["names"], facts["layers"], strict=True):
         yield printable(f"{letter}: {name}, {counted(n, 'layer')}")
     yield ""
-    for _, line in fitted([("row", row) for row in cells], 1, 1 << 16):
+    rows = [("row", row) for row in cells]
+    name, *widths = natural(rows)
+    heads = zip(
+        ("parameters", "MACs", "activations"), (widths[:3], widths[3:6], widths[6:]), strict=True
+    )
+    yield " " * name + "".join(f"{head:>{sum(three) + 6}}" for head, three in heads)
+    for _, line in fitted(rows, 1, 1 << 16):
         yield line
     for letter, why in zip("AB", facts["unknown"], strict=True):
         if why:

@@ -14,11 +14,21 @@ from click.testing import CliRunner
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
+from resnet_proto.layers import make_layer
+from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
-from resnet_proto.prototxt import to_prototxt
+from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.summary import by_parts, summarize
 from resnet_proto.report.words import thousands
 from resnet_proto.structure import structure
+
+DATA = make_layer("x", "Input", (), ("x",), {"input_param": {"shape": ({"dim": (2, 3, 7, 5)},)}})
+
+
+def parts_of(path):
+    """What a table by parts is made of."""
+    net = read_prototxt(path)
+    return summarize(net), structure(net)
 
 
 def run(*arguments, stdin=None):
@@ -203,6 +213,8 @@ def test_compare_has_the_figures_of_both(net, tmp_path):
         sum(part["parameters"][i] for part in facts["parts"]) for i in (0, 1)
     ]
     assert lines[:2] == ["A: ResNet-18, 90 layers", "B: ResNet-34, 162 layers"]
+    assert max(map(len, lines)) <= 80
+    assert all(word in lines[3] for word in ("parameters", "MACs", "activations"))
     assert lines[-1].split()[:6] == ["total", "11.7", "M", "21.8", "M", "1.86"]
 
 
@@ -230,9 +242,24 @@ def test_by_parts_fits_the_terminal(width):
     assert [line[:7] for kind, line in lines if kind == "section"][1:5] == [
         f"stage {i}" for i in (1, 2, 3, 4)
     ]
-    longest = max(len(line) for _, line in lines)
-    assert longest <= max(width, 80)  # room for the figures, and a short name
+    assert max(len(line) for _, line in lines) <= width
     assert ("\N{HORIZONTAL ELLIPSIS}" in "".join(line for _, line in lines)) == (width < 100)
+    assert ("parameters" in lines[0][1]) == (width == 200)
+
+
+def test_names_that_are_escaped_keep_the_columns(tmp_path):
+    """A name of a right-to-left mark is as wide as its escape."""
+    names = ("\u202ea", "plain", "b\x01")
+    layers = (make_layer(name, "ReLU", ("x",), (name,)) for name in names)
+    path = tmp_path / "net.prototxt"
+    path.write_text(to_prototxt(Net("n", (DATA, *layers))))
+
+    lines = run(str(path)).stdout.splitlines()
+    grouped = [line for _, line in by_parts(*parts_of(path), 80)]
+
+    assert len({line.index("ReLU") for line in lines if "ReLU" in line}) == 1
+    assert len({line.index("ReLU") for line in grouped if "ReLU" in line}) == 1
+    assert "\\u202ea" in lines[3]
 
 
 def test_a_real_terminal_gets_groups_and_a_pipe_the_plain_table(net):
