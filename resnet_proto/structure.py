@@ -84,7 +84,8 @@ def structure(net: Net) -> Structure:
     Raises:
         NetError: a bottom that no layer has made, or a top written twice.
     """
-    graph = Graph.of(net)
+    with net.named():
+        graph = Graph.of(net)
     shapes: list[tuple[Shape, ...]] = []
     unknown = ""
     try:

@@ -422,14 +422,15 @@ def unit_lines(found: Structure) -> Iterator[str]:
 def layer_lines(found: Structure) -> Iterator[str]:
     """A line for each layer: its name, what it is, its shapes, and what it reads."""
     nodes = found.graph.nodes
-    width = min(MAX_TEXT, max((len(node.layer.name) for node in nodes), default=0))
+    names = [readable(node.layer.name) for node in nodes]
+    width = max(map(len, names), default=0)
     for name, part in named(found.parts):
         yield ""
         yield name or "between"
         for i in part.layers:
             shapes = ", ".join(map(shape_of, found.shapes[i]))
-            reads = ", ".join(nodes[j].layer.name for j in nodes[i].before)
-            line = f"  {nodes[i].layer.name:<{width}}  {label(nodes[i]):<24}  {shapes:<14}"
+            reads = ", ".join(names[j] for j in nodes[i].before)
+            line = f"  {names[i]:<{width}}  {label(nodes[i]):<24}  {shapes:<14}"
             yield f"{line}  < {reads}" if reads else line
 
 

@@ -187,6 +187,33 @@ def test_a_scalar_is_a_known_shape():
         assert shown.splitlines()[-1].split("<")[0].split()[-2:] == ["Accuracy", "scalar"]
 
 
+@pytest.mark.parametrize("command", ["draw", "view"])
+def test_a_net_that_is_no_graph_is_refused_by_its_file(command, tmp_path):
+    path = tmp_path / "odd.prototxt"
+    path.write_text('layer { name: "a" type: "ReLU" bottom: "x" top: "a" }')
+
+    result = CliRunner().invoke(
+        main, [command, str(path), "-o", str(tmp_path / f"{command}.html.txt")]
+    )
+
+    assert result.exit_code == 1
+    assert f"{path}: layer 'a' (ReLU) reads blob 'x'" in result.stderr
+
+
+def test_names_in_letters_are_bounded_and_keep_the_columns():
+    names = ("x" * 10_000, "\u202ea", "short")
+    net = preset("cifar-resnet-20")
+    text = to_prototxt(net)
+    for old, new in zip(("conv1", "bn_conv1", "res2a"), names, strict=True):
+        text = text.replace(f'name: "{old}"', f"name: {json.dumps(new, ensure_ascii=False)}")
+
+    result = CliRunner().invoke(main, ["draw", "-", "--detail", "layers"], input=text)
+
+    lines = [line for line in result.stdout.splitlines() if "16x32x32" in line]
+    assert max(map(len, lines)) < 200
+    assert len({line.index("16x32x32") for line in lines}) == 1
+
+
 def test_another_suffix_is_refused(tmp_path):
     result = draw(preset("resnet-18"), "-o", str(tmp_path / "net.jpg"))
 

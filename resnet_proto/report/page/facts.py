@@ -44,8 +44,9 @@ def facts(net: Net, title: str) -> dict[str, Any]:
     Raises:
         NetError: the net is no graph.
     """
-    net = replace(net, source="")  # a page that is sent on tells nothing of folders
-    found = structure(net)
+    with net.named():
+        net = replace(net, source="")  # a page that is sent on tells nothing of folders
+        found = structure(net)
     at = view(net, net.state.phase)
     nodes = found.graph.nodes
     short = set(shortcuts(found))
