@@ -299,6 +299,21 @@ def test_light_and_dark(tmp_path, screen, picture):
     assert page.evaluate(paper) == colors[0] != colors[1]
 
 
+@pytest.mark.parametrize("width", [390, 640, 1000])
+def test_nothing_is_cut_off_in_a_narrow_window(width, tmp_path, screen, picture):
+    path = view(tmp_path, preset("resnet-50"))
+    page = screen(path)
+    page.set_viewport_size({"width": width, "height": 800})
+
+    for place in ("#theme", "#search", "#panes", "#list", "#details"):
+        box = page.locator(place).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["width"] * box["height"] > 300
+    assert page.locator("#panes").bounding_box()["width"] > 300
+    picture(page, f"narrow-{width}")
+
+
 # ---- two nets
 
 

@@ -31,7 +31,7 @@ function netDetails(net, app) {
   const sum = (figure) => net.layers.reduce((n, l) => n + (l.figures?.[figure] ?? 0), 0);
   const least = net.unknown ? "at least " : "";
   const rows = [
-    ["layers", counted(net.layers.length, "layer")],
+    ["layers", net.layers.length.toLocaleString("en")],
     ["parameters", `${least}${sum(PARAMETERS).toLocaleString("en")}`],
     ["MACs", `${least}${sum(MACS).toLocaleString("en")}`],
     ["activations", `${least}${bytes(sum(ACTIVATIONS))}`],
@@ -47,19 +47,22 @@ function netDetails(net, app) {
   const bad = net.layers.filter((layer) => net.state(layer));
   const kinds = new Map();
   for (const layer of net.layers) kinds.set(layer.kind, (kinds.get(layer.kind) ?? 0) + 1);
-  return html("div", {}, title(net.title, `phase ${net.phase}`), table(null, rows, { class: "figures" }),
+  return html("div", { class: "net" }, title(net.title, `phase ${net.phase}`), table(null, rows, { class: "figures" }),
     NETS.length > 1 ? differences(net) : null,
     found.length ? section("what check finds", ...found.map((f) => finding(f, net, app))) : null,
     bad.length ? section("dead or exploding", html("ul", {}, ...bad.slice(0, 30).map((layer) =>
       html("li", {}, link(layer, app), ` ${net.state(layer)}`)), bad.length > 30 ? html("li", { text: `and ${bad.length - 30} more` }) : null)) : null,
     section("colours", html("ul", { class: "legend" }, ...[...kinds].map(([kind, n]) =>
       html("li", {}, html("i", { class: `key k-${kind}` }), `${kind} (${n})`)),
-      html("li", {}, html("i", { class: "key short" }), "shortcut"))));
+      net.layers.some((layer) => layer.reads.some(([, , isShort]) => isShort)) ? html("li", {}, html("i", { class: "key short" }), "shortcut") : null)));
 }
 
 function differences(net) {
   const kinds = [["same", "are the same"], ["name", "differ in name only"], ["fields", "differ in fields or shapes"], ["only", "are in this net only"]];
-  const rows = kinds.map(([kind, words]) => ({ cells: [String(net.layers.filter((l) => l.differs === kind).length), words], attributes: { class: `d-${kind}` } }));
+  const rows = kinds.map(([kind, words]) => [String(net.layers.filter((l) => l.differs === kind).length),
+    html("span", {}, html("i", { class: `key d-${kind}` }), words)]);
+  const parts = net.parts.filter((part) => differs(part)).length;
+  rows.push([String(parts), html("span", {}, html("i", { class: "key d-within" }), "parts have layers that differ")]);
   return section("against the other net", table(null, rows, { class: "differences" }),
     html("p", { text: net.place === 0 ? (net.parted ? `They part: ${net.parted}` : "They compute the same, names aside.") : "" }));
 }
