@@ -328,6 +328,10 @@ def test_two_nets_beside_each_other(tmp_path, screen, picture):
     assert kinds[0]["only"] == 0
     assert kinds[1]["only"] == 17 * 13
     assert page.locator(".pane").count() == 2
+    words = page.locator(".differences").first.locator("tr").all_inner_texts()
+    counts = [kinds[0][kind] for kind in ("same", "name", "fields", "only")]
+    assert [int(row.split()[0]) for row in words] == [*counts, 1]  # the stem is the one part
+    assert page.locator(".differences .key").count() == 2 * 5
     search(page, "conv1")
     expected(page.locator(".box.selected.d-fields")).to_have_count(2)
     rows = cells(page, "parameters and Caffe's defaults")
