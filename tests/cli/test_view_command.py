@@ -328,6 +328,8 @@ def test_two_nets_beside_each_other(tmp_path, screen, picture):
     assert kinds[0]["only"] == 0
     assert kinds[1]["only"] == 17 * 13
     assert page.locator(".pane").count() == 2
+    letters = page.locator("#details h2 small").all_inner_texts()
+    assert letters == ["A, phase TEST", "B, phase TEST"]
     words = page.locator(".differences").first.locator("tr").all_inner_texts()
     counts = [kinds[0][kind] for kind in ("same", "name", "fields", "only")]
     assert [int(row.split()[0]) for row in words] == [*counts, 1]  # the stem is the one part

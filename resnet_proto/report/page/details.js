@@ -47,7 +47,7 @@ function netDetails(net, app) {
   const bad = net.layers.filter((layer) => net.state(layer));
   const kinds = new Map();
   for (const layer of net.layers) kinds.set(layer.kind, (kinds.get(layer.kind) ?? 0) + 1);
-  return html("div", { class: "net" }, title(net.title, `phase ${net.phase}`), table(null, rows, { class: "figures" }),
+  return html("div", { class: "net" }, title(net.title, `${NETS.length > 1 ? `${"AB"[net.place]}, ` : ""}phase ${net.phase}`), table(null, rows, { class: "figures" }),
     NETS.length > 1 ? differences(net) : null,
     found.length ? section("what check finds", ...found.map((f) => finding(f, net, app))) : null,
     bad.length ? section("dead or exploding", html("ul", {}, ...bad.slice(0, 30).map((layer) =>
