@@ -16,14 +16,24 @@ from itertools import groupby
 
 from resnet_proto.errors import NetError
 from resnet_proto.graph import Graph
-from resnet_proto.layers import Shape
+from resnet_proto.layers import Layer, PReLU, Shape
+from resnet_proto.layers.neuron import Neuron
 from resnet_proto.net import Net
 
 WEIGHTED = frozenset({"Convolution", "InnerProduct", "Deconvolution", "DepthwiseConvolution"})
-ACTIVATIONS = frozenset({"ReLU", "PReLU", "ELU", "ReLU6", "Swish", "Dropout", "Sigmoid", "TanH"})
 NORMS = frozenset({"BatchNorm", "Scale", "Bias", "BN"})
 APART = frozenset({"Deconvolution", "Crop", "Upsample", "Interp"})
 """Layers of which no unit is made: where they are, images of two sizes are joined."""
+
+
+def is_activation(layer: Layer) -> bool:
+    """Whether a layer computes value by value; a Power, which scales and shifts, is not meant."""
+    return isinstance(layer, Neuron | PReLU) and layer.type != "Power"
+
+
+def only_follows(layer: Layer) -> bool:
+    """Whether a layer belongs to the one before it: an activation, or a normalisation."""
+    return layer.type in NORMS or is_activation(layer)
 
 
 @dataclass(frozen=True)
@@ -253,7 +263,7 @@ class Finder:
         after = []
         i = unit.layers[-1]
         while (j := self.only_reader(i)) is not None and j not in taken:
-            if self.nodes[j].layer.type not in ACTIVATIONS:
+            if not is_activation(self.nodes[j].layer):
                 break
             after.append(j)
             i = j
@@ -267,7 +277,8 @@ class Finder:
         chain = []
         i = self.passed[unit.join]
         while i >= 0 and i not in taken and len(self.nodes[i].before) == 1:
-            if self.nodes[i].layer.type not in WEIGHTED | NORMS | ACTIVATIONS:
+            layer = self.nodes[i].layer
+            if layer.type not in WEIGHTED and not only_follows(layer):
                 break
             chain.append(i)
             i = self.nodes[i].before[0]
@@ -295,7 +306,7 @@ class Finder:
             if node.layer.type not in WEIGHTED:
                 continue
             layers, j = [i], self.only_reader(i)
-            while j is not None and self.nodes[j].layer.type in NORMS | ACTIVATIONS:
+            while j is not None and only_follows(self.nodes[j].layer):
                 layers.append(j)
                 j = self.only_reader(j)
             yield Unit("layer", tuple(layers))

@@ -102,6 +102,21 @@ def test_a_unit_has_its_activations_and_no_others(order):
     assert types.count("ReLU") == 2
 
 
+@pytest.mark.parametrize("type", ["BNLL", "Clip", "PReLU", "AbsVal"])
+def test_any_activation_is_of_the_unit_before_it(type):
+    """Which types are one is no list: all that compute value by value."""
+    net = deploy_net(PRESETS["cifar-resnet-20"].spec)
+    fields = {"Clip": {"min": 0, "max": 6}}.get(type, {})
+    layers = (
+        make_layer(la.name, type, la.bottoms, la.tops, fields) if la.type == "ReLU" else la
+        for la in net.layers
+    )
+
+    found, plain = structure(replace(net, layers=tuple(layers))), structure(net)
+
+    assert [p.units for p in found.parts] == [p.units for p in plain.parts]
+
+
 def test_a_net_of_unknown_types_has_parts():
     """Shapes end where the type is not known; the graph does not."""
     net = deploy_net(PRESETS["cifar-resnet-20"].spec)

@@ -19,10 +19,10 @@ from resnet_proto.memory import SMALL_BATCH, layer_batch
 from resnet_proto.net import Net, Step, count_readers
 from resnet_proto.presets import PRESETS
 from resnet_proto.spec import ResNetSpec
+from resnet_proto.structure import is_activation
 
 WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 DEPTHWISE = ("ConvolutionDepthwise", "DepthwiseConvolution")
-ACTIVATIONS = ("ReLU", "PReLU", "ELU", "ReLU6", "Swish")
 ENLARGING = ("Deconvolution", "Interp", "Upsample", "Crop")
 UNFIT = "Caffe ends when it sets this net up"
 APART = ("does-not-fit", "zero-weights")
@@ -275,7 +275,7 @@ def missing_relu(at: View) -> Iterator[Found]:
     bare: list[Layer] = []
     for layer, writers, readers in zip(at.layers, at.writers, at.readers, strict=True):
         if is_sum(layer) and layer.tops and not any(x.type in ENLARGING for x in writers):
-            has = any(x.type in ACTIVATIONS for x in readers)
+            has = any(is_activation(x) and x.type != "Dropout" for x in readers)
             (followed if has else bare).append(layer)
     if len(followed) >= len(bare):
         for layer in bare:

@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.graph import Node, Value
-from resnet_proto.layers import dims
+from resnet_proto.layers import Layer, dims
 from resnet_proto.report.words import label, named, shape_of
-from resnet_proto.structure import ACTIVATIONS, NORMS, WEIGHTED, Part, Structure, Unit
+from resnet_proto.structure import (
+    WEIGHTED,
+    Part,
+    Structure,
+    Unit,
+    is_activation,
+    only_follows,
+)
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
@@ -32,12 +39,11 @@ KINDS = {
     "weights": "Convolution Deconvolution InnerProduct DepthwiseConvolution Embed LSTM RNN",
     "pooling": "Pooling SPP ROIPooling PSROIPooling LRN Normalize",
     "norm": "BatchNorm Scale Bias BN MVN",
-    "activation": "ReLU PReLU ELU ReLU6 Swish Clip Sigmoid TanH Dropout AbsVal BNLL Power Exp Log",
     "join": "Eltwise Concat Axpy Crop",
     "output": "Softmax SoftmaxWithLoss Accuracy DetectionOutput ArgMax EuclideanLoss",
 }
 KIND = {name: kind for kind, names in KINDS.items() for name in names.split()}
-"""Type -> what colours its box; others are of the kind 'other'."""
+"""Type -> what colours its box; see ``kind_of`` for the others."""
 COLORS = {
     "input": "#e8e8e8",
     "weights": "#c6dbef",
@@ -128,7 +134,7 @@ def draw(title: str, found: Structure, detail: str) -> Drawing:
 def steps_of(found: Structure, places: Iterable[int]) -> Steps:
     """Layers in words, without those that only follow others."""
     nodes = (found.graph.nodes[i] for i in places)
-    return tuple(label(node) for node in nodes if node.layer.type not in NORMS | ACTIVATIONS)
+    return tuple(label(node) for node in nodes if not only_follows(node.layer))
 
 
 def main_path(found: Structure, unit: Unit) -> Steps:
@@ -196,13 +202,13 @@ def unit_boxes(found: Structure, unit: Unit, *, folded: bool) -> Iterator[Box]:
     first: dict[int, int] = {}
     for i in unit.layers:
         (before, *others) = nodes[i].before or (-1,)
-        follows = nodes[i].layer.type in NORMS | ACTIVATIONS and not others and before in first
+        follows = only_follows(nodes[i].layer) and not others and before in first
         alone = len({j for j, _ in readers.get(before, ())}) == 1
         first[i] = first[before] if folded and follows and alone else i
         members.setdefault(first[i], []).append(i)
     for i, own in members.items():
         layer, text = nodes[i].layer, label(nodes[i])
-        kind = KIND.get(layer.type, "other")
+        kind = kind_of(layer)
         if kind == "join":
             text = "+" if layer.type == "Axpy" or is_sum(nodes[i]) else layer.type
         if folded and kind == "norm":
@@ -213,6 +219,11 @@ def unit_boxes(found: Structure, unit: Unit, *, folded: bool) -> Iterator[Box]:
             yield Box(text, kind, tuple(own))
         else:
             yield Box(layer.name, kind, tuple(own), (((text,), 1),))
+
+
+def kind_of(layer: Layer) -> str:
+    """What colours a layer's box: a key of ``COLORS``."""
+    return KIND.get(layer.type, "activation" if is_activation(layer) else "other")
 
 
 def is_sum(node: Node) -> bool:

@@ -19,7 +19,7 @@ from resnet_proto.graph import Graph, Node, match, shown
 from resnet_proto.layers import Layer, Shape, count, dims
 from resnet_proto.memory import FLOAT, memory
 from resnet_proto.net import Net, labels
-from resnet_proto.report.drawing import KIND, main_path, part_box, shortcuts, steps_of
+from resnet_proto.report.drawing import kind_of, main_path, part_box, shortcuts, steps_of
 from resnet_proto.report.summary import row
 from resnet_proto.report.words import label, named
 from resnet_proto.structure import Part, Structure, Unit, structure
@@ -112,7 +112,7 @@ def layer_facts(
         "name": cut(name),
         "type": cut(layer.type),
         "label": cut(label(node)),
-        "kind": KIND.get(layer.type, "other"),
+        "kind": kind_of(layer),
         "reads": [
             [i, top, int(is_short)] for (i, top), is_short in zip(node.sources, short, strict=True)
         ],
