@@ -271,7 +271,11 @@ def test_a_smaller_net_elsewhere(tmp_path, model, net):
         (["OUT.npz", "--mean", "3"], 2, "--mean is for ONNX"),
         (["-", "--to", "onnx"], 2, "OUT is -: a model is run when it is written"),
         (["OUT.onnx", "--dynamic", "size"], 1, "the weights allow no such size"),
-        (["OUT.onnx", "--with-preprocessing", "--channels", "GRAY"], 1, "with one input of 1 chan"),
+        (
+            ["OUT.onnx", "--with-preprocessing", "--channels", "GRAY"],
+            1,
+            "images of 1 channel need one such input",
+        ),
         (["new/OUT.onnx", "--dynamic", "size"], 1, "the weights allow no such size"),
     ],
 )
