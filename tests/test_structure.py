@@ -102,13 +102,12 @@ def test_a_unit_has_its_activations_and_no_others(order):
     assert types.count("ReLU") == 2
 
 
-@pytest.mark.parametrize("type", ["BNLL", "Clip", "PReLU", "AbsVal"])
+@pytest.mark.parametrize("type", ["BNLL", "PReLU", "Exp", "Swish"])
 def test_any_activation_is_of_the_unit_before_it(type):
     """Which types are one is no list: all that compute value by value."""
     net = deploy_net(PRESETS["cifar-resnet-20"].spec)
-    fields = {"Clip": {"min": 0, "max": 6}}.get(type, {})
     layers = (
-        make_layer(la.name, type, la.bottoms, la.tops, fields) if la.type == "ReLU" else la
+        make_layer(la.name, type, la.bottoms, la.tops) if la.type == "ReLU" else la
         for la in net.layers
     )
 
