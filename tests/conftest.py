@@ -19,6 +19,14 @@ def missing(reason):
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def logs_of_caffe(tmp_path_factory):
+    """Caffe's log files, which it would leave in /tmp, go to a folder of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOG_log_dir", str(tmp_path_factory.mktemp("glog")))
+        yield
+
+
 RELEASED = ROOT.parent / "shared" / "released"
 
 
