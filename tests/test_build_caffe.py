@@ -74,7 +74,7 @@ class Machine:
 
     def run(self, *args, **options):
         process = self.start(*args, **options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     def left(self):
@@ -130,7 +130,7 @@ def test_one_that_does_not_run_is_built_again(machine):
 
 def test_two_runs_build_it_once(machine):
     runs = [machine.start(), machine.start()]
-    results = [run.communicate(timeout=60) for run in runs]
+    results = [run.communicate(timeout=300) for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0], results
     assert {out for out, _ in results} == {f"{machine.target / 'caffe'}\n"}

@@ -99,7 +99,7 @@ def shell(name, script, tmp_path):
     }
     done = subprocess.run(
         [name, "-c", script], env=environment, capture_output=True, text=True, check=False,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
     assert done.stderr == ""
     return done.stdout.split()

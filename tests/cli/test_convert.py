@@ -297,7 +297,7 @@ def test_a_signal_leaves_nothing_behind(tmp_path, model, number, source):
         assert len(list(folder.iterdir())) == 2
         child.send_signal(number)
         talk = child.stderr.read()
-        status = child.wait(timeout=20)
+        status = child.wait(timeout=300)
     os.close(reader)
     if source == "file":
         os.close(writer)
@@ -335,7 +335,7 @@ def child(code, *arguments, preexec_fn=usual_signals):
     command = [sys.executable, "-c", AT_THE_FIRST_PART + code + "main()", "convert"]
     return subprocess.run(
         [*command, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, check=False, preexec_fn=preexec_fn,
+        capture_output=True, text=True, timeout=300, check=False, preexec_fn=preexec_fn,
     )  # fmt: skip
 
 
@@ -382,7 +382,7 @@ def test_stdout_that_is_full(model):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*command, str(model), "-", "--to", "npz"],
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     assert done.returncode == 1
@@ -404,14 +404,14 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, model):
     code = "from resnet_proto.cli import convert, main; convert.LONG = 0; main()"
     command = [sys.executable, "-c", code, "convert", str(model), str(tmp_path / "x.npz")]
     leader, terminal = os.openpty()
-    subprocess.run(command, stderr=terminal, check=True, timeout=60)
+    subprocess.run(command, stderr=terminal, check=True, timeout=300)
     os.close(terminal)
     shown = os.read(leader, 1 << 16).decode()
     os.close(leader)
 
     assert "writing" in shown
     assert "100%" in shown
-    piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    piped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert piped.stderr.startswith("wrote ")
     assert piped.stdout == ""
 

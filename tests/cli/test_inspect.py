@@ -326,7 +326,7 @@ def test_a_pipe(tmp_path, model, suffix):
     Thread(target=pipe.write_bytes, args=[model.read_bytes()], daemon=True).start()
     done = subprocess.run(  # a process of its own: it may wait for ever if this is wrong
         [sys.executable, "-c", "from resnet_proto.cli import main; main()", "inspect", str(pipe)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

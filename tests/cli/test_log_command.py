@@ -218,7 +218,7 @@ def test_follow_a_file_that_grows(logs):
 
     writer = threading.Thread(target=grow)
     writer.start()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     writer.join()
     assert process.returncode == 0, err
     (found,) = json.loads(out)
@@ -263,7 +263,7 @@ def test_follow_waits_for_the_log_and_ctrl_c_ends_with_the_table(logs):
             while "iteration 100: train" not in process.stderr.readline():
                 assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
 
         assert process.returncode == status, err
         assert "Traceback" not in err

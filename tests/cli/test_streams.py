@@ -15,7 +15,7 @@ SUMMARY = f"{COMMAND} summary {GENERATED}"
 def shell(text):
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", text], capture_output=True, text=True, check=False,
-        timeout=60,
+        timeout=300,
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_reader_that_has_enough():
     os.close(reader)
 
     done = subprocess.run(
-        ["bash", "-c", SUMMARY], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60
+        ["bash", "-c", SUMMARY], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=300
     )
 
     os.close(writer)

@@ -569,7 +569,7 @@ def test_a_served_page_follows_its_file(tmp_path, served, chromium):
     expected(page.locator("#title")).to_have_text("third")
     page.close()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=300)
     assert (process.returncode, said.strip()) == (0, "")
 
 
@@ -583,7 +583,7 @@ def test_the_server_is_for_this_machine_alone(tmp_path, served):
     def status(path, host):
         request = urllib.request.Request(address + path, headers={"Host": host})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code

@@ -42,7 +42,7 @@ def limit():
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     assert {child.pid for child in multiprocessing.active_children()} <= before
@@ -55,7 +55,7 @@ def alone(tmp_path):
     return run_shards(Sums(tmp_path / "alone"), SHARDS)
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
     """Until it is so."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_all_at_once(tmp_path, alone):
 
     os.killpg(run.pid, signal.SIGINT)
 
-    said = run.communicate(timeout=10)[1]
+    said = run.communicate(timeout=300)[1]
     assert run.returncode == -signal.SIGINT
     assert said.count("Traceback") == 1  # of the script, which does not catch it
     assert all(gone(pid) for _, pid in notes(tmp_path))
@@ -257,7 +257,7 @@ def test_a_script_without_its_guard_is_told(tmp_path):
 
     run = subprocess.run(
         [sys.executable, "run.py", tmp_path, "2", "-1"], cwd=tmp_path, env=env, text=True,
-        capture_output=True, check=False, timeout=60,
+        capture_output=True, check=False, timeout=300,
     )  # fmt: skip
 
     assert run.returncode == 1
@@ -409,12 +409,12 @@ def test_no_flipped_bit_is_trusted(tmp_path, alone):
     task = Sums(tmp_path)
     with module.kept(kept, task, small) as files:
         found = 0
-        for at in range(0, len(whole), 3):
+        for at in range(0, len(whole), 7):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
             got = files.read_all(small, lambda text: None)
             assert not got or same([got[0]], alone[:1])
             found += not got
-    assert found > len(whole) / 3 * 0.7
+    assert found > len(whole) / 7 * 0.7
 
 
 def test_the_state_is_for_people_too(tmp_path):

@@ -77,7 +77,9 @@ def train(caffe_binary, folder, solver):
     (folder / "net.prototxt").write_text(NET)
     (folder / "solver.prototxt").write_text(solver)
     # this Caffe hangs where it reads one database twice
-    status, log = run_caffe(caffe_binary, folder, "train", "-solver", "solver.prototxt", timeout=60)
+    status, log = run_caffe(
+        caffe_binary, folder, "train", "-solver", "solver.prototxt", timeout=300
+    )
     assert status == 0, log
     return log
 

@@ -28,7 +28,7 @@ def train(caffe_binary, folder, solver, *args):  # noqa: F811
     (folder / "net.prototxt").write_text(NET)
     (folder / "solver.prototxt").write_text(solver)
     args = ("train", "-solver", "solver.prototxt", *args)
-    status, log = run_caffe(caffe_binary, folder, *args, timeout=60)
+    status, log = run_caffe(caffe_binary, folder, *args, timeout=300)
     assert status == 0, log
     return log
 
