@@ -18,6 +18,7 @@ from resnet_proto.errors import NetError
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, axis_index, count
 from resnet_proto.layers.loss import legacy
 from resnet_proto.net import Net, Step
+from resnet_proto.words import columns_of, in_three_digits, padded
 
 FLOAT = 4  # bytes; masks are int and unsigned int, as wide
 SMALL_BATCH = 16
@@ -263,13 +264,13 @@ def table(found: Memory) -> Iterator[str]:
         cells.append((label, *(f"{value:,}" if value else "" for value in values)))
     cells.append(("total", *(f"{found.totals[phase]:,}" for phase in phases)))
     cells.append(("", *(human(found.totals[phase]) for phase in phases)))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
     rule = "  ".join("-" * width for width in widths)
     for i, line in enumerate(cells):
         if i in (1, len(cells) - 2):
             yield rule
         rest = (f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        yield "  ".join((f"{line[0]:<{widths[0]}}", *rest)).rstrip()
+        yield "  ".join((padded(line[0], widths[0]), *rest)).rstrip()
     if "both" in found.totals:
         total = found.totals["both"]
         yield f"a solver that trains and tests, weights shared: {total:,} ({human(total)})"
@@ -278,12 +279,14 @@ def table(found: Memory) -> Iterator[str]:
 
 
 def human(size: float) -> str:
-    """Bytes as people say them: ``3.21 GiB``."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
+    """Bytes in three digits: ``3.21 GiB``."""
+    if size < 1024:
+        return f"{size:.0f} bytes"
+    for unit in ("KiB", "MiB"):
         size /= 1024
-    return f"{size:.2f} GiB"
+        if size < 1023.5:
+            return f"{in_three_digits(size)} {unit}"
+    return f"{in_three_digits(size / 1024)} GiB"
 
 
 def as_json(found: Memory) -> dict[str, object]:

@@ -267,7 +267,7 @@ def test_totals_and_table():
     assert lines[0].split() == ["ResNet-50,", "batch", "32:", "bytes", "train", "test"]
     assert lines[2].split()[-2:] == ["102,441,076", "102,441,076"]
     assert [line.split()[0] for line in lines if line.startswith("total")] == ["total"]
-    assert any("10.67 GiB" in line for line in lines)
+    assert any("10.7 GiB" in line for line in lines)
     assert set(as_json(found)["phases"]["test"]) == set(KINDS)
 
 
@@ -294,7 +294,16 @@ def test_a_net_that_is_too_large_for_caffe():
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 bytes"), (2048, "2 KiB"), (3 << 20, "3 MiB"), (7 << 29, "3.50 GiB")]
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (2048, "2.00 KiB"),
+        (3_211_264, "3.06 MiB"),
+        ((1 << 20) - 1, "1.00 MiB"),
+        (7 << 29, "3.50 GiB"),
+        (12 << 30, "12.0 GiB"),
+    ],
 )
 def test_human(size, text):
     assert human(size) == text

@@ -130,15 +130,12 @@ def describe(row: Row) -> dict[str, Any]:
 
 def table(rows: list[Row], tolerance: float) -> list[str]:
     """One line for each blob."""
-    name = max(len("blob"), *(len(row.blob) for row in rows))
-    shape = max(len("shape"), *(len(row.text) for row in rows))
-    lines = [f"{'blob':<{name}}  {'shape':<{shape}}  relative L2"]
-    lines.append("  ".join("-" * width for width in (name, shape, len("relative L2"))))
-    for row in rows:
-        mark = "" if row.within(tolerance) else "  over"
-        cells = f"{row.blob:<{name}}  {row.text:<{shape}}  {row.distance:11.2e}{mark}"
-        lines.append(printable(cells))
-    return lines
+    from resnet_proto.report.inspect import columns
+
+    cells = [("blob", "shape", "relative L2")]
+    cells += ((row.blob, row.text, f"{row.distance:.2e}") for row in rows)
+    ends = ["", *("" if row.within(tolerance) else "over" for row in rows)]
+    return list(columns(cells, ends, left=2))
 
 
 def verdict(rows: list[Row], over: list[Row], who: str, tolerance: float) -> str:

@@ -192,7 +192,7 @@ def weights_table(
             shapes = ("-" if shape is None else dims(shape) for shape in (row.one, row.other))
             figures = ("" if x is None else f"{x:.2e}" for x in (row.distance, row.largest))
             cells.append((row.blob, *shapes, *figures))
-        yield from columns([tuple(map(printable, line)) for line in cells], left=3)
+        yield from columns(cells, left=3)
         yield from left
     alone = [sum((row.one, row.other)[i] is None for row in rows) for i in (1, 0)]
     shaped = sum(
@@ -217,7 +217,7 @@ def nets_table(rows: Sequence[FieldRow]) -> Iterator[str]:
         for row in kept:
             values = ("-" if value is None else shown(value) for value in (row.one, row.other))
             cells.append((row.layer or "(net)", row.field or "(layer)", *values))
-        yield from columns([tuple(map(printable, line)) for line in cells], left=4)
+        yield from columns(cells, left=4)
         yield from left
     layers = {row.layer for row in rows if row.layer}
     yield (

@@ -27,7 +27,7 @@ from resnet_proto.structure import (
     is_activation,
     only_follows,
 )
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns_of, counted, padded, printable
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -434,14 +434,14 @@ def layer_lines(found: Structure) -> Iterator[str]:
     """A line for each layer: its name, what it is, its shapes, and what it reads."""
     nodes = found.graph.nodes
     names = [readable(node.layer.name) for node in nodes]
-    width = max(map(len, names), default=0)
+    width = max(map(columns_of, names), default=0)
     for name, part in named(found.parts):
         yield ""
         yield name or "between"
         for i in part.layers:
             shapes = ", ".join(map(shape_of, found.shapes[i]))
             reads = ", ".join(names[j] for j in nodes[i].before)
-            line = f"  {names[i]:<{width}}  {label(nodes[i]):<24}  {shapes:<14}"
+            line = f"  {padded(names[i], width)}  {padded(label(nodes[i]), 24)}  {shapes:<14}"
             yield f"{line}  < {reads}" if reads else line
 
 

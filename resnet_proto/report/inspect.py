@@ -10,7 +10,7 @@ from resnet_proto.evaluate.released import Release, known_release
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Blob, Verdict, Weights, match, named
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns_of, counted, padded, printable
 
 LEFT = "left at its filler"
 
@@ -158,11 +158,10 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         if row.layer in hidden:
             continue
         line = (row.layer, row.type, row.blob, dims(row.shape), row.dtype, f"{row.bytes:,}")
-        # Escaped here, so that columns are as wide as what is shown.
-        cells.append((*map(printable, line), *(stats_cells(row.stats) if row.stats else ())))
+        cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
         ends.append(words(of_file.pop(row.layer, None)))
     for verdict in (*of_file.values(), *of_net):
-        cells.append((printable(verdict.layer), *[""] * (len(cells[0]) - 1)))
+        cells.append((verdict.layer, *[""] * (len(cells[0]) - 1)))
         ends.append(words(verdict))
     yield from columns(cells, ends, left=5)
     yield (
@@ -190,11 +189,13 @@ def columns(
     cells: Sequence[Sequence[str]], ends: Sequence[str] = (), *, left: int
 ) -> Iterator[str]:
     """Rows as lines, the first of them a head; so many columns to the left, the others right."""
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for i, (row, end) in enumerate(zip(cells, ends or [""] * len(cells), strict=True)):
-        texts = [f"{cell:<{width}}" for cell, width in zip(row[:left], widths, strict=False)]
-        texts += [f"{cell:>{width}}" for cell, width in zip(row[left:], widths[left:], strict=True)]
-        yield printable("  ".join([*texts, end]).rstrip())
+    # Escaped here, so that columns are as wide as what is shown.
+    cells = [tuple(map(printable, row)) for row in cells]
+    ends = list(map(printable, ends)) or [""] * len(cells)
+    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
+    for i, (row, end) in enumerate(zip(cells, ends, strict=True)):
+        texts = [padded(row[j], width, right=j >= left) for j, width in enumerate(widths)]
+        yield "  ".join([*texts, end]).rstrip()
         if i == 0:
             yield "  ".join("-" * width for width in (*widths, len(end)) if width)
 

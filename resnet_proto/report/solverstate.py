@@ -76,7 +76,7 @@ def table(found: StateInspection) -> Iterator[str]:
     head = ["history", *["parameter"] * with_names, "shape", "dtype", "bytes"]
     cells = [(*head, *(("min", "max", "mean", "not finite") if with_stats else ()))]
     for row in found.rows:
-        name = [printable(row.parameter)] * with_names
+        name = [row.parameter] * with_names
         line = (str(row.history), *name, dims(row.shape), row.dtype, f"{row.bytes:,}")
         cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
     yield from columns(cells, left=len(head) - 1)

@@ -14,7 +14,7 @@ from resnet_proto.memory import human
 from resnet_proto.net import Net, Step
 from resnet_proto.report.words import label, named, shape_of, thousands
 from resnet_proto.structure import Structure
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns_of, counted, padded, printable
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
 FIGURES = ("parameters", "macs", "activation_bytes")
@@ -130,12 +130,12 @@ def table(summary: Summary) -> Iterator[str]:
             f"{least}{summary.activation_bytes:,}",
         )
     )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
     rule = "  ".join("-" * width for width in widths)
     for i, line in enumerate(cells):
         if i in (1, len(cells) - 1):
             yield rule
-        left = "  ".join(f"{cell:<{width}}" for cell, width in zip(line[:3], widths, strict=False))
+        left = "  ".join(padded(cell, w) for cell, w in zip(line[:3], widths, strict=False))
         right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
         yield f"{left}  {right}".rstrip()
     yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
@@ -225,7 +225,8 @@ Lines = Sequence[tuple[str, tuple[str, ...]]]
 
 def natural(lines: Lines) -> list[int]:
     """How wide each column is where nothing is shortened."""
-    return [max(map(len, column)) for column in zip(*(cells for _, cells in lines), strict=True)]
+    rows = (cells for _, cells in lines)
+    return [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
 
 
 def fitted(lines: Lines, n_left: int, width: int) -> Iterator[tuple[str, str]]:
@@ -240,18 +241,21 @@ def fitted(lines: Lines, n_left: int, width: int) -> Iterator[tuple[str, str]]:
     gap = " " if over > 0 else "  "
     for kind, cells in lines:
         columns = (
-            f"{shortened(cell, w):<{w}}" if i < n_left else f"{cell:>{w}}"
+            padded(shortened(cell, w), w) if i < n_left else f"{cell:>{w}}"
             for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
         )
         yield kind, gap.join(columns).rstrip()
 
 
 def shortened(text: str, width: int) -> str:
-    """A text with its middle left out, if it is too long."""
-    if len(text) <= width:
+    """A text with its middle left out, if it takes more columns of a terminal."""
+    if columns_of(text) <= width:
         return text
     end = (width - 1) // 2
-    return f"{text[: width - 1 - end]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - end :]}"
+    before, after = text[: width - 1 - end], text[len(text) - end :]
+    while columns_of(before) + columns_of(after) >= width:
+        before, after = (before[:-1], after) if len(before) > len(after) else (before, after[1:])
+    return f"{before}\N{HORIZONTAL ELLIPSIS}{after}"
 
 
 def to_csv(summary: Summary, found: Structure) -> str:

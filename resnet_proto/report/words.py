@@ -8,6 +8,7 @@ from typing import Any
 from resnet_proto.graph import Node
 from resnet_proto.layers import Shape, dims
 from resnet_proto.structure import Part
+from resnet_proto.words import in_three_digits
 
 
 def named(parts: Sequence[Part]) -> Iterator[tuple[str, Part]]:
@@ -66,5 +67,4 @@ def thousands(n: float) -> str:
         if n < 999.5 or prefix == "T":
             break
         n /= 1000
-    text = f"{n:.0f}" if not prefix or n >= 99.95 else f"{n:.1f}" if n >= 9.995 else f"{n:.2f}"
-    return f"{text} {prefix}".rstrip()
+    return f"{in_three_digits(n)} {prefix}" if prefix else f"{n:.0f}"

@@ -21,6 +21,7 @@ from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.summary import by_parts, summarize
 from resnet_proto.report.words import thousands
 from resnet_proto.structure import structure
+from resnet_proto.words import columns_of
 
 DATA = make_layer("x", "Input", (), ("x",), {"input_param": {"shape": ({"dim": (2, 3, 7, 5)},)}})
 
@@ -247,9 +248,9 @@ def test_by_parts_fits_the_terminal(width):
     assert ("parameters" in lines[0][1]) == (width == 200)
 
 
-def test_names_that_are_escaped_keep_the_columns(tmp_path):
-    """A name of a right-to-left mark is as wide as its escape."""
-    names = ("\u202ea", "plain", "b\x01")
+def test_names_of_any_letters_keep_the_columns(tmp_path):
+    """A mark is as wide as its escape, a letter of East Asia two columns, an accent none."""
+    names = ("\u202ea", "plain", "b\x01", "卷积" * 20, "e\u0301")
     layers = (make_layer(name, "ReLU", ("x",), (name,)) for name in names)
     path = tmp_path / "net.prototxt"
     path.write_text(to_prototxt(Net("n", (DATA, *layers))))
@@ -257,8 +258,10 @@ def test_names_that_are_escaped_keep_the_columns(tmp_path):
     lines = run(str(path)).stdout.splitlines()
     grouped = [line for _, line in by_parts(*parts_of(path), 80)]
 
-    assert len({line.index("ReLU") for line in lines if "ReLU" in line}) == 1
-    assert len({line.index("ReLU") for line in grouped if "ReLU" in line}) == 1
+    for table in (lines, grouped):
+        starts = {columns_of(line[: line.index("ReLU")]) for line in table if "ReLU" in line}
+        assert len(starts) == 1
+    assert max(map(columns_of, grouped)) <= 80
     assert "\\u202ea" in lines[3]
 
 

@@ -115,20 +115,24 @@ function counted(n, what) {
   return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 }
 
-// Three digits and a prefix: 25.6 M
+// As words.py and memory.py say figures: 25.6 M, 3.06 MiB
+function inThreeDigits(n) {
+  return n >= 99.95 ? n.toFixed(0) : n >= 9.995 ? n.toFixed(1) : n.toFixed(2);
+}
+
 function thousands(n) {
   if (!n) return "0";
   const places = ["", " k", " M", " G", " T"];
   let p = 0;
-  while (Math.abs(n) >= 999.5 && p < places.length - 1) { n /= 1000; p++; }
-  return `${p ? Number(n.toPrecision(3)) : n}${places[p]}`;
+  while (n >= 999.5 && p < places.length - 1) { n /= 1000; p++; }
+  return `${p ? inThreeDigits(n) : n}${places[p]}`;
 }
 
 function bytes(n) {
   const places = ["bytes", "KiB", "MiB", "GiB"];
   let p = 0;
-  while (n >= 1024 && p < places.length - 1) { n /= 1024; p++; }
-  return `${Number(n.toPrecision(4)).toLocaleString("en")} ${places[p]}`;
+  while (n >= (p ? 1023.5 : 1024) && p < places.length - 1) { n /= 1024; p++; }
+  return `${p ? inThreeDigits(n) : n} ${places[p]}`;
 }
 
 function number(value) {
