@@ -264,7 +264,8 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple) and len(set(map(frozen, value))) == 1:
         return shown(value[0])
     if isinstance(value, tuple):
-        return "x".join(map(shown, value)) or "none"
+        mark = ", " if any(isinstance(item, float) for item in value) else "x"
+        return mark.join(map(shown, value)) or "none"
     if isinstance(value, Mapping):
         return " ".join(f"{key} {shown(item)}" for key, item in value.items())
-    return shortest(value) if isinstance(value, float) else str(value)
+    return shortest(value) if isinstance(value, float) else str(value) or "none"

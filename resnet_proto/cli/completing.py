@@ -75,6 +75,14 @@ def blob(context: click.Context, incomplete: str) -> list[CompletionItem]:
     return beginning(last, names, before + comma)
 
 
+def layer(context: click.Context, incomplete: str) -> list[CompletionItem]:
+    """A layer of the net."""
+    from resnet_proto.net import labels
+
+    layers = net_of(context).upgraded().filtered().layers
+    return beginning(incomplete, labels(layer.name for layer in layers))
+
+
 def shaped(context: click.Context, incomplete: str) -> list[CompletionItem]:
     """``NAME=`` of an input of the net; for the shape behind it there is nothing to offer."""
     net = net_of(context)
@@ -97,6 +105,7 @@ def setting(context: click.Context, incomplete: str) -> list[CompletionItem]:
 
 BY_NAME: dict[str | None, Complete] = {
     "name_of_preset": preset,
+    "layers": layer,
     "until": blob,
     "outputs": blob,
     "shapes": shaped,
@@ -114,9 +123,17 @@ def net_of(context: click.Context) -> Net:
 
     # click leaves arguments unparsed behind an option that has no value yet
     rest = (arg for arg in context.args if not arg.startswith("-"))
-    return read_prototxt(context.params.get("net") or next(rest, ""))
+    said = context.params.get
+    net = read_prototxt(said("net") or next(rest, ""))
+    return net.at(
+        phase=said("phase") or "TEST", level=said("level") or 0, stages=said("stages") or ()
+    )
 
 
 def beginning(incomplete: str, words: Iterable[str], before: str = "") -> list[CompletionItem]:
-    """The words that begin so, each behind what stands before them."""
-    return [CompletionItem(before + word) for word in words if word.startswith(incomplete)]
+    """The words that begin so, each behind what stands before them.
+
+    What is not printable has no place on a line.
+    """
+    found = (word for word in words if word.startswith(incomplete) and word.isprintable())
+    return [CompletionItem(before + word) for word in found]

@@ -16,12 +16,14 @@ from resnet_proto.cli.options import (
     lenient_option,
     net_argument,
     read_net,
+    say,
     shape_option,
     state_options,
 )
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape
+    from resnet_proto.net import Net
     from resnet_proto.state import State
 
 
@@ -39,6 +41,10 @@ STYLES: dict[str, dict[str, Any]] = {
     "--compare", "other", metavar="OTHER", callback=file_to_read,
     help="A second net: the figures of both, part by part.",
 )  # fmt: skip
+@click.option(
+    "--layer", "layers", metavar="NAME", multiple=True,
+    help="All that is known of one layer; once for each.",
+)  # fmt: skip
 @state_options
 @shape_option
 @lenient_option
@@ -50,6 +56,7 @@ STYLES: dict[str, dict[str, Any]] = {
 def command(
     net: str,
     other: str | None,
+    layers: tuple[str, ...],
     state: State,
     shapes: dict[str, Shape],
     lenient: bool,
@@ -62,11 +69,14 @@ def command(
     multiply-adds of one forward pass with the weights of convolutions, inner products and
     recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer
     adds none. On a terminal layers are grouped as `draw` groups them, and figures are rounded.
+    Of a layer, --layer shows each field, those that Caffe's defaults fill in too, and what `check`
+    finds of it.
 
     \b
     resnet-proto summary deploy.prototxt
     resnet-proto summary train_val.prototxt --phase TRAIN --net-stage fine
     resnet-proto summary deploy.prototxt --input-shape 4,3,224,224 --csv layers.csv
+    resnet-proto summary deploy.prototxt --layer conv1 --layer bn_conv1
     resnet-proto summary resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
     resnet-proto gen --depth 18 --only deploy --out - | resnet-proto summary - --json
     """
@@ -76,9 +86,14 @@ def command(
 
     if other is not None and csv is not None:
         raise click.UsageError("--csv is for one net; --json has the figures of both")
+    if layers and (csv is not None or other is not None):
+        raise click.UsageError("--layer is for one net; it goes with --json, no other output")
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
+    if layers:
+        show_layers(the_net, layers, as_json=as_json)
+        return
     summary = report.summarize(the_net)
     if other is not None:
         second = read_net(other, lenient=lenient, state=state, shapes=shapes)
@@ -106,3 +121,20 @@ def command(
             click.echo(click.style(line, **STYLES[kind]))
     else:
         click.echo("\n".join(report.table(summary)))
+
+
+def show_layers(net: Net, names: tuple[str, ...], *, as_json: bool) -> None:
+    """Print all that is known of some layers."""
+    from resnet_proto.report import layer as report
+    from resnet_proto.structure import structure
+
+    found = structure(net)
+    known, _ = report.known_layers(net, found)
+    places = report.places_named(names, known, net.source)
+    if as_json:
+        facts = [report.as_json(known, place) for place in places]
+        echo_json({"name": net.name, "layers": facts, "unknown": found.unknown or None})
+        return
+    click.echo("\n\n".join("\n".join(report.lines(known, place)) for place in places))
+    if found.unknown and any(known[place].row is None for place in places):
+        say(f"Incomplete: {found.unknown}")

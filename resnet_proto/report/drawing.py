@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.graph import Node, Value
-from resnet_proto.layers import Layer, dims
+from resnet_proto.layers import Layer
 from resnet_proto.report.words import label, named, shape_of
 from resnet_proto.structure import (
     WEIGHTED,
@@ -270,7 +270,7 @@ def shortcuts(found: Structure) -> Iterator[tuple[int, int]]:
 def flow(found: Structure, layer: int, top: int) -> str:
     """The shape of one image of a top; empty if it is not known."""
     shapes = found.shapes[layer]
-    return dims(shapes[top][1:] or shapes[top]) if top < len(shapes) else ""
+    return shape_of(shapes[top]) if top < len(shapes) else ""
 
 
 # ---- with Graphviz

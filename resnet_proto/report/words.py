@@ -55,8 +55,10 @@ def stride(values: Mapping[str, Any]) -> str:
 
 
 def shape_of(shape: Shape | None) -> str:
-    """The shape of one image."""
-    return "?" if shape is None else dims(shape[1:] or shape)
+    """The shape of one image; of labels, which have no axis but that of images, 1."""
+    if shape is None:
+        return "?"
+    return "1" if len(shape) == 1 else dims(shape[1:])
 
 
 def thousands(n: float) -> str:

@@ -1,9 +1,13 @@
 """Completion, asked as a shell asks it, and in real shells."""
 
 import os
+import pty
+import select
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,23 @@ def test_blobs_of_the_net_on_the_line(net):
     assert values("verify", "--until", "pool5", net, "--input-shape", "") == ["data="]
 
 
+def test_layers_of_the_net_on_the_line(net, tmp_path):
+    assert values("summary", net, "--layer", "res2a_branch2a") == [
+        "res2a_branch2a", "res2a_branch2a_relu",
+    ]  # fmt: skip
+    other = tmp_path / "net.prototxt"
+    layers = (
+        f'layer {{ name: {name} type: "ReLU" bottom: "x" top: {name} {rule} }}'
+        for name, rule in (
+            ('"a"', ""), ('"a\\nplain,b"', ""), ('"at"', "include { phase: TRAIN stage: 'deep' }")
+        )
+    )  # fmt: skip
+    other.write_text('input: "x" input_shape { dim: 2 dim: 3 }\n' + "\n".join(layers))
+    assert values("summary", str(other), "--layer", "a") == ["a"]
+    train = ("summary", str(other), "--phase", "TRAIN", "--net-stage", "deep")
+    assert values(*train, "--layer", "a") == ["a", "at"]
+
+
 def test_fields_of_a_spec():
     assert values("gen", "--set", "stem") == ["stem=", "stem_width="]
     assert values("gen", "--set", "training.gpu") == ["training.gpus="]
@@ -83,75 +104,125 @@ def test_nothing_is_said_of_a_net_that_cannot_be_read(tmp_path, content):
     assert offered("forward", str(tmp_path), "--until", "a") == []
 
 
-def shell(name, script, tmp_path):
-    """What a real shell prints, with the command on its path."""
+HOSTILE = "x;touch ran"
+SHELLS = {
+    "bash": ("--norc --noprofile -i", """
+        bind 'set enable-bracketed-paste off'; bind 'set show-all-if-ambiguous on'; LINE() {
+            printf %s "$READLINE_LINE" > line.part; mv line.part line; }
+        bind -x '"\\C-g": LINE'; PS1='$ '"""),
+    "zsh": ("-f -i", """
+        autoload -U compinit; compinit -D -u; unsetopt beep zle_bracketed_paste list_ambiguous
+        LINE() { print -rn -- "$BUFFER" > line.part; mv line.part line; }
+        zle -N LINE; bindkey '^G' LINE; PS1='$ '"""),
+}  # fmt: skip
+"""How each is started, and what makes Ctrl-G write down the line that is being typed."""
+
+
+def home_of(name, folder, net):
+    """The environment of a shell with the command on its path, and ``net`` beside it."""
     if shutil.which(name) is None:
         missing(f"{name} is not here: apt-get install {name}")
-    tool = tmp_path / "bin" / "resnet-proto"
+    tool = folder / "bin" / "resnet-proto"
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m resnet_proto "$@"\n')
     tool.chmod(0o755)
-    environment = {
+    relu = f'layer {{ name: "{HOSTILE}" type: "ReLU" bottom: "prob" top: "a:b=c" }}'
+    (folder / "net.prototxt").write_text(Path(net).read_text() + relu)
+    return {
         **os.environ,
         "PATH": f"{tool.parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
+        "HOME": str(folder),
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "TERM": "dumb",
     }
-    done = subprocess.run(
-        [name, "-c", script], env=environment, capture_output=True, text=True, check=False,
-        timeout=300,
-    )  # fmt: skip
-    assert done.stderr == ""
-    return done.stdout.split()
 
 
-def test_bash(tmp_path, net):
-    script = (
-        'eval "$(resnet-proto completion bash)"; '
-        f"COMP_WORDS=(resnet-proto forward {net} --until poo); COMP_CWORD=4; "
-        "_resnet_proto_completion resnet-proto; echo ${COMPREPLY[@]}"
-    )
+class Shell:
+    """A real shell in a terminal of its own, into which one types."""
 
-    assert shell("bash", script, tmp_path) == ["pool1", "pool5"]
+    def __init__(self, name, folder, net):
+        environment = home_of(name, folder, net)
+        options, setup = SHELLS[name]
+        self.line = folder / "line"
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            os.chdir(folder)
+            os.execvpe(name, [name, *options.split()], environment)
+        self.shown = ""
+        script = folder / "setup"
+        script.write_text(f'{setup}\neval "$(resnet-proto completion {name})"\n')
+        self.type(". ./setup; echo rea''dy\n")
+        self.read_until(lambda: "ready" in self.shown)
+
+    def type(self, keys):
+        os.write(self.terminal, keys.encode())
+
+    def read_until(self, done):
+        """Take what the shell shows, until something has come and no more comes."""
+        end = time.monotonic() + 60
+        while True:
+            came, _, _ = select.select([self.terminal], [], [], 0.1)
+            if came:
+                self.shown += os.read(self.terminal, 1 << 16).decode()
+            elif done():
+                return
+            assert time.monotonic() < end, self.shown
+
+    def tab(self, words):
+        """Type words and the tab key: what is offered, and what the line is then."""
+        self.shown = ""
+        self.type(f"resnet-proto {words}\t\x07")
+        self.read_until(self.line.exists)
+        line = self.line.read_text()
+        self.line.unlink()
+        self.type("\x15")
+        last = words.replace("=", " ").replace(",", " ").split()[-1]
+        offered = [word for word in self.shown.split() if word.startswith(last)]
+        return offered, line.removeprefix("resnet-proto ")
+
+    def close(self):
+        os.close(self.terminal)  # which ends it
+        os.waitpid(self.child, 0)
 
 
-@pytest.mark.parametrize(("words", "ended"), [("gen --set stem_", "-o nospace"), ("gen --pre", "")])
-def test_bash_puts_no_space_where_a_value_follows(tmp_path, words, ended):
-    script = (
-        'eval "$(resnet-proto completion bash)"; compopt() { echo "$@"; }; '
-        f"COMP_WORDS=(resnet-proto {words}); COMP_CWORD={len(words.split())}; "
-        "_resnet_proto_completion resnet-proto"
-    )
-
-    assert shell("bash", script, tmp_path) == ended.split()
+@pytest.mark.parametrize("name", SHELLS)
+def test_typed_into_a_real_shell(name, tmp_path, net):
+    shell = Shell(name, tmp_path, net)
+    try:
+        for option in ("--preset ", "--preset="):
+            offered, line = shell.tab(f"gen {option}cifar-resnet-1")
+            assert {"cifar-resnet-110", "cifar-resnet-1202"} <= set(offered)
+            assert line == f"gen {option}cifar-resnet-1"
+        offered, _ = shell.tab("summary net.prototxt --layer res5b_b")
+        branches = {f"res5b_branch2{x}" for x in ("a", "b", "a_relu")}
+        assert branches <= set(offered) <= {*branches, "res5b_b", "res5b_branch2"}
+        assert shell.tab("summary net.prototxt --layer=fc")[1].endswith(" --layer=fc1000 ")
+        assert shell.tab("forward net.prototxt --until fc")[1].endswith(" --until fc1000 ")
+        assert shell.tab("forward net.prototxt --blob prob,a:b=")[1].endswith(" prob,a:b=c ")
+        assert shell.tab("gen --set stem_")[1] == "gen --set stem_width="  # and no space
+        assert shell.tab("summary ne")[1] == "summary net.prototxt "
+        _, line = shell.tab("summary net.prototxt --layer x")
+        assert shlex.split(line)[-1] == HOSTILE
+        assert "\\;" in line  # which the shell would not run
+    finally:
+        shell.close()
 
 
 def test_fish(tmp_path, net):
-    script = (
-        "resnet-proto completion fish | source; "
-        f"complete -C 'resnet-proto forward {net} --until poo'"
+    environment = home_of("fish", tmp_path, net)
+    asked = ["forward net.prototxt --until poo", "forward net.prototxt --blob prob,fc",
+             "gen --preset=cifar-resnet-1", "summary net.prototxt --layer x"]  # fmt: skip
+    script = "resnet-proto completion fish | source; " + "; ".join(
+        f"complete -C 'resnet-proto {words}'" for words in asked
     )
 
-    assert shell("fish", script, tmp_path) == ["pool1", "pool5"]
+    done = subprocess.run(
+        ["fish", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
 
-
-def test_zsh(tmp_path):
-    """Its completion needs a terminal; that it defines what it should is seen without."""
-    script = (
-        "autoload -U compinit; compinit -D; "
-        'eval "$(resnet-proto completion zsh)"; echo ${_comps[resnet-proto]}'
-    )
-
-    assert shell("zsh", script, tmp_path) == ["_resnet_proto_completion"]
-
-
-def test_zsh_puts_no_space_where_a_value_follows(tmp_path):
-    script = (
-        "autoload -U compinit; compinit -D; "
-        'eval "$(resnet-proto completion zsh)"; '
-        "compadd() { print -r - ${@[1,3]} }; commands[resnet-proto]=x; "
-        "words=(resnet-proto gen --set stem_); CURRENT=4; _resnet_proto_completion; "
-        "words=(resnet-proto gen --preset resnet-101); _resnet_proto_completion"
-    )
-
-    assert " ".join(shell("zsh", script, tmp_path)) == "-U -S -V -U -V unsorted"
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "pool1", "pool5", "prob,fc1000", "--preset=cifar-resnet-110", "--preset=cifar-resnet-1202",
+        HOSTILE,
+    ]  # fmt: skip

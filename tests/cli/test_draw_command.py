@@ -1,6 +1,7 @@
 """The command ``draw``: in letters, and by the real Graphviz."""
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -185,6 +186,20 @@ def test_a_scalar_is_a_known_shape():
         shown = draw(net, "--detail", detail).stdout
         assert "?" not in shown
         assert shown.splitlines()[-1].split("<")[0].split()[-2:] == ["Accuracy", "scalar"]
+
+
+def test_shapes_are_those_of_one_image(tmp_path):
+    """Labels have no axis but that of the batch: one value for an image."""
+    path = tmp_path / "net.dot"
+    net = read_prototxt(DIGITS / "train_val.prototxt")
+
+    assert draw(net, "-o", str(path), "--detail", "units").exit_code == 0
+    shown = Counter(re.findall(r"label=\" (\S*) \"", path.read_text()))
+    lines = draw(net, "--detail", "layers").stdout.splitlines()
+
+    assert shown["1"] == shown["10"] == 3  # to the loss, and to two accuracies
+    assert not {"100", "1000"} & set(shown)  # the batch
+    assert next(line for line in lines if line.split()[:1] == ["data"]).endswith(" 1x8x8, 1")
 
 
 @pytest.mark.parametrize("command", ["draw", "view"])

@@ -232,6 +232,103 @@ def test_compare_with_a_net_of_other_parts(net):
     }  # fmt: skip
 
 
+# ---- one layer
+
+LAYERS = """
+input: "x" input_shape { dim: 2 dim: 3 dim: 7 dim: 5 }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" param { name: "w" lr_mult: 0.1 }
+  convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 bias_term: true
+    weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "d" param { name: "w" }
+  convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 bias_term: false } }
+layer { name: "bn\\033" type: "BatchNorm" bottom: "c" top: "c"
+  batch_norm_param { use_global_stats: true } }
+layer { name: "sum" type: "Eltwise" bottom: "c" bottom: "d" top: "sum"
+  eltwise_param { coeff: 1 coeff: -0.5 } }
+layer { name: "who" type: "Who" bottom: "sum" top: "e" }
+"""
+
+
+def test_all_of_a_layer():
+    """Each field once, what Caffe fills in marked; figures by hand."""
+    result = run("-", "--layer", "c", "--layer", "sum", stdin=LAYERS)
+    first, second = (
+        [re.split(" {2,}", line) for line in part.splitlines()]
+        for part in result.stdout.split("\n\n")
+    )
+
+    assert first[:13] == [
+        ["layer", "c"],
+        ["type", "Convolution: 3x2, 4"],
+        ["place", "stage 1, unit 1"],
+        ["bottom", "x: 2x3x7x5, of layer input"],  # `c#2` is the shorter way
+        ["top", "c: 2x4x5x4"],
+        ["blob", "weight: 4x3x3x2, one with c#2.weight"],
+        ["blob", "bias: 4"],
+        ["parameters", str(4 * 3 * 3 * 2 + 4)],
+        ["MACs", f"{2 * 4 * 5 * 4 * 3 * 3 * 2:,}"],
+        ["activation bytes", str(2 * 4 * 5 * 4 * 4)],
+        ["weight bytes", str((4 * 3 * 3 * 2 + 4) * 4)],
+        ["param.name", "w"],
+        ["param.lr_mult", "0.1"],
+    ]
+    assert ["convolution_param.kernel_w", "2"] in first
+    assert ["convolution_param.stride", "1 (default)"] in first
+    assert ["convolution_param.weight_filler", "type gaussian std 0.01"] in first
+    assert ["convolution_param.bias_filler", "type constant value 0 (default)"] in first
+    assert [key for key, _ in first if key.endswith("note")] == ["note"]  # a bias before BatchNorm
+    assert ["eltwise_param.coeff", "1, -0.5"] in second
+    assert ["bottom", "d: 2x4x5x4, of layer c#2, the shortcut"] in second
+    assert result.stderr == ""
+
+
+def test_all_of_a_layer_as_json():
+    shown = json.loads(
+        run("-", "--layer", "c#2", "--layer", "bn\x1b", "--json", stdin=LAYERS).stdout
+    )
+    second, norm = shown["layers"]
+
+    assert second["bottoms"] == [
+        {"blob": "x", "shape": [2, 3, 7, 5], "layer": "input", "shortcut": True}
+    ]
+    assert second["blobs"] == [{"blob": "weight", "shape": [4, 3, 3, 2], "one_with": ["c.weight"]}]
+    assert (second["parameters"], second["weight_bytes"]) == (0, 0)  # they are the first one's
+    assert second["fields"]["convolution_param.kernel_h"] == {"value": 3, "default": False}
+    assert second["fields"]["convolution_param.group"] == {"value": 1, "default": True}
+    assert norm["fields"]["batch_norm_param.eps"] == {"value": 1e-05, "default": True}
+    assert norm["statistics"] == 2 * 4 + 1
+    assert norm["activation_bytes"] == 0  # in place
+    assert "type 'Who'" in shown["unknown"]
+
+
+def test_all_of_a_layer_whose_shapes_are_not_known():
+    result = run("-", "--layer", "who", stdin=LAYERS)
+
+    assert ["top", "e:", "?"] in [line.split() for line in result.stdout.splitlines()]
+    assert "layer 'who' has type 'Who'" in result.stderr
+
+
+def test_all_of_a_layer_in_a_unit(net):
+    lines = run(net, "--layer", "res3a_branch1").stdout.splitlines()
+
+    assert "stage 2, unit 1" in lines[2]
+    assert lines[3].endswith(", the shortcut")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--layer", "bn"), "has no layer 'bn'; did you mean bn\\x1b?"),
+     (("--layer", ""), "has no layer ''; `summary` without --layer lists them"),
+     (("--layer", "c", "--csv", "-"), "--layer"), (("--layer", "c", "--compare", "x"), "--layer")],
+)  # fmt: skip
+def test_a_layer_that_there_is_not(arguments, message):
+    result = run("-", *arguments, stdin=LAYERS)
+
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert "\x1b" not in result.output
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_by_parts_fits_the_terminal(width):
     net = deploy_net(PRESETS["resnet-50-1by2"].spec)  # with long names

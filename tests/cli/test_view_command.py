@@ -206,7 +206,7 @@ def test_a_layer_is_found_and_told(tmp_path, screen, picture):
     fields = cells(page, "parameters and Caffe's defaults")
     assert fields["stride"] == ["2", "set"]
     assert fields["group"] == ["1", "default"]
-    assert fields["bias_filler"] == ["constant, value 0", "default"]
+    assert fields["bias_filler"] == ["type constant value 0", "default"]
     assert cells(page, "shapes")["data"] == ["input", "1x3x224x224"]
     assert "a bias before BatchNorm" in page.locator("#details .finding").inner_text()
     page.wait_for_selector(".box.selected .badge.note")

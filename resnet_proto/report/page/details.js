@@ -159,8 +159,8 @@ function blobs(layer) {
   if (!layer.blobs.length && !layer.weights?.length) return null;
   const stored = new Map((layer.weights ?? []).map(([name, shape, profile]) => [name, [shape, profile]]));
   const parts = [];
-  for (const [name, shape, owner] of layer.blobs) {
-    parts.push(html("h4", {}, html("bdi", { text: name }), html("small", { text: ` ${shape}${owner ? `, one with ${owner}` : ""}` })));
+  for (const [name, shape, others] of layer.blobs) {
+    parts.push(html("h4", {}, html("bdi", { text: name }), html("small", { text: ` ${shape}${others ? `, one with ${others}` : ""}` })));
     if (stored.has(name)) parts.push(profileOf(stored.get(name)[1]));
     else if (layer.net.weights) parts.push(html("p", { text: "not in the weights" }));
     stored.delete(name);

@@ -7,21 +7,20 @@ messages, stands once and is referred to.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.check.finding import placed
-from resnet_proto.check.nets import View, check_views, view
+from resnet_proto.check.finding import Finding
 from resnet_proto.errors import NetError
-from resnet_proto.graph import Graph, Node, match, shown
-from resnet_proto.layers import Layer, Shape, count, dims
-from resnet_proto.memory import FLOAT, memory
+from resnet_proto.graph import Graph, match, shown
+from resnet_proto.layers import dims
+from resnet_proto.memory import memory
 from resnet_proto.net import Net, labels
-from resnet_proto.report.drawing import kind_of, main_path, part_box, shortcuts, steps_of
-from resnet_proto.report.summary import row
-from resnet_proto.report.words import label, named
+from resnet_proto.report.drawing import kind_of, main_path, part_box, steps_of
+from resnet_proto.report.layer import Known, fields_of, figures, known_layers
+from resnet_proto.report.words import named
 from resnet_proto.structure import Part, Structure, Unit, structure
 from resnet_proto.words import printable
 
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 2_000
 """Letters of a name or a value in the page."""
-FILLED = {("Scale", "filler"): 1.0, ("PReLU", "filler"): 0.25, ("Normalize", "scale_filler"): 1.0}
-"""What Caffe fills with where no filler is set and it is not 0: scale_layer.cpp, prelu_layer.cpp,
-normalize_layer.cpp."""
-OWN_FILLERS = ("BatchNorm", "BN")
-"""Types of forks whose fillers, where they are not set, depend on the fork."""
 
 
 def facts(net: Net, title: str) -> dict[str, Any]:
@@ -47,34 +41,16 @@ def facts(net: Net, title: str) -> dict[str, Any]:
     with net.named():
         net = replace(net, source="")  # a page that is sent on tells nothing of folders
         found = structure(net)
-    at = view(net, net.state.phase)
-    nodes = found.graph.nodes
-    short = set(shortcuts(found))
+    known, found_by_check = known_layers(net, found)
     details: dict[Any, int] = {}
-    names = list(labels(node.layer.name for node in nodes))
-    layers = [
-        layer_facts(node, name, details, [(source, i) in short for source in node.before])
-        for i, (node, name) in enumerate(zip(nodes, names, strict=True))
-    ]
-    for facts_of, step in zip(layers, at.steps, strict=False):
-        item = row(step)
-        facts_of["tops"] = [[name, dims(shape)] for name, shape in shapes_of(item.tops)]
-        facts_of["figures"] = [
-            item.parameters, item.statistics, item.macs, item.activation_bytes,
-            FLOAT * sum(map(count, step.owned.values())),
-        ]  # fmt: skip
-        facts_of["blobs"] = [
-            [name, dims(shape), cut(step.shared.get(name, ("",))[0])]
-            for name, shape in step.blobs.items()
-        ]
     return {
         "title": cut(title),
         "phase": net.state.phase,
         "unknown": cut(found.unknown),
-        "layers": layers,
+        "layers": [layer_facts(item, details) for item in known],
         "details": [list(map(list, rows)) for rows in details],
         "parts": [part_facts(found, part, name) for name, part in named(found.parts)],
-        "findings": findings(at, names, nodes),
+        "findings": findings(found_by_check, known),
         "memory": totals(net),
     }
 
@@ -84,11 +60,6 @@ def cut(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}... ({len(text):,} letters)"
     return printable(text)
-
-
-def shapes_of(tops: Mapping[str, Shape | None]) -> Iterator[tuple[str, Shape]]:
-    """Names and shapes of the tops of a layer."""
-    return ((cut(name), shape or ()) for name, shape in tops.items())
 
 
 def totals(net: Net) -> dict[str, int] | None:
@@ -102,60 +73,26 @@ def totals(net: Net) -> dict[str, int] | None:
 # ---- layers
 
 
-def layer_facts(
-    node: Node, name: str, details: dict[Any, int], short: Sequence[bool]
-) -> dict[str, Any]:
-    """A layer as its text has it."""
-    layer = node.layer
-    rows = tuple(fields_of(layer))
+def layer_facts(item: Known, details: dict[Any, int]) -> dict[str, Any]:
+    """A layer; ``details`` numbers the fields that layers may have in common."""
+    layer = item.layer
+    rows = tuple(
+        (cut(field.name), cut(shown(field.value)), int(field.is_set)) for field in fields_of(layer)
+    )
+    tops = zip(layer.tops, item.shapes, strict=True)
     return {
-        "name": cut(name),
+        "name": cut(item.name),
         "type": cut(layer.type),
-        "label": cut(label(node)),
+        "label": cut(item.words),
         "kind": kind_of(layer),
-        "reads": [
-            [i, top, int(is_short)] for (i, top), is_short in zip(node.sources, short, strict=True)
+        "reads": [[read.layer, read.top, int(read.shortcut)] for read in item.reads],
+        "tops": [[cut(top), "" if shape is None else dims(shape)] for top, shape in tops],
+        "figures": None if item.row is None else list(figures(item).values()),
+        "blobs": [
+            [name, dims(shape), cut(", ".join(others))] for name, shape, others in item.blobs
         ],
-        "tops": [[cut(top), ""] for top in layer.tops],
-        "figures": None,
-        "blobs": [],
         "details": details.setdefault(rows, len(details)),
     }
-
-
-def fields_of(layer: Layer) -> Iterator[tuple[str, str, int]]:
-    """Field, value, and whether it was set; where it was not, the value is Caffe's default."""
-    for key, value in layer.fields.items():
-        if key != layer.message and key not in layer.other_messages:
-            yield from flat(key, value)
-    messages = {layer.message: layer.resolved()} if layer.message else {}
-    for message, values in (messages | layer.resolved_others()).items():
-        given = layer.fields.get(message, {})
-        for key in (*given, *(key for key in values if key not in given)):
-            is_set = key in given
-            value = given[key] if is_set else values[key]
-            if not is_set and (key.endswith("filler") or key == "filler"):
-                value = default_filler(layer.type, key)
-            yield cut(f"{message}.{key}"), cut(shown(value)), int(is_set)
-
-
-def default_filler(type: str, key: str) -> str:
-    """What Caffe fills with where the net does not say it."""
-    if type in OWN_FILLERS:
-        return "unset"
-    return f"constant, value {FILLED.get((type, key), 0.0):g}"
-
-
-def flat(key: str, value: Any) -> Iterator[tuple[str, str, int]]:
-    """A field that was set, and what it holds one below the other."""
-    items: Iterable[Any] = value if isinstance(value, tuple) else (value,)
-    for i, item in enumerate(items):
-        name = f"{key}[{i}]" if isinstance(value, tuple) and len(value) > 1 else key
-        if isinstance(item, Mapping):
-            for inner, one in item.items():
-                yield cut(f"{name}.{inner}"), cut(shown(one)), 1
-        else:
-            yield cut(name), cut(shown(item)), 1
 
 
 # ---- parts
@@ -188,18 +125,18 @@ def unit_facts(found: Structure, unit: Unit) -> dict[str, Any]:
 # ---- findings
 
 
-def findings(at: View, names: Sequence[str], nodes: Sequence[Node]) -> list[dict[str, Any]]:
+def findings(found: Iterable[Finding], known: Sequence[Known]) -> list[dict[str, Any]]:
     """What ``check`` finds, with the layers that it is about; the worst first."""
     places: dict[str, list[int]] = defaultdict(list)
-    for i, node in enumerate(nodes):
-        places[node.layer.name].append(i)
+    for i, item in enumerate(known):
+        places[item.layer.name].append(i)
     return [
         {
             "level": finding.level,
             "text": cut(f"{finding.reason}; {finding.remedy}"),
             "layers": [i for name in finding.layers for i in places.get(name, ())],
         }
-        for finding in placed("", check_views([at]))
+        for finding in found
     ]
 
 

@@ -34,10 +34,10 @@ class Net {
     if (this.layers.length <= FEW) for (const part of this.parts) this.open.add(part);
   }
 
-  // The shape of one image of a layer's top: "256x56x56".
+  // The shape of one image of a layer's top: "256x56x56"; of labels "1".
   shape(i, top = 0) {
     const shape = this.layers[i].tops[top]?.[1] || "";
-    return shape.includes("x") ? shape.slice(shape.indexOf("x") + 1) : shape;
+    return shape.includes("x") ? shape.slice(shape.indexOf("x") + 1) : shape.replace(/^\d+$/, "1");
   }
 
   // What stands within a thing when it is open.
