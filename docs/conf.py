@@ -19,6 +19,7 @@ smartquotes = False  # they make one dash of the two before an option
 html_theme = "furo"
 html_title = "resnet-proto"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]

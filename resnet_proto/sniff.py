@@ -9,8 +9,9 @@ from resnet_proto.errors import FormatError
 
 AGAIN = "download the file itself"
 UNPACK = "unpack it first"
-IMAGE = "an image goes to --input"
-WEIGHTS = "give the prototxt; this file's weights go to --weights (IN of convert)"
+RUN = "`forward NET --input FILE` runs a net on it"
+IMAGE = f"{RUN}, and `classify NET FILE` says what it shows"
+WEIGHTS = "give the prototxt; this file's weights go to --weights of `forward` (IN of `convert`)"
 
 
 class Kind(NamedTuple):
@@ -73,7 +74,7 @@ KINDS: tuple[tuple[bytes, Kind], ...] = (
         Kind(
             "a single numpy array (npy)",
             "save several with numpy.savez",
-            "give the prototxt; an input goes to --input",
+            RUN,
         ),
     ),
     (rb"\x89PNG\r\n\x1a\n", Kind("an image (PNG)", IMAGE)),

@@ -198,7 +198,7 @@ HTML = "\n<!DOCTYPE html>\n<html></html>\n"
         (b"\x2a\x10\x0a\x04data\0\0\x80?", r"binary file \(a caffemodel\?\)"),
         (b"\x80\x02\x8a\x0al\xfc\x9c", "a pickle .*, not a prototxt; give the prototxt"),
         (b'\x20\0\0\0\0\0\0\0{"__metadata__":{}}', "safetensors file, not .*; give the prototxt"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"an image \(PNG\), not .* goes to --input"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"an image \(PNG\), not .* --input FILE` runs"),
         (b"", "this is empty"),
         (b"# nothing\n", "this is empty"),
         (b'\xef\xbb\xbfname: "n"', "byte order mark; save the file as UTF-8 without it"),

@@ -43,6 +43,15 @@ def file_to_read(_: click.Context, __: click.Parameter, value: str | None) -> st
     return value
 
 
+def files_to_read(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """A click callback for the files of an option that may be given several times."""
+    for value in values:
+        file_to_read(context, option, value)
+    return values
+
+
 def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A click callback for a file's name: not empty, and in a folder that is there or can be made.
 

@@ -13,6 +13,7 @@ from resnet_proto.cli.image_options import image_options, input_option, read_inp
 from resnet_proto.cli.options import (
     file_to_read,
     file_to_write,
+    files_to_read,
     lenient_option,
     net_argument,
     read_net,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 @click.command("view")
 @net_argument
 @click.option(
-    "--weights", metavar="FILE", callback=file_to_read,
-    help="Weights of any format, or 'random': range and histogram of each blob.",
+    "--weights", metavar="FILE", callback=files_to_read, multiple=True,
+    help="Weights of any format, or 'random': range and histogram of each blob. A second time: "
+         "those of OTHER.",
 )  # fmt: skip
 @input_option
 @image_options
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 @lenient_option
 def command(
     net: str,
-    weights: str | None,
+    weights: tuple[str, ...],
     inputs: tuple[str, ...],
     image: ImageOptions,
     other: str | None,
@@ -72,15 +74,20 @@ def command(
     resnet-proto view deploy.prototxt --weights ResNet-50.caffemodel --input cat.jpg \\
         --preprocess msra -o page.html
     resnet-proto view resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
+    resnet-proto view net.prototxt --weights before.caffemodel --compare net.prototxt \\
+        --weights after.caffemodel
     """
     from resnet_proto.report import page
     from resnet_proto.report.page import facts
 
-    if inputs and weights is None:
+    if inputs and not weights:
         raise click.UsageError("--input needs --weights FILE, or random")
+    if len(weights) > 1 + (other is not None):
+        raise click.UsageError("--weights is given once for each net; a second net is --compare's")
 
     images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
-    watched = [net, other or "", "" if weights in (None, "random") else weights, *images]
+    files = [file for file in weights if file != "random"]
+    watched = [net, other or "", *files, *images]
 
     def make(live: str = "") -> str:
         """The page as the files are now."""
@@ -94,12 +101,12 @@ def command(
         ]
         if other is not None:
             facts.compare(nets, pages)
-        if weights is not None:
-            arrays = read_inputs(nets[0], inputs, image) if inputs else {}
-            values = weights_for(nets[0], weights, seed, arrays)
-            facts.add_weights(pages[0], values, nets[0])
+        for one, its_page, file in zip(nets, pages, weights, strict=False):
+            arrays = read_inputs(one, inputs, image) if inputs else {}
+            values = weights_for(one, file, seed, arrays)
+            facts.add_weights(its_page, values, one)
             if inputs:
-                facts.add_values(pages[0], nets[0], values, arrays)
+                facts.add_values(its_page, one, values, arrays)
         return page.page(pages, live)
 
     if out is None:

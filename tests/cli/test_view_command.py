@@ -343,6 +343,31 @@ def test_two_nets_beside_each_other(tmp_path, screen, picture):
     picture(page, "compare")
 
 
+def test_two_nets_each_with_its_weights(tmp_path, screen, picture):
+    """The same net before and after a change of one layer, and an input for both."""
+    net, weights, before = small(tmp_path)
+    other, after, image = (tmp_path / name for name in ("b.prototxt", "after.npz", "x.npy"))
+    other.write_text(to_prototxt(net))
+    np.savez(after, **(weights | {"conv1.weight": 2 * weights["conv1.weight"]}))
+    np.save(image, np.ones((1, 3, 32, 32), np.float32))
+    path = view(tmp_path, net, "--weights", before, "--compare", other, "--weights", after,
+                "--input", image)  # fmt: skip
+    ours, theirs = ({layer["name"]: layer for layer in page["layers"]} for page in facts(path))
+    page = screen(path)
+
+    most = [layers["conv1"]["weights"][0][2]["max"] for layers in (ours, theirs)]
+    assert most[1] == pytest.approx(2 * most[0])
+    most = [layers["conv1"]["values"][0]["max"] for layers in (ours, theirs)]
+    assert most[1] == pytest.approx(2 * most[0], rel=1e-5)
+    search(page, "conv1")
+    heads = page.locator("#details h3").all_text_contents()
+    assert [head for head in heads if head.endswith((" of A", " of B"))] == [
+        "activations of A", "activations of B", "blobs of A", "blobs of B",
+    ]  # fmt: skip
+    picture(page, "compare-weights")
+    view(tmp_path, net, "--weights", before, "--weights", after, status=2)
+
+
 def test_a_net_beside_itself_under_other_names(tmp_path):
     net = preset("cifar-resnet-20")
     layers = [replace(layer, name=f"other_{layer.name}") for layer in net.layers]

@@ -111,18 +111,21 @@ function layerDetails(layer, app) {
   const reads = layer.reads.map(([i, top, isShort]) => [net.layers[i].tops[top][0], link(net.layers[i], app),
     net.layers[i].tops[top][1] || "?", ...(isShort ? [html("b", { class: "is-short", text: "shortcut" })] : [])]);
   const writes = layer.tops.map(([name, shape]) => [name, shape || "?"]);
+  const shownSides = sides(layer, other), withWeights = shownSides.some((side) => side.net.weights);
+  const itsBlobs = shownSides.map((side) => blobs(side, `blobs${which(side, shownSides)}`));
   return [
     title(layer.name, layer.type),
     html("p", { class: "what", text: `${layer.label === layer.type ? "" : `${layer.label}; `}${layer.unit.part.name}${layer.unit.part.staged ? `, ${layer.unit.name}` : ""}` }),
     layer.differs ? html("p", { class: `d-${layer.differs}`, text: DIFFERS[layer.differs] + (layer.differs === "name" ? `: ${short(other.name, 100)}` : "") }) : null,
     ...layer.findings.map((f) => finding(f, net, app)),
-    layer.values?.length ? section("activations", ...layer.values.map((v, t) => activation(layer, v, t, app))) : null,
+    ...shownSides.filter((side) => side.values?.length).map((side) =>
+      section(`activations${which(side, shownSides)}`, ...side.values.map((v, t) => activation(side, v, t, app)))),
     section("shapes", layer.reads.length ? table(["reads", "of", "shape"], reads, { class: "shapes" }) : null, table(["writes", "shape"], writes, { class: "shapes" }),
       layer.readers.length ? html("p", {}, "read by ", ...[...new Set(layer.readers)].slice(0, 8).flatMap((i) => [link(net.layers[i], app), " "])) : null),
     rows.length ? section("figures", table(heads, rows, { class: "figures" })) : null,
-    net.weights ? blobs(layer) : null,
+    ...(withWeights ? itsBlobs : []),
     fields(layer, other),
-    net.weights ? null : blobs(layer),
+    ...(withWeights ? [] : itsBlobs),
   ];
 }
 
@@ -155,7 +158,16 @@ function fields(layer, other) {
   return section("parameters and Caffe's defaults", table(heads, rows, { class: "fields" }));
 }
 
-function blobs(layer) {
+// A layer, and the other net's where that is worth a section of its own.
+function sides(layer, other) {
+  return other && (other.weights || other.values) ? [layer, other] : [layer];
+}
+
+function which(side, all) {
+  return all.length > 1 ? ` of ${"AB"[side.net.place]}` : "";
+}
+
+function blobs(layer, title = "blobs") {
   if (!layer.blobs.length && !layer.weights?.length) return null;
   const stored = new Map((layer.weights ?? []).map(([name, shape, profile]) => [name, [shape, profile]]));
   const parts = [];
@@ -167,7 +179,7 @@ function blobs(layer) {
   }
   for (const [name, [shape, profile]] of stored)
     parts.push(html("h4", {}, html("bdi", { text: name }), html("small", { text: ` ${shape}, only in the weights` })), profileOf(profile));
-  return section("blobs", ...parts);
+  return section(title, ...parts);
 }
 
 // ---- values
