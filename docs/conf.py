@@ -36,7 +36,12 @@ exclude_patterns = ["_build"]
 
 def outside(app, page, source):
     """Links to what lies outside of docs/ become its path: the site has no such page."""
-    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source[0])
+
+    def path(found):
+        text, target = found.groups()
+        return f"`{target}`" if text.strip("`/") == target.strip("/") else f"{text} (`{target}`)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", path, source[0])
 
 
 def as_code(app, context, lines):

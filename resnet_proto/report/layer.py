@@ -124,7 +124,7 @@ def places_of(found: Structure) -> Iterator[tuple[int, str]]:
     for name, part in named(found.parts):
         for n, unit in enumerate(part.units, 1):
             for i in unit.layers:
-                yield i, f"{name}, unit {n}" if part.kind == "stage" else name or "between"
+                yield i, f"{name}, unit {n}" if part.kind == "stage" else name or "between stages"
 
 
 # ---- fields

@@ -205,7 +205,7 @@ class Graph {
     box.append(...this.head(thing, -WIDE / 2, 0, thing.name, n).filter(Boolean));
     lines.forEach((line, n) => {
       const y = HEAD + 14 + LINE * n;
-      box.append(svg("text", { class: line.note ? "note" : "step", x: -WIDE / 2 + 28, y, text: short(line.text, line.note ? 36 : 40) }));
+      box.append(svg("text", { class: line.note ? "note" : "step", x: -WIDE / 2 + 28, y, text: short(line.text, 40) }));
       if (line.run && line.last) box.append(svg("text", { class: "run", x: WIDE / 2 - 12, y, text: `${TIMES} ${line.run}` }));
       if (line.run) box.append(bracket(-WIDE / 2 + 22, y, line.first, line.last, 1), bracket(WIDE / 2 - 48, y, line.first, line.last, -1));
     });
