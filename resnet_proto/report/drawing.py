@@ -70,7 +70,8 @@ class Box:
 
     Args:
         title: what stands first.
-        runs: layers, and how often they come in a row, as the brackets of the paper's table.
+        runs: layers, and how often they come in a row, as the brackets of the paper's table; one
+            that comes once, and alone, has no bracket.
         note: what stands last.
         kind: of its colour, see ``COLORS``.
         members: the layers that it stands for, by their places.
@@ -351,12 +352,13 @@ def label_of(box: Box) -> str:
         lines = "<br/>".join(map(entity, steps))
         if not lines:
             continue
-        if n == 1:
+        if len(box.runs) == 1 == n:
             rows.append(lines)
             continue
         rows.append(
             '<table border="0" cellborder="0" cellspacing="0"><tr>'
-            f'<td border="1" sides="lr">{lines}</td><td>{times(n)}</td></tr></table>'
+            f'<td border="1" sides="lr">{lines}</td>'
+            f"<td> \N{MULTIPLICATION SIGN} {n}</td></tr></table>"
         )
     if box.note:
         rows.append(f'<font point-size="9" color="{SHORTCUT}">{entity(box.note)}</font>')
@@ -385,7 +387,12 @@ def stage_lines(found: Structure) -> Iterator[str]:
     """The paper's table."""
     rows: list[tuple[str, str, str]] = []
     for name, part in named(found.parts):
-        body = [line for steps, n in runs_of(found, part) for line in bracketed(steps, n)]
+        runs = runs_of(found, part)
+        body = [
+            line
+            for steps, n in runs
+            for line in (steps if len(runs) == 1 == n else bracketed(steps, n))
+        ]
         body = body or [""]
         shapes = [""] * (len(body) - 1) + [shape_of(part.shape)]
         names = [name] + [""] * (len(body) - 1)
@@ -396,10 +403,7 @@ def stage_lines(found: Structure) -> Iterator[str]:
 
 
 def bracketed(steps: Steps, n: int) -> Iterator[str]:
-    """Steps one above another; in brackets with how often they come, if it is more than once."""
-    if n == 1:
-        yield from steps
-        return
+    """Steps one above another, in brackets with how often they come."""
     width = max(map(len, steps), default=0)
     for i, step in enumerate(steps):
         yield f"[ {step:<{width}} ]{f' x {n}' if i == len(steps) // 2 else ''}"

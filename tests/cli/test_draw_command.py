@@ -51,6 +51,19 @@ def test_stages_are_the_table_of_the_paper():
     assert "3x3 max pooling, /2" in shown
 
 
+def test_units_that_differ_have_each_its_bracket(tmp_path):
+    """Table 1 of arXiv 1409.4842: inception 3a and 3b, 4a to 4e, 5a and 5b."""
+    path = tmp_path / "net.dot"
+
+    shown = draw(googlenet.net()).stdout
+    draw(googlenet.net(), "-o", str(path))
+
+    stages = re.split(r"^stage \d", shown.partition("head")[0], flags=re.M)[1:]
+    assert [stage.count("] x 1") for stage in stages] == [2, 5, 2]
+    assert "[ 1x1, 96  ]\n         [ 3x3, 128 ]\n         [ 1x1, 16  ] x 1" in stages[0]
+    assert path.read_text().count("\N{MULTIPLICATION SIGN} 1<") == 9
+
+
 def test_units_show_their_shortcuts():
     lines = draw(preset("resnet-18"), "--detail", "units").stdout.splitlines()
 
