@@ -135,6 +135,11 @@ def show_layers(net: Net, names: tuple[str, ...], *, as_json: bool) -> None:
         facts = [report.as_json(known, place) for place in places]
         echo_json({"name": net.name, "layers": facts, "unknown": found.unknown or None})
         return
-    click.echo("\n\n".join("\n".join(report.lines(known, place)) for place in places))
+    for n, place in enumerate(places):
+        if n:
+            click.echo()
+        for i, line in enumerate(report.lines(known, place)):
+            kind = "section" if i == 0 else "head" if line.endswith(report.DEFAULT) else "row"
+            click.echo(click.style(line, **STYLES[kind]))
     if found.unknown and any(known[place].row is None for place in places):
         say(f"Incomplete: {found.unknown}")

@@ -27,6 +27,8 @@ FILLED = {("Scale", "filler"): 1.0, ("PReLU", "filler"): 0.25, ("Normalize", "sc
 normalize_layer.cpp."""
 OWN_FILLERS = ("BatchNorm", "BN")
 """Types of forks whose fillers, where they are not set, depend on the fork."""
+DEFAULT = " (default)"
+"""What stands behind a value that Caffe fills in."""
 
 
 class Read(NamedTuple):
@@ -208,7 +210,7 @@ def pairs(known: Sequence[Known], item: Known) -> Iterator[tuple[str, str]]:
         if figure is None or figure:
             yield name.replace("_", " ").replace("macs", "MACs"), shown_figure(figure)
     for field in fields_of(layer):
-        yield field.name, f"{shown(field.value)}{'' if field.is_set else ' (default)'}"
+        yield field.name, f"{shown(field.value)}{'' if field.is_set else DEFAULT}"
     for finding in item.findings:
         yield finding.level, f"{finding.reason}; {finding.remedy}"
 
