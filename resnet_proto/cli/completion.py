@@ -44,6 +44,7 @@ MENDED = {
         ("    for type", "    [[ ${words[CURRENT]} != --*=* ]] || compset -P 1 '*='\n    for type"),
         ('s+=("$key")', 's+=("$key")\n                [[ $key != *= ]] || unended=(-S "")'),
         ("compadd -U", 'compadd "${unended[@]}"'),
+        ("== loadautofunc", "== (loadautofunc|shfunc)"),
     ),
     "fish": (
         (
@@ -52,10 +53,13 @@ MENDED = {
         ),
         ('string split ","', 'string split -m 1 ","'),
         ("echo $metadata[2]", 'echo -- "$before$metadata[2]"'),
+        ("ies $metadata[2]", 'ies $metadata[2] | string replace -r "^" -- "$before"'),
+        ("path $metadata[2]", 'path $metadata[2] | string replace -r "^" -- "$before"'),
     ),
 }  # fmt: skip
 """What click's other scripts lack: no space behind ``FIELD=``, where a value follows (fish has it
-so); values behind ``--option=``; values that have a comma."""
+so); values behind ``--option=``; values that have a comma; in zsh, where it is a file in ``fpath``,
+the second press of the key, which calls that file again."""
 
 
 @click.command("completion")

@@ -109,13 +109,14 @@ SHELLS = {
     "bash": ("--norc --noprofile -i", """
         bind 'set enable-bracketed-paste off'; bind 'set show-all-if-ambiguous on'; LINE() {
             printf %s "$READLINE_LINE" > line.part; mv line.part line; }
-        bind -x '"\\C-g": LINE'; PS1='$ '"""),
+        bind -x '"\\C-g": LINE'; PS1='$ '; eval "$(resnet-proto completion bash)" """),
     "zsh": ("-f -i", """
+        resnet-proto completion zsh > _resnet-proto; fpath=($PWD $fpath)
         autoload -U compinit; compinit -D -u; unsetopt beep zle_bracketed_paste list_ambiguous
         LINE() { print -rn -- "$BUFFER" > line.part; mv line.part line; }
         zle -N LINE; bindkey '^G' LINE; PS1='$ '"""),
 }  # fmt: skip
-"""How each is started, and what makes Ctrl-G write down the line that is being typed."""
+"""How each is started, its completion installed, and Ctrl-G made to write down the line so far."""
 
 
 def home_of(name, folder, net):
@@ -150,7 +151,7 @@ class Shell:
             os.execvpe(name, [name, *options.split()], environment)
         self.shown = ""
         script = folder / "setup"
-        script.write_text(f'{setup}\neval "$(resnet-proto completion {name})"\n')
+        script.write_text(setup)
         self.type(". ./setup; echo rea''dy\n")
         self.read_until(lambda: "ready" in self.shown)
 
@@ -211,7 +212,8 @@ def test_typed_into_a_real_shell(name, tmp_path, net):
 def test_fish(tmp_path, net):
     environment = home_of("fish", tmp_path, net)
     asked = ["forward net.prototxt --until poo", "forward net.prototxt --blob prob,fc",
-             "gen --preset=cifar-resnet-1", "summary net.prototxt --layer x"]  # fmt: skip
+             "gen --preset=cifar-resnet-1", "summary net.prototxt --layer x", "summary net",
+             "gen --spec=net", "gen --out=bi"]  # fmt: skip
     script = "resnet-proto completion fish | source; " + "; ".join(
         f"complete -C 'resnet-proto {words}'" for words in asked
     )
@@ -224,5 +226,5 @@ def test_fish(tmp_path, net):
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "pool1", "pool5", "prob,fc1000", "--preset=cifar-resnet-110", "--preset=cifar-resnet-1202",
-        HOSTILE,
+        HOSTILE, "net.prototxt", "--spec=net.prototxt", "--out=bin/\tDirectory",
     ]  # fmt: skip
