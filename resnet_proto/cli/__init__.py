@@ -45,7 +45,7 @@ COMMANDS = {
     "verify": "Compare every blob of our forward pass with another engine's.",
     "bn-stats": "Average BatchNorm statistics over training batches, for new weights.",
     "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
-    "completion": "Print what makes a shell complete commands, options, files, presets, layers and blobs.",
+    "completion": "Print what makes a shell complete commands, options, files, and names in a net.",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 

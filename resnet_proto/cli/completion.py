@@ -66,7 +66,7 @@ the second press of the key, which calls that file again."""
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, files, presets, layers and blobs.
+    """Print what makes a shell complete commands, options, files, and names in a net.
 
     Put its output where your shell reads completions from. In bash a line of ~/.bashrc does
     it too: eval "$(resnet-proto completion bash)"
