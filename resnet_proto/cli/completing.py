@@ -8,11 +8,16 @@ it in the middle of the line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
+
+from resnet_proto.errors import ResNetProtoError
 
 if TYPE_CHECKING:
     from resnet_proto.net import Net
@@ -119,15 +124,18 @@ def net_of(context: click.Context) -> Net:
     Raises:
         ResNetProtoError: there is none that can be read.
     """
-    from resnet_proto.prototxt import read_prototxt
+    from resnet_proto.cli.options import read_net
+    from resnet_proto.state import State
 
     # click leaves arguments unparsed behind an option that has no value yet
     rest = (arg for arg in context.args if not arg.startswith("-"))
     said = context.params.get
-    net = read_prototxt(said("net") or next(rest, ""))
-    return net.at(
-        phase=said("phase") or "TEST", level=said("level") or 0, stages=said("stages") or ()
-    )
+    path = said("net") or next(rest, "")
+    if not Path(path).is_file():  # a pipe is for the command itself
+        raise ResNetProtoError(f"{path}: no file")
+    state = State(said("phase") or "TEST", said("level") or 0, said("stages") or ())
+    with redirect_stderr(StringIO()):
+        return read_net(path, lenient=bool(said("lenient")), state=state)
 
 
 def beginning(incomplete: str, words: Iterable[str], before: str = "") -> list[CompletionItem]:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import missing
 
-from resnet_proto import PRESETS, deploy_net, to_prototxt
+from resnet_proto import PRESETS, deploy_net, random_weights, read_prototxt, save, to_prototxt
 from resnet_proto.cli import COMMANDS, main
 
 
@@ -73,6 +73,22 @@ def test_layers_of_the_net_on_the_line(net, tmp_path):
     assert values("summary", str(other), "--layer", "a") == ["a"]
     train = ("summary", str(other), "--phase", "TRAIN", "--net-stage", "deep")
     assert values(*train, "--layer", "a") == ["a", "at"]
+
+
+def test_a_net_is_found_as_the_command_finds_it(net, tmp_path):
+    """Through a solver, in a weight file that carries it; not in a pipe, which is read once."""
+    layers = ["pool1", "pool5"]
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(f'net: "{net}" base_lr: 1 lr_policy: "fixed" max_iter: 1')
+    carrier, pipe = tmp_path / "w.npz", tmp_path / "pipe"
+    weights = random_weights(read_prototxt(net))
+    save(carrier, weights, read_prototxt(net))
+    os.mkfifo(pipe)
+
+    assert values("summary", str(solver), "--layer", "pool") == layers
+    assert values("summary", str(carrier), "--layer", "pool") == layers
+    assert offered("summary", str(pipe), "--layer", "pool") == []
+    assert offered("summary", "-", "--layer", "pool") == []
 
 
 def test_fields_of_a_spec():
