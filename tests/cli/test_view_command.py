@@ -343,6 +343,19 @@ def test_two_nets_beside_each_other(tmp_path, screen, picture):
     picture(page, "compare")
 
 
+def test_an_edge_from_afar_goes_round_what_is_open_and_in(tmp_path, screen):
+    """That of the labels: from the data past all stages, and on to the loss."""
+    page = screen(view(tmp_path, ROOT / "examples/digits/train_val.prototxt"))
+    search(page, "loss")
+
+    (head,) = (box.bounding_box() for box in page.locator(".box.open > rect").all()[-1:])
+    right = head["x"] + head["width"]
+    edges = [edge.bounding_box() for edge in page.locator(".edge:not([marker-end])").all()]
+    (labels,) = (edge for edge in edges if edge["x"] + edge["width"] > right)
+    assert head["x"] < labels["x"] < right
+    assert head["y"] < labels["y"] + labels["height"] < head["y"] + head["height"]
+
+
 def test_two_nets_each_with_its_weights(tmp_path, screen, picture):
     """The same net before and after a change of one layer, and an input for both."""
     net, weights, before = small(tmp_path)

@@ -168,7 +168,7 @@ class Graph {
     const { thing } = item;
     const group = svg("g", { transform: `translate(0 ${item.y})` });
     for (const edge of item.comes) {
-      group.append(this.edge([{ ...edge.start, y: edge.start.y - item.y }, { ...edge.end, y: edge.end.y - item.y }], false));
+      group.append(this.edge([{ ...edge.start, y: edge.start.y - item.y }, { ...edge.end, y: edge.end.y - item.y }], false, edge.end.goesOn));
       if (edge.text) group.append(svg("text", { class: "shape end", x: edge.start.x - 8, y: edge.below - item.y + 20, text: edge.text }));
     }
     if (item.inner) group.append(this.opened(item, plain));
@@ -256,8 +256,10 @@ class Graph {
     return group;
   }
 
-  edge(points, isShort) {
-    return svg("path", { class: isShort ? "edge is-short" : "edge", d: line(points), "marker-end": `url(#${isShort ? "shortcut" : "arrow"}${this.net.place})` });
+  // An edge; one that goes on, into a layer of what is open, has no head.
+  edge(points, isShort, goesOn = false) {
+    const head = goesOn ? {} : { "marker-end": `url(#${isShort ? "shortcut" : "arrow"}${this.net.place})` };
+    return svg("path", { class: isShort ? "edge is-short" : "edge", d: line(points), ...head });
   }
 
   // An edge beside the column: out to its lane, along it, and in wherever it is read.
@@ -265,7 +267,7 @@ class Graph {
     const group = svg("g");
     for (const end of ends) {
       const points = [{ x: start.right, y: start.y - 8 }, { x, y: start.y - 8 }, { x, y: end.y - 12 }, { x: end.x, y: end.y - 12 }, end];
-      group.append(this.edge(points, false));
+      group.append(this.edge(points, false, end.goesOn));
     }
     return group;
   }

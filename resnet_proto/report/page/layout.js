@@ -183,7 +183,7 @@ function connect(net, items) {
       else {
         const lane = far.get(source) ?? { start, ends: [], side: 0 };
         lane.ends.push(end);
-        for (const passed of items.slice(from, n)) lane.side = Math.max(lane.side, passed.right);
+        for (const passed of items.slice(from, n + 1)) lane.side = Math.max(lane.side, passed.right);
         far.set(source, lane);
       }
     }
@@ -217,5 +217,5 @@ function exit(item, source) {
 function entry(item, source) {
   if (!item.inner) return { x: 0, y: item.y };
   const at = item.inner.entries[item.inner.sources.indexOf(source)];
-  return at ? { x: at.x, y: item.y + HEAD + at.y } : { x: 0, y: item.y };
+  return at ? { x: at.x, y: item.y + HEAD + at.y, goesOn: true } : { x: 0, y: item.y };
 }
