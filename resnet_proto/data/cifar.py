@@ -3,7 +3,8 @@
     .tar.gz | .tar | folder -> files by name -> records | pickles, not run -> pixels, labels
 
 Source: www.cs.toronto.edu/~kriz/cifar.html. A pickle there is a dict of lists, texts and one numpy
-array of bytes, which ``plain`` reads: nothing that it names is imported or called.
+array of bytes, from the cPickle of Python 2 at protocol 2. ``plain`` reads it: nothing that it
+names is imported or called.
 """
 
 from __future__ import annotations
@@ -181,10 +182,15 @@ def names_of(content: bytes, kind: Kind, source: str) -> tuple[str, ...]:
         ResNetProtoError: there are none.
     """
     if isinstance(kind.labels, int):
-        lines: Any = content.decode("latin-1").split()
+        text = content.decode("latin-1")
+        lines: Any = [line.strip() for line in text.splitlines() if line.strip()]
     else:
         lines = plain(content, source).get(kind.key)
-    if type(lines) is not list or not lines or not all(type(x) is str and x for x in lines):
+    if (
+        type(lines) is not list
+        or not lines
+        or not all(type(name) is str and name and name.isprintable() for name in lines)
+    ):
         raise ResNetProtoError(f"{source}: expected the names of classes")
     return tuple(lines)
 
@@ -203,14 +209,12 @@ def contents(path: Path, kind: Kind, wanted: tuple[str, ...]) -> dict[str, bytes
                 raise ResNetProtoError(f"{file}: more than {MAX_BYTES:,} bytes; no {kind.name}")
         return {name: file.read_bytes() for name, file in found.items()}
     read = {}
-    with unpacked(path) as archive:
+    with unpacked(path, whole=True) as archive:
         for member in archive:
             name = Path(member.name).name
             if member.isfile() and name in wanted and kind.folder in Path(member.name).parts:
                 content = archive.extractfile(member)
                 read[name] = content.read() if content else b""
-            if len(read) == len(wanted):
-                break
     return read
 
 
@@ -231,8 +235,12 @@ class Limited:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[tarfile.TarFile]:
+def unpacked(path: Path, whole: bool = False) -> Iterator[tarfile.TarFile]:
     """A tar archive, which may be compressed by gzip, read once from its beginning.
+
+    Args:
+        path: the file.
+        whole: read to the end, behind which gzip's checksum stands.
 
     Raises:
         ResNetProtoError: it is none, damaged, or larger than it may be.
@@ -242,8 +250,11 @@ def unpacked(path: Path) -> Iterator[tarfile.TarFile]:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             plain: Any = gzip.GzipFile(fileobj=file) if packed else file
-            with tarfile.open(fileobj=Limited(plain), mode="r|") as archive:  # type: ignore[call-overload]
+            limited = Limited(plain)
+            with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]
                 yield archive
+            while whole and limited.read(1 << 20):
+                pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise ResNetProtoError(f"{path}: no archive, or damaged: {error}; get it again") from None
     except OSError as error:
@@ -402,7 +413,6 @@ def bytes_of(made: Any, source: str) -> NDArray[Any]:
             made.call.endswith("_reconstruct")
             and dtype.call == "numpy dtype"
             and code in ("u1", b"u1")
-            and not fortran
             and columns == VALUES
             and len(values) == rows * columns
         )
@@ -412,4 +422,4 @@ def bytes_of(made: Any, source: str) -> NDArray[Any]:
         raise ResNetProtoError(
             f"{source}: 'data' is not an array of Nx{VALUES} bytes; take the binary version"
         )
-    return np.frombuffer(values, np.uint8).reshape(-1, VALUES)
+    return np.frombuffer(values, np.uint8).reshape(-1, VALUES, order="F" if fortran else "C")

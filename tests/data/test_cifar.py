@@ -1,6 +1,7 @@
 """CIFAR in its four forms -> the same images; and archives and pickles that are refused."""
 
 import gzip
+import hashlib
 import io
 import os
 import pickle
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from small_images import trees, written
 
-from resnet_proto.data.cifar import KINDS, MAX_BYTES, plain
+from resnet_proto.data.cifar import KINDS, MAX_BYTES, names_of, plain
 from resnet_proto.data.sources import find_images
 from resnet_proto.errors import ResNetProtoError
 
@@ -58,6 +59,50 @@ def python2(values, labels, key):
 def meta(key):
     names = pickle.EMPTY_LIST + b"(" + b"".join(string(x.encode()) for x in CLASSES) + b"e"
     return b"\x80\x02}(" + string(key) + names + b"u."
+
+
+def put(memo):
+    """The next place of the memo; the first is 1 in the cPickle of Python 2."""
+    memo[0] += 1
+    return pickle.BINPUT + bytes([memo[0]])
+
+
+def test_the_authors_own_metas():
+    """To the bit: drawn here, and known by the MD5 that torchvision publishes of each."""
+    memo = [0]
+    code = b"\x80\x02}" + put(memo) + b"(" + string(b"num_cases_per_batch") + put(memo)
+    code += pickle.BININT2 + struct.pack("<H", 10000) + string(b"label_names") + put(memo)
+    ten = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    code += b"]" + put(memo) + b"(" + b"".join(string(x.encode()) + put(memo) for x in ten) + b"e"
+    code += string(b"num_vis") + put(memo) + pickle.BININT2 + struct.pack("<H", 3072) + b"u."
+    assert hashlib.md5(code).hexdigest() == "5ff9c542aee3614f3951f8cda6e48888"
+    assert names_of(code, KINDS[0], "x") == tuple(ten)
+
+    memo = [0]
+    code = b"\x80\x02}" + put(memo) + b"("
+    for key, names in ("fine_label_names", FINE), ("coarse_label_names", COARSE):
+        code += string(key.encode()) + put(memo) + b"]" + put(memo) + b"("
+        code += b"".join(string(x.encode()) + put(memo) for x in names) + b"e"
+    code += b"u."
+    assert hashlib.md5(code).hexdigest() == "7973b15100ade9c7d40fb424638fde48"
+    assert names_of(code, KINDS[2], "x") == tuple(FINE)
+
+
+FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm""".split()
+COARSE = """
+aquatic_mammals fish flowers food_containers fruit_and_vegetables
+household_electrical_devices household_furniture insects large_carnivores
+large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1
+vehicles_2""".split()
 
 
 def files(kind):
@@ -124,12 +169,17 @@ def test_padding_for_the_papers_crop(tmp_path):
         assert tree.get("label", 0) == labels[i]
 
 
+@pytest.mark.parametrize("order", "CF")
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_a_pickle_of_python_3_is_read_too(tmp_path, protocol):
+def test_a_pickle_of_python_3_is_read_too(tmp_path, protocol, order):
     """Written by CPython and numpy themselves."""
     made = files(KINDS[2])
     values, labels = batch(7)
-    tree = {"data": values, "fine_labels": labels.tolist(), "filenames": ["é.png"] * PER_BATCH}
+    tree = {
+        "data": np.asarray(values, order=order),
+        "fine_labels": labels.tolist(),
+        "filenames": ["é.png"] * PER_BATCH,
+    }
     made["train"] = pickle.dumps(tree, protocol)
     source = archive(tmp_path / "c.tar.gz", KINDS[2].folder, made)
 
@@ -170,6 +220,16 @@ BAD = {
     "floats": (*python(pickled(data=np.ones((4, 3072)))), "'data' is not an array of Nx3072"),
     "another shape": (*python(pickled(data=np.ones((4, 3000), np.uint8))), "'data' is not an"),
     "no data": (*python(pickled(data=None)), "'data' is not an array"),
+    "a name with a line break": (
+        KINDS[2],
+        {**files(KINDS[2]), "meta": pickle.dumps({"fine_label_names": ["bee\n", "cat", "dog"]}, 2)},
+        "expected the names of classes",
+    ),
+    "a name that is no text": (
+        KINDS[2],
+        {**files(KINDS[2]), "meta": pickle.dumps({"fine_label_names": ["\ud800"] * 3}, 2)},
+        "expected the names of classes",
+    ),
     "a missing file": (
         KINDS[0],
         {k: v for k, v in files(KINDS[0]).items() if k != "data_batch_3"},
@@ -196,6 +256,19 @@ def test_a_bad_archive(tmp_path, case, monkeypatch):
 
     assert reason in str(refused.value)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_value_that_was_changed_on_the_way(tmp_path):
+    """Where gzip had only stored it, nothing but the checksum at the end of the file says so."""
+    path = archive(tmp_path / "a.tar.gz", KINDS[0].folder, files(KINDS[0]))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 0))
+    assert len(find_images(str(path))) == 20
+    changed = bytearray(path.read_bytes())
+    changed[changed.index(batch(0)[0].tobytes()[:100])] ^= 1
+    path.write_bytes(changed)
+
+    with pytest.raises(ResNetProtoError, match=r"cannot be read: CRC check failed .*get it again"):
+        find_images(str(path))
 
 
 def test_no_archive(tmp_path):
