@@ -23,15 +23,17 @@ FIRST_SIZE = 1 << 26
 """Of the map, in bytes; doubled when it is full. It is address space, and no file grows by it."""
 MAX_KEY = 511
 """Bytes: MDB_MAXKEYSIZE."""
-HEADER = struct.Struct("<10xHH2x")
-"""Of a page: flags; where its free bytes begin, and so how many nodes it has."""
+HEADER = struct.Struct("<Q2xHH2x")
+"""Of a page: its number; flags; where its free bytes begin, and so how many nodes it has."""
+PAGES = struct.Struct("<I")
+"""Of a value that has pages of its own, in place of the last two: how many they are."""
 META = struct.Struct("<II16xI76xQQQQ")
 """Of a database: magic, version, size of a page; records, first page, last page, transaction."""
 NODE = struct.Struct("<HHHH")
 """Two numbers, flags, size of the key; the key follows."""
 SHORT, LONG = struct.Struct("<H"), struct.Struct("<Q")
 MAGIC, VERSION, NONE = 0xBEEFC0DE, 1, (1 << 64) - 1
-BRANCH, LEAF, BIG = 1, 2, 1
+BRANCH, LEAF, OVERFLOW, HEAD, BIG = 1, 2, 4, 8, 1
 MAX_ABOVE = 1 << 20
 """Pages to come that are kept in mind: more than a tree of 64 KB pages has at a time."""
 
@@ -135,10 +137,13 @@ class Records:
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self.path, self.content = path, content
-        metas = [meta for at in (0, self.page_size()) if (meta := self.meta(at))]
-        if not metas:
+        first = self.meta(0)
+        if first is None:
             raise self.damaged("it has no head of LMDB's")
-        newest = max(metas, key=lambda meta: meta.transaction)
+        second = self.meta(first.psize)
+        if second is None:  # LMDB refuses that too; the first may be older by many records
+            raise self.damaged("the second of its two heads is none")
+        newest = max(first, second, key=lambda meta: meta.transaction)
         self.psize, self.root, self.count = newest.psize, newest.root, newest.entries
         whole = (newest.last + 1) * self.psize
         if len(content) < whole:
@@ -153,19 +158,15 @@ class Records:
         """What to say of a page that cannot be."""
         return ResNetProtoError(f"{self.path}: not an LMDB, or damaged: {why}; write it again")
 
-    def page_size(self) -> int:
-        """Bytes of a page, as the first head says; 4096 if that is none."""
-        first = self.meta(0)
-        return first.psize if first else 4096
-
     def meta(self, at: int) -> Meta | None:
         """The head at this place, if it is one."""
         if len(self.content) < at + HEADER.size + META.size:
             return None
+        _, flags, _ = HEADER.unpack_from(self.content, at)
         magic, version, psize, entries, root, last, transaction = META.unpack_from(
             self.content, at + HEADER.size
         )
-        good = (magic, version) == (MAGIC, VERSION) and 512 <= psize <= 1 << 16
+        good = (magic, version) == (MAGIC, VERSION) and flags & HEAD and 512 <= psize <= 1 << 16
         return Meta(psize, entries, root, last, transaction) if good else None
 
     def page(self, number: int) -> tuple[int, int, int]:
@@ -173,7 +174,9 @@ class Records:
         start = number * self.psize
         if number < 2 or start + self.psize > len(self.content):
             raise self.damaged(f"it has no page {number}")
-        flags, lower = HEADER.unpack_from(self.content, start)
+        own, flags, lower = HEADER.unpack_from(self.content, start)
+        if own != number:
+            raise self.damaged(f"page {number} is another's")
         return start, flags, (lower - HEADER.size) // 2
 
     def node(self, start: int, i: int) -> tuple[int, int, int, int]:
@@ -187,10 +190,8 @@ class Records:
 
     def leaves(self) -> Iterator[tuple[int, int]]:
         """Begin and number of nodes of each page with records, in order."""
-        if self.root == NONE:
-            return
         left = len(self.content) // self.psize  # no page is there twice
-        above = [self.root]
+        seen, above = 0, [] if self.root == NONE else [self.root]
         while above:
             number = above.pop()
             start, flags, nodes = self.page(number)
@@ -198,6 +199,7 @@ class Records:
             if left < 0 or not 0 <= nodes <= (self.psize - HEADER.size) // 2:
                 raise self.damaged("its pages lead in a circle")
             if flags & LEAF:
+                seen += nodes
                 yield start, nodes
             elif flags & BRANCH:
                 children = (self.node(start, i)[:2] for i in range(nodes))
@@ -206,6 +208,8 @@ class Records:
                     raise self.damaged("its pages lead in a circle")
             else:
                 raise self.damaged(f"page {number} is none of records")
+        if seen != self.count:
+            raise self.damaged(f"it has {seen:,} records, and says {self.count:,}")
 
     def keys(self) -> Iterator[bytes]:
         """All keys; no value is read."""
@@ -238,9 +242,13 @@ class Records:
         place, limit = end, start + self.psize
         if flags & BIG:
             (number,) = LONG.unpack_from(self.content, min(end, len(self.content) - LONG.size))
-            place, limit = number * self.psize + HEADER.size, len(self.content)
+            start, kind, _ = self.page(number)
+            (pages,) = PAGES.unpack_from(self.content, start + HEADER.size - PAGES.size)
+            place = start + HEADER.size
+            limit = min(start + pages * self.psize, len(self.content)) if kind & OVERFLOW else place
         if place + size > limit:
-            raise self.damaged(f"the value of {self.content[begin:end]!r} leaves its page")
+            key = self.content[begin : min(end, begin + 80)]
+            raise self.damaged(f"the value of {key!r} leaves its page")
         return self.content[begin:end], self.content[place : place + size]
 
 

@@ -89,3 +89,40 @@ def test_damaged_pages_are_read_or_refused(tmp_path):
         except ResNetProtoError:
             refused += 1
     assert 30 < refused < 300
+
+
+def test_pages_in_the_places_of_others(tmp_path):
+    """Where all of them are read without an error they would be other records, or fewer."""
+    given = [(b"%03d" % i, bytes([i]) * (9000 if i % 2 else 90)) for i in range(200)]
+    writer = Writer(tmp_path)
+    writer.append(given)
+    writer.append([(b"999", b"")])
+    writer.close()
+    data = tmp_path / "data.mdb"
+    pages = [data.read_bytes()[at : at + 4096] for at in range(0, data.stat().st_size, 4096)]
+    leaves = [i for i, page in enumerate(pages) if i > 1 and page[10] == 2]
+    values = [i for i, page in enumerate(pages) if page[:8] == i.to_bytes(8, "little")]
+    values = [i for i in values if pages[i][10] == 4]
+    a, b, c = leaves[0], leaves[-1], values[0]
+    blank = bytes(4096)
+
+    def read():
+        with records(tmp_path) as found:
+            return list(found.items())
+
+    for changes, reason in [
+        ({a: pages[b], b: pages[a]}, "is another's"),
+        ({c: pages[values[1]]}, "is another's"),
+        ({c: pages[c][:10] + b"\0\0" + pages[c][12:]}, "leaves its page"),
+        ({c: pages[c][:12] + b"\2\0" + pages[c][14:]}, "leaves its page"),
+        ({a: pages[a][:12] + b"\x12" + pages[a][13:]}, "records, and says 201"),
+        ({0: blank}, "it has no head of LMDB's"),
+        ({1: blank}, "the second of its two heads is none"),
+        ({}, None),
+    ]:
+        data.write_bytes(b"".join(changes.get(i, page) for i, page in enumerate(pages)))
+        if reason:
+            with pytest.raises(ResNetProtoError, match=reason):
+                read()
+        else:
+            assert read() == [*given, (b"999", b"")]
