@@ -149,7 +149,7 @@ def lmdb_command(
         if at.skipped:
             left = counted(len(at.skipped), "image")
             click.echo(f"Warning: {at.path}: {left} left out", err=True)
-        if len({shape[1:] for shape in at.shapes}) > 1:
+        if len({shape[1:] for shape in at.shapes}) > 1 and not isinstance(resize, int):
             click.echo(
                 f"Warning: {at.path}: the images differ in size, so the net needs a crop_size no "
                 "larger than the smallest, or --resize warp:N",
@@ -165,33 +165,42 @@ def lmdb_command(
 
 @command.command("mean")
 @click.argument("lmdb", metavar="LMDB")
-@click.argument("out", metavar="OUT", callback=file_to_write)
+@click.argument("out", metavar="[OUT]", required=False, callback=file_to_write)
 @json_option
-def mean_command(lmdb: str, out: str, as_json: bool) -> None:
-    """Write the mean of an LMDB's images, and print that of each channel.
+def mean_command(lmdb: str, out: str | None, as_json: bool) -> None:
+    """Print the mean of each channel of an LMDB's images, and write that of each pixel.
 
-    OUT is .binaryproto, or .npy. Caffe's compute_image_mean writes the same.
+    OUT is .binaryproto, or .npy, and needs images of one size. Caffe's compute_image_mean writes
+    the same.
 
     \b
+    resnet-proto data mean train_lmdb
     resnet-proto data mean train_lmdb mean.binaryproto
     """
-    from resnet_proto.data.mean import mean_of
+    from resnet_proto.data.mean import channels_of, mean_of
     from resnet_proto.formats import MEANS
     from resnet_proto.formats.binaryproto import write
     from resnet_proto.layers import dims
 
-    if Path(out).suffix.lower() not in MEANS:
+    if out is not None and Path(out).suffix.lower() not in MEANS:
         raise click.UsageError(f"OUT is {out}; a mean is written as {' or '.join(MEANS)}")
+    mean = None
     with progress() as said:
-        mean = mean_of(Path(lmdb), said)
-    write(out, mean)
-    channels = [float(channel.mean(dtype="float64")) for channel in mean]
+        if out is None:
+            channels = channels_of(Path(lmdb), said)
+        else:
+            mean = mean_of(Path(lmdb), said)
+            channels = [float(channel.mean(dtype="float64")) for channel in mean]
+    if out is not None and mean is not None:
+        write(out, mean)
     if as_json:
-        echo_json({"file": out, "shape": mean.shape, "channels": channels})
+        shape = {} if mean is None else {"file": out, "shape": mean.shape}
+        echo_json({**shape, "channels": channels})
         return
     order = " (blue, green, red)" if len(channels) == 3 else ""
     click.echo(f"mean of each channel{order}: {','.join(f'{value:.6g}' for value in channels)}")
-    click.echo(f"wrote {out}: {dims(mean.shape)}", err=True)
+    if mean is not None:
+        click.echo(f"wrote {out}: {dims(mean.shape)}", err=True)
 
 
 @command.command("show")

@@ -85,6 +85,9 @@ def test_a_mean_and_a_sheet(folder):
     result = run("mean", "db", "mean.binaryproto")
     assert result.stdout == "mean of each channel (blue, green, red): 22,22,22\n"
     assert result.stderr == "wrote mean.binaryproto: 3x8x6\n"
+    alone = run("mean", "db")
+    assert (alone.stdout, alone.stderr) == (result.stdout, "")
+    assert json.loads(run("mean", "db", "--json").stdout) == {"channels": [22, 22, 22]}
 
     result = run("show", "db", "sheet.png", "-n", 3, "--seed", 4)
     assert result.stderr == "wrote sheet.png: 3 images, 210x238 pixels\n"
@@ -99,6 +102,8 @@ def test_refusing_and_sizes_that_differ(folder):
     result = run("lmdb", "x", "db")
     assert result.stdout == "db: 11 images of 2 classes, 8x6 to 9x9\n"
     assert "Warning: db: the images differ in size, so the net needs a crop_size" in result.stderr
+    result = run("lmdb", "x", "shorter", "--resize", "shorter:9")  # for a crop
+    assert (result.stdout, result.stderr) == ("shorter: 11 images of 2 classes, 9x9 to 12x9\n", "")
 
     (folder / "x" / "cat" / "bad.png").write_bytes(b"")
     result = run("lmdb", "x", "other", "--on-error", "refuse")

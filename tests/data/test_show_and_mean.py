@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from oracles.training import make_lmdb
 from PIL import Image
-from small_images import class_folder, pixels, written
+from small_images import class_folder, pixels, trees, written
 
 from resnet_proto.data.images import Options, datum
 from resnet_proto.data.lmdb import Writer
-from resnet_proto.data.mean import mean_of
+from resnet_proto.data.mean import channels_of, mean_of
 from resnet_proto.data.show import GAP, SIDE, TEXT, class_names, drawable, known_fonts, sheet
 from resnet_proto.data.survey import survey
 from resnet_proto.errors import ResNetProtoError
@@ -76,11 +76,37 @@ def test_a_mean_of_other_sizes_is_refused_by_name(tmp_path):
     written(tmp_path / "x", tmp_path / "db")
     with pytest.raises(ResNetProtoError) as refused:
         mean_of(tmp_path / "db")
-    assert "00000001_a/1.png is 3x8x7, those before it are 3x8x6; a mean needs one size" in str(
-        refused.value
+    assert (
+        "00000001_a/1.png is 3x8x7, those before it are 3x8x6; a mean image needs one size"
+        in str(refused.value)
     )
     written(tmp_path / "x", tmp_path / "same", resize=(5, 6))
     assert mean_of(tmp_path / "same").shape == (3, 5, 6)
+
+
+def test_the_means_of_channels_of_any_sizes(tmp_path):
+    """Each image counts the same; where all have one size that is the mean of the whole."""
+    class_folder(tmp_path / "x")
+    written(tmp_path / "x", tmp_path / "db")
+    values = [
+        np.frombuffer(tree["data"], np.uint8).reshape(3, -1).mean(axis=1)
+        for tree in trees(tmp_path / "db").values()
+    ]
+    assert len({tree["width"] for tree in trees(tmp_path / "db").values()}) > 1
+    np.testing.assert_allclose(channels_of(tmp_path / "db"), np.mean(values, axis=0), rtol=1e-12)
+
+    written(tmp_path / "x", tmp_path / "same", resize=(5, 6))
+    whole = mean_of(tmp_path / "same").mean(axis=(1, 2))
+    np.testing.assert_allclose(channels_of(tmp_path / "same"), whole, rtol=1e-6)
+
+
+def test_channels_that_differ_have_no_mean(tmp_path):
+    writer = Writer(tmp_path / "db")
+    values = [datum(pixels(), 0, Options(grey=grey), "x")[0] for grey in (False, True)]
+    writer.append([(b"%08d_a" % i, value) for i, value in enumerate(values)])
+    writer.close()
+    with pytest.raises(ResNetProtoError, match="00000001_a has 1 channel, those before it have 3"):
+        channels_of(tmp_path / "db")
 
 
 def test_a_datum_whose_values_do_not_fit(tmp_path):
@@ -88,7 +114,7 @@ def test_a_datum_whose_values_do_not_fit(tmp_path):
     value, _ = datum(pixels(), 0, Options(), "x")
     writer.append([(b"00000000_a", value.replace(b"\x10\x07", b"\x10\x06", 1))])
     writer.close()
-    for look in (mean_of, lambda path: sheet(path, 4, 0)):
+    for look in (mean_of, channels_of, lambda path: sheet(path, 4, 0)):
         with pytest.raises(ResNetProtoError, match="a Datum of 3x6x5 has 105 values"):
             look(tmp_path / "db")
 
@@ -124,7 +150,7 @@ def empty(path):
 )
 def test_what_is_no_database(tmp_path, make, reason):
     make(tmp_path / "db")
-    for look in (mean_of, lambda path: sheet(path, 4, 0)):
+    for look in (mean_of, channels_of, lambda path: sheet(path, 4, 0)):
         with pytest.raises(ResNetProtoError, match=reason):
             look(tmp_path / "db")
 
