@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -117,7 +118,10 @@ def followed(name: str, csv: str | None, plot: str | None) -> Run:
     reader = Reader()
     try:
         await_log(name)
-        return read_on(reader, name, csv, plot)
+        while (run := read_on(reader, name, csv, plot)) is None:
+            click.echo(f"{name} was begun anew; so is this", err=True)
+            reader = Reader()
+        return run
     except KeyboardInterrupt:
         if not reader.parts:
             raise
@@ -134,8 +138,19 @@ def await_log(name: str) -> None:
         time.sleep(PAUSE)
 
 
-def read_on(reader: Reader, name: str, csv: str | None, plot: str | None) -> Run:
-    """``followed``, of a log that is there; the reader has what was read."""
+def anew(file: TextIO, name: str) -> bool:
+    """Whether a log of which all was read was cut off since, or another has its name."""
+    own = os.fstat(file.fileno())
+    try:
+        now = Path(name).stat()
+        read = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    except OSError:  # gone: the one that is open may grow yet; or a pipe
+        return False
+    return (now.st_dev, now.st_ino) != (own.st_dev, own.st_ino) or own.st_size < read
+
+
+def read_on(reader: Reader, name: str, csv: str | None, plot: str | None) -> Run | None:
+    """``followed``, of a log that is there; None if it is begun anew."""
     source, shown, drawn = called(name), 0, 0.0
     with readable(source), opened(name) as file:
         line = ""
@@ -163,6 +178,8 @@ def read_on(reader: Reader, name: str, csv: str | None, plot: str | None) -> Run
                     drawn = time.monotonic()
             elif name == "-":
                 return reader.run(source)
+            if name != "-" and anew(file, name):
+                return None
             time.sleep(PAUSE)
 
 

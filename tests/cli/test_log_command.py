@@ -227,6 +227,37 @@ def test_follow_a_file_that_grows(logs):
     assert err.count("iteration 100: train") == 1
 
 
+@pytest.mark.parametrize("how", ["cut off", "replaced"])
+def test_follow_a_log_that_is_begun_anew(logs, how):
+    """What was in it counts no more; one that is taken away may still grow."""
+    path = logs / "anew.log"
+    path.write_text(MAINLINE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resnet_proto", "log", path, "--follow", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "iteration 100: train" not in process.stderr.readline():
+        assert process.poll() is None
+    if how == "cut off":
+        path.write_text("")
+    else:
+        path.rename(logs / "old.log")
+        time.sleep(1)
+        (logs / "new.log").write_text("")
+        (logs / "new.log").rename(path)
+    while (said := process.stderr.readline()) != f"{path} was begun anew; so is this\n":
+        assert process.poll() is None, said
+    path.write_text(RESUMED)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    (found,) = json.loads(out)
+    assert {row["iteration"] for row in found["rows"]} == {
+        row["iteration"] for row in json.loads(run(path, "--json").stdout)[0]["rows"]
+    }
+    assert 0 not in {row["iteration"] for row in found["rows"]}
+
+
 def test_check_draws_the_rate(tmp_path):
     solver = tmp_path / "solver.prototxt"
     text = (
