@@ -19,6 +19,7 @@ What is left is not run: pictures and tables in letters, formulas, lines that fe
 """
 
 import os
+import random
 import re
 import shlex
 import shutil
@@ -31,6 +32,7 @@ from typing import NamedTuple
 import click
 import pytest
 from click.testing import CliRunner
+from PIL import Image, ImageDraw
 from test_imports import ORDER
 
 from resnet_proto import presets
@@ -139,6 +141,8 @@ def check(shown, folder, request, monkeypatch, python=sys.executable):
             shutil.copy(file, folder / name)
     if " digits/" in shown.text:
         shutil.copytree(DIGITS, folder / "digits", dirs_exist_ok=True)
+    if " photos " in shown.text:
+        draw_photos(folder / "photos")
     for block in BLOCK.finditer(shown.text):
         if block["file"]:
             (folder / block["file"]).write_text(block["text"])
@@ -155,6 +159,32 @@ def check(shown, folder, request, monkeypatch, python=sys.executable):
                 _, output = run(command)
                 pattern = ".*".join(map(re.escape, expected.split("...")))
                 assert re.fullmatch(pattern, output, re.S), f"$ {command}\n{output}"
+
+
+def draw_photos(folder):
+    """Twenty images of each of three shapes, as people have them; one is cut off."""
+    chance = random.Random(1)
+    for name in ("circle", "square", "triangle"):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            w, h = chance.randrange(40, 140), chance.randrange(40, 140)
+            image = Image.new("RGB", (w, h), tuple(chance.randrange(100) for _ in range(3)))
+            half = min(w, h) * chance.uniform(0.2, 0.35)
+            x, y = chance.uniform(half, w - half), chance.uniform(half, h - half)
+            box = (x - half, y - half, x + half, y + half)
+            corners = [(x, box[1]), (box[0], box[3]), (box[2], box[3])]
+            colour = tuple(chance.randrange(150, 256) for _ in range(3))
+            pen = ImageDraw.Draw(image)
+            draw = {"circle": pen.ellipse, "square": pen.rectangle, "triangle": pen.polygon}[name]
+            draw(corners if name == "triangle" else box, fill=colour)
+            mode = "CMYK" if (name, i) == ("square", 4) else "RGB"
+            image.convert(mode).save(
+                folder / name / f"{i:02}.{'png' if i % 2 else 'jpg'}", "PNG" if i % 2 else "JPEG"
+            )
+    cut = folder / "circle" / "03.jpg"
+    (folder / "circle" / "03.png").unlink()
+    content = (folder / "circle" / "02.jpg").read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
 
 
 INDENTED = re.compile(r"^    ((?:resnet-proto|make) .*)", re.M)

@@ -18,7 +18,7 @@ out=${1:?"a folder for data, nets and logs"}
 export SEEDS=${SEEDS:-1 2 3 4 5} ITERATIONS=${ITERATIONS:-3000}
 mkdir -p "$out"
 cd "$out"
-[ -d test_lmdb ] || resnet-proto data lmdb digits train_lmdb --gray --pad 1 --split test=0.25
+[ -d train_lmdb ] || resnet-proto data lmdb digits train_lmdb --gray --pad 1 --split test=0.25
 
 # n units in each of three stages make 6 n + 2 layers: section 4.2
 make_net() {
