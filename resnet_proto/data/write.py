@@ -333,7 +333,7 @@ def begun(writer: Writer, plan: Plan, order: Sequence[int], at: Written) -> int:
     for key in writer.written():
         number = int(key[:8])
         for i in order[place:number]:
-            skip(at, plan, i, "was left out before")
+            skip(at, plan, i, f"{shown(plan.images.name(i))}: an earlier run could not read it")
         at.resumed += 1
         place = number + 1
     at.images = at.resumed

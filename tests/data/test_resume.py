@@ -184,7 +184,7 @@ def test_images_left_out_before_are_counted(tmp_path, monkeypatch):
     (at,) = written(tmp_path / "x", tmp_path / "db")
 
     assert (at.images, at.resumed) == (62, 24)
-    assert at.skipped == {"a/2.png": "was left out before"}
+    assert at.skipped == {"a/2.png": "a/2.png: an earlier run could not read it"}
     assert at.labels == {0: 19, 1: 21, 2: 22}
 
 
