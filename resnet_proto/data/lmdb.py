@@ -142,7 +142,7 @@ class Records:
             raise self.damaged("it has no head of LMDB's")
         second = self.meta(first.psize)
         if second is None:  # LMDB refuses that too; the first may be older by many records
-            raise self.damaged("the second of its two heads is none")
+            raise self.damaged("the second of its two heads is damaged")
         newest = max(first, second, key=lambda meta: meta.transaction)
         self.psize, self.root, self.count = newest.psize, newest.root, newest.entries
         whole = (newest.last + 1) * self.psize

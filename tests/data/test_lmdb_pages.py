@@ -117,7 +117,7 @@ def test_pages_in_the_places_of_others(tmp_path):
         ({c: pages[c][:12] + b"\2\0" + pages[c][14:]}, "leaves its page"),
         ({a: pages[a][:12] + b"\x12" + pages[a][13:]}, "records, and says 201"),
         ({0: blank}, "it has no head of LMDB's"),
-        ({1: blank}, "the second of its two heads is none"),
+        ({1: blank}, "the second of its two heads is damaged"),
         ({}, None),
     ]:
         data.write_bytes(b"".join(changes.get(i, page) for i, page in enumerate(pages)))
