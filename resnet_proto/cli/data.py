@@ -22,7 +22,7 @@ def command() -> None:
 
     \b
     resnet-proto data lmdb IMAGES train_lmdb --resize shorter:256 --split val=0.1
-    resnet-proto data mean train_lmdb mean.binaryproto
+    resnet-proto data mean train_lmdb
     resnet-proto data show train_lmdb sheet.png
     """
 
@@ -168,9 +168,9 @@ def lmdb_command(
 @click.argument("out", metavar="[OUT]", required=False, callback=file_to_write)
 @json_option
 def mean_command(lmdb: str, out: str | None, as_json: bool) -> None:
-    """Print the mean of each channel of an LMDB's images, and write that of each pixel.
+    """Print the mean of each channel, and write the mean image.
 
-    OUT is .binaryproto, or .npy, and needs images of one size. Caffe's compute_image_mean writes
+    OUT is .binaryproto, or .npy; it needs images of one size. Caffe's compute_image_mean writes
     the same.
 
     \b
