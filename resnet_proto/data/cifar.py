@@ -97,15 +97,19 @@ def kind_of(path: Path) -> Kind | None:
     """Which CIFAR a folder or an archive is; None if it is another thing.
 
     Raises:
-        ResNetProtoError: an archive of something else.
+        ResNetProtoError: an archive of something else; a folder with several of them.
     """
     if path.is_dir():
-        for kind in KINDS:
-            if (path / kind.folder).is_dir() or (
-                (path / kind.names).is_file() and (path / kind.test[0]).is_file()
-            ):
-                return kind
-        return None
+        inner = [kind for kind in KINDS if (path / kind.folder).is_dir()]
+        if len(inner) > 1:
+            names = " and ".join(kind.folder for kind in inner)
+            raise ResNetProtoError(f"{path}: has {names} in it; give the one that you mean")
+        own = [
+            kind
+            for kind in KINDS
+            if (path / kind.names).is_file() and (path / kind.test[0]).is_file()
+        ]
+        return next(iter((*inner, *own)), None)
     if not path.is_file():
         return None
     if not path.name.lower().endswith((".tar.gz", ".tgz", ".tar")):

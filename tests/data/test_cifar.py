@@ -152,6 +152,20 @@ def test_the_images_of_each_form(tmp_path, kind, unpacked):
     assert list(test.labels) == batch(len(kind.train))[1].tolist()
 
 
+def test_a_folder_with_several_of_them(tmp_path):
+    """Where torchvision puts them; each by itself is taken, and so is a folder with one."""
+    for kind in KINDS[0], KINDS[2]:
+        inner = tmp_path / "data" / kind.folder
+        inner.mkdir(parents=True)
+        for name, content in files(kind).items():
+            (inner / name).write_bytes(content)
+        if kind is KINDS[0]:
+            assert len(find_images(str(tmp_path / "data"))) == 20
+    with pytest.raises(ResNetProtoError, match="has cifar-10-batches-py and cifar-100-python in"):
+        find_images(str(tmp_path / "data"))
+    assert len(find_images(str(inner))) == 4
+
+
 def test_padding_for_the_papers_crop(tmp_path):
     """Four zeros at each side of 32x32, BGR."""
     source = archive(tmp_path / "c.tar.gz", KINDS[1].folder, files(KINDS[1]))
