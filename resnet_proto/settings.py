@@ -104,15 +104,6 @@ def refusal(about: Field[Any], value: Any, wanted: str) -> ResNetProtoError:
     )
 
 
-def from_table(cls: type[T], table: Mapping[str, Any], source: str) -> T:
-    """The dataclass that a TOML table describes; fields left out have their defaults.
-
-    Raises:
-        ResNetProtoError: a field that it does not have, or a value that it cannot hold.
-    """
-    return changed(cls(), table, source)
-
-
 def changed(settings: T, table: Mapping[str, Any], source: str) -> T:
     """The same settings with other values for some fields.
 
@@ -187,25 +178,24 @@ def read(kind: str, text: str) -> Any:
     return text
 
 
-def to_toml(settings: Any, skip: tuple[str, ...] = ()) -> str:
+def to_toml(settings: Any) -> str:
     """Every field with its value, and what it means as a comment; tables last."""
-    return "\n".join(toml_lines(settings, "", skip)) + "\n"
+    return "\n".join(toml_lines(settings, "")) + "\n"
 
 
-def toml_lines(settings: Any, prefix: str, skip: tuple[str, ...]) -> Iterator[str]:
+def toml_lines(settings: Any, prefix: str) -> Iterator[str]:
     """The lines of a table, then those of the tables in it."""
-    kept = [about for about in fields(settings) if prefix + about.name not in skip]
-    for about in kept:
+    for about in fields(settings):
         value = getattr(settings, about.name)
         if not is_dataclass(value):
             choice = " | ".join(map(spelled, about.metadata["one_of"]))
             yield f"# {about.metadata['doc']}{': ' + choice if choice else ''}"
             yield f"{about.name} = {spelled(value)}"
-    for about in kept:
+    for about in fields(settings):
         value = getattr(settings, about.name)
         if is_dataclass(value):
             yield f"\n# {about.metadata['doc']}\n[{prefix}{about.name}]"
-            yield from toml_lines(value, f"{prefix}{about.name}.", skip)
+            yield from toml_lines(value, f"{prefix}{about.name}.")
 
 
 def spelled(value: Any) -> str:
