@@ -27,7 +27,7 @@ from resnet_proto.recipe import training_for
 from resnet_proto.recognize import FoundUnit, squeezes, widths
 from resnet_proto.settings import assignments
 from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted
-from resnet_proto.weights import Blob, Data, Held, Made, StoredLayer, Weights
+from resnet_proto.weights import Blob, BlobData, Held, Made, StoredLayer, Weights
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -445,7 +445,7 @@ def check_blob(blob: Blob, key: str, shape: Shape, spec: ResNetSpec, source: str
 
 def adopted(blob: Blob, layer: str, type: str, name: str, shape: Shape) -> Blob:
     """A blob under Caffe's names; no values are moved."""
-    data: Data = blob.data
+    data: BlobData = blob.data
     dtype, nbytes = blob.dtype, blob.nbytes
     if dtype == "float16":
         data, dtype, nbytes = Floats(blob), "float32", 2 * nbytes

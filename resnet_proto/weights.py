@@ -56,7 +56,7 @@ IMAGE_POWER = 128**2 / 3
 """Mean square of an image whose values are spread over -128..128."""
 
 
-class Data(Protocol):
+class BlobData(Protocol):
     """Where a blob's values are."""
 
     def array(self) -> Array:
@@ -67,7 +67,7 @@ class Data(Protocol):
 
 
 class Made:
-    """``Data`` that is made when it is asked for: ``array`` says of what."""
+    """``BlobData`` that is made when it is asked for: ``array`` says of what."""
 
     __slots__ = ()
 
@@ -126,7 +126,7 @@ class Blob(NamedTuple):
     shape: Shape
     dtype: str
     nbytes: int
-    data: Data
+    data: BlobData
     legacy: bool = False
     shapeless: bool = False
     stored: str = ""
