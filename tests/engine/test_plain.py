@@ -41,7 +41,8 @@ from resnet_proto.layers import (
     TanH,
     make_layer,
 )
-from resnet_proto.net import Net
+from resnet_proto.net import Net, overwritten
+from resnet_proto.prototxt import to_prototxt
 from resnet_proto.weights import Weights
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
@@ -402,24 +403,28 @@ SHARING = {
 
 
 @pytest.mark.parametrize("type", SHARING)
-def test_memory_that_caffe_shares(type, caffe_python):
+def test_memory_that_caffe_shares(type, warm_caffe):
     """What works in place on such a top overwrites the bottom: whoever reads that is misled."""
     sharing, in_place = SHARING[type], ReLU.of("r", "y", "y")
     quiet, misled = net(sharing, in_place), net(sharing, in_place, AbsVal.of("late", "data", "a"))
     early = net(AbsVal.of("early", "data", "a"), sharing, in_place)
     copied = net(sharing, ReLU.of("r", "y", "r"), AbsVal.of("late", "data", "a"))
     right = {"y": np.maximum(X, 0).reshape(-1), "a": np.abs(X).reshape(-1)}
+    jobs = [warm_caffe.give(to_prototxt(each), {}, {"data": X})
+            for each in (quiet, early, copied, misled)]  # fmt: skip
 
-    for accepted in (quiet, early, copied):
-        theirs = run("caffe", accepted, {}, {"data": X}, caffe_python=caffe_python)
+    for accepted, job in zip((quiet, early, copied), jobs, strict=False):
+        theirs = warm_caffe.answer(job)
         blobs = forward(accepted, {}, X)
-        for name, value in theirs.items():
-            np.testing.assert_allclose(blobs[name], value, rtol=1e-6)
-        assert ("data" in theirs) == (accepted is copied)
+        lost = overwritten(accepted.layers)
+        assert theirs.keys() == blobs.keys()
+        assert (theirs["data"] == X).all() == ("data" not in lost) == (accepted is copied)
+        for name in blobs.keys() - lost:
+            np.testing.assert_allclose(blobs[name], theirs[name], rtol=1e-6)
     np.testing.assert_array_equal(forward(quiet, {}, X)["data"], X)
     np.testing.assert_array_equal(forward(early, {}, X)["a"].reshape(-1), right["a"])
 
-    theirs = run("caffe", misled, {}, {"data": X}, caffe_python=caffe_python)
+    theirs = warm_caffe.answer(jobs[-1])
     np.testing.assert_array_equal(theirs["a"].reshape(-1), right["y"])
     for engine in ("numpy", "float64", "onnxruntime"):
         with pytest.raises(
@@ -429,12 +434,15 @@ def test_memory_that_caffe_shares(type, caffe_python):
 
 
 def test_a_dropout_overwrites_nothing(caffe_python):
-    """At phase TEST; it often follows a Flatten in place."""
-    small = net(
-        Flatten.of("f", "data", "y"), Dropout.of("d", "y", "y"), AbsVal.of("a", "data", "a")
-    )
+    """At phase TEST; it often follows a Flatten in place. The engine leaves out what is lost."""
+    flat, late = Flatten.of("f", "data", "y"), AbsVal.of("a", "data", "a")
+    small = net(flat, Dropout.of("d", "y", "y"), late)
 
     theirs = run("caffe", small, {}, {"data": X}, caffe_python=caffe_python)
+    left = run(
+        "caffe", net(flat, ReLU.of("r", "y", "y")), {}, {"data": X}, caffe_python=caffe_python
+    )
 
     assert list(theirs) == ["data", "y", "a"]
+    assert list(left) == ["y"]
     np.testing.assert_array_equal(forward(small, {}, X)["a"], theirs["a"])
