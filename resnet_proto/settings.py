@@ -57,8 +57,11 @@ def check(settings: Any) -> None:
     """
     for about in fields(settings):
         value = getattr(settings, about.name)
-        if not is_dataclass(value):
+        made: Any = about.default_factory
+        if not isinstance(made, type):
             object.__setattr__(settings, about.name, checked(about, value))
+        elif not isinstance(value, made):
+            raise refusal(about, value, made.__name__)
 
 
 def checked(about: Field[Any], value: Any) -> Any:

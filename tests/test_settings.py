@@ -97,6 +97,12 @@ def test_refused(text, message):
         changed(Outer(), assignments(Outer(), [text]), "x")
 
 
+def test_settings_in_settings():
+    assert Outer(inner=Inner("b")).inner.text == "b"
+    with pytest.raises(ResNetProtoError, match=r"inner is 3; expected Inner \(within\)"):
+        Outer(inner=3)
+
+
 def test_a_table_and_a_value_of_one_name():
     with pytest.raises(ResNetProtoError, match="'inner' is set as a value already"):
         assignments(Outer(), ["inner=1", "inner.text=2"])

@@ -241,6 +241,7 @@ WEIGHTS = Named(random_weights(CONV))
         ({"c.bias": np.zeros(1)}, r"layer 'c': bias is 1 in"),
         ({"c.bias": np.zeros(4, complex)}, r"layer 'c': bias is complex128 in the weights; give"),
         ({"c.bias": "zeros"}, r"layer 'c': bias is <U5 in the weights; give an array of real"),
+        ({"c.bias": [[1], [2, 3]]}, r"layer 'c': bias is object in the weights; give an array"),
     ],
 )
 def test_weights_that_do_not_fit(change, message):
@@ -249,6 +250,14 @@ def test_weights_that_do_not_fit(change, message):
 
     with pytest.raises(WeightsError, match=message):
         forward(CONV, weights, X)
+
+
+def test_what_are_no_weights():
+    """A name that was forgotten, say."""
+    for make in (lambda wrong: forward(CONV, wrong, X), lambda wrong: Plan(CONV, wrong).run(X)):
+        make(WEIGHTS)
+        with pytest.raises(WeightsError, match="expected a mapping of names to arrays, got None"):
+            make(None)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +273,7 @@ def test_weights_that_do_not_fit(change, message):
         ({"outputs": ["d"]}, NetError, "no blob 'd' to compute"),
         ({"outputs": ["dat"]}, NetError, "no blob 'dat' to compute; did you mean data"),
         ({"until": "cc"}, NetError, "no blob 'cc' to compute; did you mean c"),
+        ({"until": 7}, NetError, "no blob '7' to compute"),
         ({"dtype": "float16"}, NetError, "dtype is float16; give float32 or float64"),
         ({"dtype": "nonsense"}, NetError, "dtype is 'nonsense'; give float32 or float64"),
         ({"inputs": "x"}, ResNetProtoError, "input 'data' is str of <U1; give an array of real"),
