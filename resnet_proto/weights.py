@@ -195,7 +195,8 @@ class StoredLayer(NamedTuple):
 class Weights(Mapping[str, "Array"]):
     """``<layer>.<blob>`` -> array, in the order of the file.
 
-    Each access reads the blob anew. A layer's name may hold dots: split a key at its last one.
+    Each access reads the blob anew, in its stored shape and type, and raises a ``NoBlobError``
+    where there is none. A layer's name may hold dots: split a key at its last one.
 
     Attributes:
         source: the file, for messages.
