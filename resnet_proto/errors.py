@@ -15,7 +15,7 @@ def similar(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # two milliseconds that `gen` does not need
 
     folded = {other.lower(): other for other in known if other}
-    short = name[:MAX_NAME].lower()
+    short = str(name)[:MAX_NAME].lower()  # a caller's name may be anything
     near = get_close_matches(short, folded, n=3)
     if not near and short:
         near = [key for key in folded if key.startswith(short) or short.startswith(key)][:3]

@@ -17,7 +17,7 @@ from resnet_proto.recipe import Training
 from resnet_proto.render import render
 from resnet_proto.spec import ResNetSpec
 from resnet_proto.training.solver import solvers
-from resnet_proto.training.tasks import TASKS
+from resnet_proto.training.tasks import FINISH
 from resnet_proto.training.train_val import to_train_val
 
 FILES = {
@@ -49,7 +49,7 @@ def generate(
     net = deploy_net(spec)
     nets = {"deploy": net}
     if only != "deploy":
-        nets["train_val"] = to_train_val(net, spec.training, TASKS[spec.task])
+        nets["train_val"] = to_train_val(net, spec.training, FINISH[spec.task])
     texts = {
         FILES[kind]: to_prototxt(net, templates=templates, comments=needs(net))
         for kind, net in nets.items()

@@ -160,13 +160,10 @@ class Difference(NamedTuple):
         return f"{self.layer} {self.found}; the other net has {self.expected}"
 
 
-def same_graph(one: Net, other: Net) -> bool:
-    """Whether two nets compute the same from the same, names aside."""
-    return difference(one, other) is None
-
-
 def difference(one: Net, other: Net) -> Difference | None:
-    """The first difference between two nets in the order of the first; None where there is none.
+    """The first difference in what two nets compute, in the order of the first, names aside.
+
+    None where they compute the same from the same.
 
     Raises:
         NetError: one of them is no graph.

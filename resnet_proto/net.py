@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from operator import index
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -326,7 +327,8 @@ class Net:
 
         Raises:
             NetError: the net has no such input.
-            ShapeError: a layer would need other weights, as an InnerProduct behind more values.
+            ShapeError: a layer would need other weights, as an InnerProduct behind more values; or
+                a shape is not one of whole numbers.
         """
         with self.named():
             net = self.upgraded()
@@ -341,7 +343,7 @@ class Net:
                     name = only(main if main and not tops else tops)  # labels have no name
                 elif name not in known:
                     raise NetError(f"the net has no input '{name}'{nearest(name, known)}")
-                named[name] = tuple(shape)
+                named[name] = checked_shape(name, shape)
             given = {
                 name: (own_batch(layer) or named[name][0], *named[name][1:])
                 for name, layer in data.items()
@@ -679,6 +681,20 @@ def check_counts(layer: Layer) -> None:
             if least < most:
                 wanted = f"{least} to {most} {kind}s" if most < MAX_COUNT else f"at least {wanted}"
             raise ShapeError(f"takes {wanted}, has {n}")
+
+
+def checked_shape(name: str, shape: Iterable[int]) -> Shape:
+    """A shape that a caller gives, as a tuple.
+
+    Raises:
+        ShapeError: it is no list of whole numbers.
+    """
+    try:
+        return tuple(map(index, shape))
+    except TypeError:
+        raise ShapeError(
+            f"the shape of '{name}' is {shape!r}; give whole numbers: (1, 3, 224, 224)"
+        ) from None
 
 
 def check_size(name: str, shape: Shape) -> None:

@@ -148,7 +148,8 @@ def to_prototxt(
     Raises:
         ResNetProtoError: a template that is wrong.
     """
-    return render("net.prototxt.j2", templates=templates, net=net, comments=comments)
+    lines = [line for comment in comments for line in comment.split("\n")]
+    return render("net.prototxt.j2", templates=templates, net=net, comments=lines)
 
 
 def message_text(tree: Mapping[str, Any]) -> str:

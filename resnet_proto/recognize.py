@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple, TypeVar
 
 from resnet_proto.build import deploy_net
-from resnet_proto.build.units import Step
+from resnet_proto.build.units import PathStep
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.graph import Graph, Node, match
 from resnet_proto.layers import dims, make_layer
@@ -34,7 +34,7 @@ T = TypeVar("T")
 WEIGHTED = ("Convolution", "InnerProduct")
 PATH = frozenset({*WEIGHTED, "BatchNorm", "Scale", "ReLU", "Dropout"})
 """What a main path is made of."""
-KINDS = {
+UNIT_KINDS = {
     ("3x3", "3x3"): "basic",
     ("1x1", "3x3", "1x1"): "bottleneck",
     ("InnerProduct", "InnerProduct"): "fully-connected",
@@ -44,7 +44,7 @@ STEMS = {("7x7",): "7x7", ("3x3",): "3x3", ("3x3", "3x3", "3x3"): "deep", (): "n
 STRIDES = (8, 16, 32)
 
 
-class Unit(NamedTuple):
+class FoundUnit(NamedTuple):
     """A unit as it was found.
 
     Args:
@@ -59,7 +59,7 @@ class Unit(NamedTuple):
 
     label: str
     kind: str
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
     bias: tuple[bool, ...]
     shortcut: str
     kernel: int = 1
@@ -76,7 +76,7 @@ class Unit(NamedTuple):
         return max(step.stride for step in self.steps)
 
     @property
-    def middle(self) -> Step:
+    def middle(self) -> PathStep:
         """The 3x3 of a bottleneck, the first step of others."""
         return self.steps[len(self.steps) - 2]
 
@@ -93,7 +93,7 @@ class Parts(NamedTuple):
 
     stem: tuple[Node, ...]
     pool: Node | None
-    units: tuple[Unit, ...]
+    units: tuple[FoundUnit, ...]
     behind: str
     last_pool: Node | None
     classifier: Node
@@ -258,7 +258,7 @@ def stem_end(body: Sequence[Node]) -> int:
     return places[n] if len(places) > n else len(body)
 
 
-def plain_units(body: Sequence[Node]) -> Iterator[Unit]:
+def plain_units(body: Sequence[Node]) -> Iterator[FoundUnit]:
     """The units of a net without sums: two or three layers with weights are one."""
     path = [node for node in body if node.layer.type in WEIGHTED]
     size = 3 if path and window(path[0]) == "1x1" else 2
@@ -266,7 +266,7 @@ def plain_units(body: Sequence[Node]) -> Iterator[Unit]:
         yield unit_of(path[i : i + size], "none")
 
 
-def residual_units(graph: Graph, body: Sequence[Node]) -> Iterator[Unit]:
+def residual_units(graph: Graph, body: Sequence[Node]) -> Iterator[FoundUnit]:
     """A unit for each sum that everything passes.
 
     Raises:
@@ -341,7 +341,7 @@ def shortcut_kind(nodes: Sequence[Node], join: Node) -> str:
     )
 
 
-def unit_of(path: Sequence[Node], shortcut: str, join: Node | None = None) -> Unit:
+def unit_of(path: Sequence[Node], shortcut: str, join: Node | None = None) -> FoundUnit:
     """A unit, from the layers with weights on its main path.
 
     Raises:
@@ -349,12 +349,12 @@ def unit_of(path: Sequence[Node], shortcut: str, join: Node | None = None) -> Un
     """
     label = f"the unit that ends in {join or path[-1]}"
     windows = tuple(map(window, path))
-    if windows not in KINDS:
-        known = "; ".join(",".join(known) for known in KINDS)
+    if windows not in UNIT_KINDS:
+        known = "; ".join(",".join(known) for known in UNIT_KINDS)
         raise NetError(f"{label}: main path is {','.join(windows) or 'empty'}; expected {known}")
     steps = tuple(map(step_of, path))
     bias = tuple(bool(node.meaning["bias_term"]) for node in path)
-    return Unit(label, KINDS[windows], steps, bias, shortcut)
+    return FoundUnit(label, UNIT_KINDS[windows], steps, bias, shortcut)
 
 
 def window(node: Node) -> str:
@@ -362,13 +362,13 @@ def window(node: Node) -> str:
     return dims(node.meaning["kernel_size"]) if "kernel_size" in node.meaning else node.layer.type
 
 
-def step_of(node: Node) -> Step:
+def step_of(node: Node) -> PathStep:
     """A layer with weights, as a step of a path."""
     values = node.meaning
     if node.layer.type == "InnerProduct":
-        return Step(1, values["num_output"])
+        return PathStep(1, values["num_output"])
     kernel, stride, dilation = (max(values[k]) for k in ("kernel_size", "stride", "dilation"))
-    return Step(kernel, values["num_output"], stride, dilation, values["group"])
+    return PathStep(kernel, values["num_output"], stride, dilation, values["group"])
 
 
 # ---- pieces -> fields
@@ -411,7 +411,7 @@ def stem_kind(stem: Sequence[Node]) -> str:
     return "tiered" if kind == "deep" and channels[0] != channels[1] else kind
 
 
-def check_units(units: Sequence[Unit]) -> None:
+def check_units(units: Sequence[FoundUnit]) -> None:
     """Refuse a net without units, of several kinds, or that begins with a stride.
 
     Raises:
@@ -530,7 +530,7 @@ def squeezes(pairs: Sequence[tuple[int, int]]) -> dict[str, int]:
     return found
 
 
-def stride_places(units: Sequence[Unit]) -> tuple[str, ...]:
+def stride_places(units: Sequence[FoundUnit]) -> tuple[str, ...]:
     """Which convolution has the stride; both where no unit tells."""
     if units[0].kind != "bottleneck":
         return ("first",)
@@ -540,12 +540,12 @@ def stride_places(units: Sequence[Unit]) -> tuple[str, ...]:
     return ("first", "3x3")
 
 
-def staged(units: Sequence[Unit], stride_in: str) -> Iterator[list[Unit]]:
+def staged(units: Sequence[FoundUnit], stride_in: str) -> Iterator[list[FoundUnit]]:
     """The units of each stage: it begins where stride, width or dilation change.
 
     One of matrices also begins where one projects that could have kept its shape.
     """
-    stage: list[Unit] = []
+    stage: list[FoundUnit] = []
     mixed = units[0].kind == "fully-connected" and any(u.shortcut == "identity" for u in units)
     dilations = [unit.middle.dilation for unit in units]
     if stride_in == "3x3":  # the 3x3 of a first unit has the dilation of the stage before
@@ -597,7 +597,7 @@ def shortcuts(parts: Parts) -> dict[str, Any]:
     }
 
 
-def widths(stages: Sequence[Sequence[Unit]]) -> dict[str, Any]:
+def widths(stages: Sequence[Sequence[FoundUnit]]) -> dict[str, Any]:
     """Widths of the stages, groups and their width.
 
     Raises:
@@ -630,7 +630,7 @@ def shortened(values: Sequence[int]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def base_width(values: Sequence[int], inner: Sequence[int], units: Sequence[Unit]) -> int:
+def base_width(values: Sequence[int], inner: Sequence[int], units: Sequence[FoundUnit]) -> int:
     """The base width that gives each stage the channels that a group of its 3x3 has.
 
     Raises:
@@ -650,7 +650,7 @@ def base_width(values: Sequence[int], inner: Sequence[int], units: Sequence[Unit
     return 64 if least <= 64 < below else least
 
 
-def output_stride(stages: Sequence[Sequence[Unit]], parts: Parts) -> int:
+def output_stride(stages: Sequence[Sequence[FoundUnit]], parts: Parts) -> int:
     """Where strides end: before the first stage that begins without one; 0 where none does.
 
     Raises:

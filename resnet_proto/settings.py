@@ -57,8 +57,11 @@ def check(settings: Any) -> None:
     """
     for about in fields(settings):
         value = getattr(settings, about.name)
-        if not is_dataclass(value):
+        made: Any = about.default_factory
+        if not isinstance(made, type):
             object.__setattr__(settings, about.name, checked(about, value))
+        elif not isinstance(value, made):
+            raise refusal(about, value, made.__name__)
 
 
 def checked(about: Field[Any], value: Any) -> Any:
@@ -102,15 +105,6 @@ def refusal(about: Field[Any], value: Any, wanted: str) -> ResNetProtoError:
     return ResNetProtoError(
         f"{about.name} is {str(shown)[:80]}; expected {wanted} ({about.metadata['doc']})"
     )
-
-
-def from_table(cls: type[T], table: Mapping[str, Any], source: str) -> T:
-    """The dataclass that a TOML table describes; fields left out have their defaults.
-
-    Raises:
-        ResNetProtoError: a field that it does not have, or a value that it cannot hold.
-    """
-    return changed(cls(), table, source)
 
 
 def changed(settings: T, table: Mapping[str, Any], source: str) -> T:
@@ -187,25 +181,24 @@ def read(kind: str, text: str) -> Any:
     return text
 
 
-def to_toml(settings: Any, skip: tuple[str, ...] = ()) -> str:
+def to_toml(settings: Any) -> str:
     """Every field with its value, and what it means as a comment; tables last."""
-    return "\n".join(toml_lines(settings, "", skip)) + "\n"
+    return "\n".join(toml_lines(settings, "")) + "\n"
 
 
-def toml_lines(settings: Any, prefix: str, skip: tuple[str, ...]) -> Iterator[str]:
+def toml_lines(settings: Any, prefix: str) -> Iterator[str]:
     """The lines of a table, then those of the tables in it."""
-    kept = [about for about in fields(settings) if prefix + about.name not in skip]
-    for about in kept:
+    for about in fields(settings):
         value = getattr(settings, about.name)
         if not is_dataclass(value):
             choice = " | ".join(map(spelled, about.metadata["one_of"]))
             yield f"# {about.metadata['doc']}{': ' + choice if choice else ''}"
             yield f"{about.name} = {spelled(value)}"
-    for about in kept:
+    for about in fields(settings):
         value = getattr(settings, about.name)
         if is_dataclass(value):
             yield f"\n# {about.metadata['doc']}\n[{prefix}{about.name}]"
-            yield from toml_lines(value, f"{prefix}{about.name}.", skip)
+            yield from toml_lines(value, f"{prefix}{about.name}.")
 
 
 def spelled(value: Any) -> str:

@@ -82,7 +82,10 @@ class Solver:
         return type_of(self.fields)
 
     def net(self, phase: str) -> Net:
-        """The net to train, or the first to test; if none is tested, the other at phase TEST."""
+        """The net of a phase, TRAIN or TEST: the one to train, or the first to test.
+
+        If none is tested, it is the one to train at phase TEST.
+        """
         if phase == "TRAIN":
             return self.train
         return self.tests[0] if self.tests else self.train.at(phase="TEST")

@@ -131,7 +131,13 @@ class Names:
 
 @dataclass(frozen=True)
 class ResNetSpec:
-    """A residual net (arXiv 1512.03385), or one of those that came of it."""
+    """A residual net (arXiv 1512.03385), or one of those that came of it.
+
+    Sizes are in pixels, widths in channels; ``settings.to_toml`` says what each field means.
+
+    Raises:
+        ResNetProtoError: a value that its field cannot hold, or fields that contradict each other.
+    """
 
     name: str = setting("", "the net's name in its prototxt; empty for ResNet-N")
     stages: tuple[int, ...] = setting((3, 4, 6, 3), "units of each stage", least=1, most=MAX_UNITS)

@@ -22,7 +22,8 @@ class State:
         stages: names; rules ask whether one is among them.
 
     Raises:
-        NetError: no phase is called so, or the level has more than 32 bits.
+        NetError: no phase is called so, the level is no number of 32 bits, or the stages are no
+            names.
     """
 
     phase: str = "TEST"
@@ -32,9 +33,12 @@ class State:
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise NetError(f"phase is '{self.phase}'; known: {', '.join(PHASES)}")
-        if not -(2**31) <= self.level < 2**31:
+        if not isinstance(self.level, int) or not -(2**31) <= self.level < 2**31:
             raise NetError(f"level is {self.level}; a number of 32 bits is needed")
-        object.__setattr__(self, "stages", names_of(self.stages))
+        stages = names_of(self.stages)
+        if not all(isinstance(stage, str) for stage in stages):
+            raise NetError(f"stages is {stages}; names are needed")
+        object.__setattr__(self, "stages", stages)
 
     def meets(self, rule: Mapping[str, Any]) -> bool:
         """Whether it has all that one rule asks for: net.cpp, StateMeetsRule."""

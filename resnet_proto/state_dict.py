@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.build import deploy_net
-from resnet_proto.build.units import Step
+from resnet_proto.build.units import PathStep
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.foreign import RESNET, SENET, STATISTICS, Keys, placed, untold_there
 from resnet_proto.layers import Shape, dims
 from resnet_proto.presets import PRESETS
 from resnet_proto.recipe import training_for
-from resnet_proto.recognize import Unit, squeezes, widths
+from resnet_proto.recognize import FoundUnit, squeezes, widths
 from resnet_proto.settings import assignments
 from resnet_proto.spec import CONVOLUTIONS, ResNetSpec, adapted
-from resnet_proto.weights import Blob, Data, Held, Made, StoredLayer, Weights
+from resnet_proto.weights import Blob, BlobData, Held, Made, StoredLayer, Weights
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def stem_of(shapes: Shapes, keys: Keys) -> tuple[str, dict[str, int]]:
     return "7x7", {"stem_width": width, "input_channels": channels}
 
 
-def staged(shapes: Shapes, kind: str, channels: int) -> list[list[Unit]]:
+def staged(shapes: Shapes, kind: str, channels: int) -> list[list[FoundUnit]]:
     """The units of each stage.
 
     Raises:
@@ -335,7 +335,7 @@ def staged(shapes: Shapes, kind: str, channels: int) -> list[list[Unit]]:
     for stage, block in places:
         if (stage, block) not in seen:
             raise NetError(f"{shapes.source}: 'layer{stage}.{block}.conv1.weight' is missing")
-    stages: list[list[Unit]] = [[] for _ in n_units]
+    stages: list[list[FoundUnit]] = [[] for _ in n_units]
     for stage, block in places:
         unit = unit_at(shapes, f"layer{stage}.{block}", kind, channels)
         stages[stage - 1].append(unit)
@@ -343,22 +343,22 @@ def staged(shapes: Shapes, kind: str, channels: int) -> list[list[Unit]]:
     return stages
 
 
-def unit_at(shapes: Shapes, key: str, kind: str, channels: int) -> Unit:
+def unit_at(shapes: Shapes, key: str, kind: str, channels: int) -> FoundUnit:
     """A unit that so many channels enter. Strides are not told."""
     steps = []
     for number in range(1, CONVOLUTIONS[kind] + 1):
         out, in_group, kernel, _ = shapes.of(f"{key}.conv{number}.weight", 4)
-        steps.append(Step(kernel, out, group=max(1, channels // in_group)))
+        steps.append(PathStep(kernel, out, group=max(1, channels // in_group)))
         channels = out
     path = f"the unit '{key}'"
     for place, shortcut in ((1, "averaged"), (0, "projection")):
         if len(shapes.get(f"{key}.downsample.{place}.weight", ())) == 4:
             kernel = shapes.of(f"{key}.downsample.{place}.weight", 4)[2]
-            return Unit(path, kind, tuple(steps), (), shortcut, kernel)
-    return Unit(path, kind, tuple(steps), (), "identity")
+            return FoundUnit(path, kind, tuple(steps), (), shortcut, kernel)
+    return FoundUnit(path, kind, tuple(steps), (), "identity")
 
 
-def squeezed(shapes: Shapes, keys: Keys, stages: Sequence[Sequence[Unit]]) -> dict[str, int]:
+def squeezed(shapes: Shapes, keys: Keys, stages: Sequence[Sequence[FoundUnit]]) -> dict[str, int]:
     """By how much squeeze and excitation reduces, where the first unit has some."""
     gates = [
         f"layer{stage}.{block}.{keys.squeeze}.fc1.weight"
@@ -445,7 +445,7 @@ def check_blob(blob: Blob, key: str, shape: Shape, spec: ResNetSpec, source: str
 
 def adopted(blob: Blob, layer: str, type: str, name: str, shape: Shape) -> Blob:
     """A blob under Caffe's names; no values are moved."""
-    data: Data = blob.data
+    data: BlobData = blob.data
     dtype, nbytes = blob.dtype, blob.nbytes
     if dtype == "float16":
         data, dtype, nbytes = Floats(blob), "float32", 2 * nbytes

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 from resnet_proto.errors import (
     NetError,
+    ResNetProtoError,
     UnknownLayerError,
     UnknownShapeError,
     WeightsError,
@@ -56,7 +57,7 @@ IMAGE_POWER = 128**2 / 3
 """Mean square of an image whose values are spread over -128..128."""
 
 
-class Data(Protocol):
+class BlobData(Protocol):
     """Where a blob's values are."""
 
     def array(self) -> Array:
@@ -67,7 +68,7 @@ class Data(Protocol):
 
 
 class Made:
-    """``Data`` that is made when it is asked for: ``array`` says of what."""
+    """``BlobData`` that is made when it is asked for: ``array`` says of what."""
 
     __slots__ = ()
 
@@ -126,7 +127,7 @@ class Blob(NamedTuple):
     shape: Shape
     dtype: str
     nbytes: int
-    data: Data
+    data: BlobData
     legacy: bool = False
     shapeless: bool = False
     stored: str = ""
@@ -194,7 +195,8 @@ class StoredLayer(NamedTuple):
 class Weights(Mapping[str, "Array"]):
     """``<layer>.<blob>`` -> array, in the order of the file.
 
-    Each access reads the blob anew. A layer's name may hold dots: split a key at its last one.
+    Each access reads the blob anew, in its stored shape and type, and raises a ``NoBlobError``
+    where there is none. A layer's name may hold dots: split a key at its last one.
 
     Attributes:
         source: the file, for messages.
@@ -342,7 +344,7 @@ class Weights(Mapping[str, "Array"]):
         self.close()
 
 
-class NoBlobError(KeyError):
+class NoBlobError(WeightsError, KeyError):
     """Weights have no blob of that name. Names like it are looked for when it is shown."""
 
     def __init__(self, key: str, weights: Weights) -> None:
@@ -766,6 +768,8 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
             np.require(blob.array(), dtype, ["C", "A"]).reshape(shape)
             for blob, shape in zip(stored, step.blobs.values(), strict=True)
         ]
+    if not isinstance(weights, Mapping):
+        raise WeightsError(f"expected a mapping of names to arrays, got {weights!r:.80}")
     arrays = []
     for name, shape in step.blobs.items():
         own = key = f"{step.label}.{name}"
@@ -776,7 +780,10 @@ def step_blobs(step: Step, weights: Mapping[str, Array], dtype: DTypeLike) -> li
                 f"layer '{step.label}': {name} is missing in the weights, "
                 f"the net needs {dims(shape)}"
             )
-        given = np.asarray(weights[key])
+        try:
+            given = np.asarray(weights[key])
+        except ValueError:  # rows of several lengths
+            given = np.array(None)
         if given.dtype.kind not in "fiub":
             raise WeightsError(
                 f"layer '{step.label}': {name} is {given.dtype} in the weights; "
@@ -851,10 +858,14 @@ def random_weights(
 
     Raises:
         UnknownLayerError: a layer type whose blobs are not known.
+        ResNetProtoError: the seed is no whole number from 0 on.
     """
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    try:
+        rng = np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ResNetProtoError(f"seed is {seed}; a whole number from 0 on is needed") from None
     steps = list(net.walk(shapes=shapes, wanted=wanted))
     damped, n_sums = branch_ends(steps)
     power: dict[str, float] = {}  # mean square of each blob

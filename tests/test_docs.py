@@ -463,4 +463,4 @@ def test_a_layer_in_four_files(tmp_path):
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"test_layer_classes_agree\[HardSwish\] PASSED", done.stdout)
-    assert len(files) == 4 + 1  # the test
+    assert len(files) == 4

@@ -140,6 +140,14 @@ def test_short_text_is_no_path(text):
     assert isinstance(read_prototxt(text), Net)
 
 
+def test_comments_stay_comments():
+    """Of several lines, too: what is in them is never a part of the net."""
+    text = to_prototxt(POOL_NET, comments=["one", "two\nname: 'no'\r\nlayer {"])
+
+    assert text.splitlines()[:4] == ["# one", "# two", "# name: 'no'", "# layer {"]
+    assert read_prototxt(text) == POOL_NET
+
+
 def test_classes():
     """Types with a class become it, others are carried as they are."""
     known, other = read_prototxt(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward
 from resnet_proto.errors import NetError, ResNetProtoError
-from resnet_proto.graph import Graph, match, same_graph
+from resnet_proto.graph import Graph, difference, match
 from resnet_proto.layers import REGISTRY
 from resnet_proto.presets import PRESETS, PYNETBUILDER, RELEASED
 from resnet_proto.prototxt import parse_net, read_prototxt
@@ -66,7 +66,7 @@ def test_released_half_width_net(half_width):
     names = replace(PYNETBUILDER, classifier="fc_nsfw")
     assert recovered(spec) == recovered(replace(preset, name=net.name, classes=2, names=names))
     assert warnings == []
-    assert same_graph(net, deploy_net(spec))
+    assert difference(net, deploy_net(spec)) is None
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -195,7 +195,7 @@ def test_stages_of_one_width(widths):
     for stride in (0, 8):
         spec = ResNetSpec(stages=(2, 2, 1), width=widths, stem_width=4, output_stride=stride)
 
-        assert same_graph(deploy_net(recognize(deploy_net(spec))), deploy_net(spec))
+        assert difference(deploy_net(recognize(deploy_net(spec))), deploy_net(spec)) is None
 
 
 # ---- as others write them
@@ -248,7 +248,7 @@ def test_as_others_write_it(text, expected, warnings):
     assert changed == expected
     assert said == warnings
     one_image = read_prototxt(text.replace("dim: 10 ", "dim: 1 "))
-    assert same_graph(one_image, deploy_net(spec))
+    assert difference(one_image, deploy_net(spec)) is None
 
 
 @pytest.mark.parametrize("text", [wild.bottlenecks(), wild.squeezed()])

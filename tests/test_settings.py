@@ -11,7 +11,6 @@ from resnet_proto.settings import (
     assignments,
     changed,
     check,
-    from_table,
     read_toml,
     setting,
     to_toml,
@@ -54,7 +53,7 @@ anything = st.builds(
 def test_print_and_read(settings):
     text = to_toml(settings)
 
-    assert from_table(Outer, read_toml(text, "x"), "x") == settings
+    assert changed(Outer(), read_toml(text, "x"), "x") == settings
 
 
 def test_each_field_has_its_comment():
@@ -96,6 +95,12 @@ def test_field_equals_value():
 def test_refused(text, message):
     with pytest.raises(ResNetProtoError, match=message):
         changed(Outer(), assignments(Outer(), [text]), "x")
+
+
+def test_settings_in_settings():
+    assert Outer(inner=Inner("b")).inner.text == "b"
+    with pytest.raises(ResNetProtoError, match=r"inner is 3; expected Inner \(within\)"):
+        Outer(inner=3)
 
 
 def test_a_table_and_a_value_of_one_name():

@@ -36,10 +36,14 @@ def test_a_level_has_32_bits():
     assert State(level=-(2**31)).level == -(2**31)
     with pytest.raises(NetError, match="level is 2147483648; a number of 32 bits"):
         State(level=2**31)
+    with pytest.raises(NetError, match="level is high; a number of 32 bits"):
+        State(level="high")
 
 
 def test_one_stage_is_no_list_of_letters():
     assert State(stages="ab") == State(stages=("ab",)) == State(stages=["ab"])
+    with pytest.raises(NetError, match=r"stages is \(1, 'ab'\); names are needed"):
+        State(stages=[1, "ab"])
 
 
 def test_a_net_is_the_same_net_in_any_state():

@@ -8,7 +8,7 @@ from old_nets import CAFFENET, MANY, NETS, V0
 from resnet_proto import read_prototxt
 from resnet_proto.check import check_text
 from resnet_proto.errors import NetError, PrototxtError, ResNetProtoError
-from resnet_proto.graph import same_graph
+from resnet_proto.graph import difference
 from resnet_proto.memory import memory
 from resnet_proto.net import Net
 from resnet_proto.prototxt import to_prototxt
@@ -198,7 +198,7 @@ def test_upgraded_twice_is_upgraded_once(name):
     net = read_prototxt(NETS[name])
     new = read_prototxt(message(once))
     assert new.canonical() == net.canonical()
-    assert same_graph(new, net)
+    assert difference(new, net) is None
     assert read_prototxt(to_prototxt(net)) == net
 
 

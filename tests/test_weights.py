@@ -9,7 +9,7 @@ import pytest
 
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward, random_inputs
-from resnet_proto.errors import WeightsError
+from resnet_proto.errors import ResNetProtoError, WeightsError
 from resnet_proto.layers import (
     BatchNorm,
     Convolution,
@@ -329,13 +329,13 @@ def test_repeated_names():
 
 
 def test_a_blob_that_is_not_there():
-    """A KeyError, as of any mapping, that says what may have been meant."""
+    """A KeyError, as of any mapping, and an error of ours, that says what may have been meant."""
     weights = Weights.of({"conv1.weight": np.ones(2), "bn.mean": np.ones(2)}, "x.npz")
 
     with pytest.raises(KeyError) as refused:
         weights["conv1.wieght"]
     assert str(refused.value) == ("no blob 'conv1.wieght' in x.npz; did you mean conv1.weight?")
-    with pytest.raises(KeyError, match=r"names are <layer>\.<blob>"):
+    with pytest.raises(WeightsError, match=r"names are <layer>\.<blob>"):
         weights["zzz"]
     assert weights.get("conv1.wieght") is None
     assert weights["conv1.weight"].tolist() == [1, 1]
@@ -541,9 +541,14 @@ def test_second_of_a_name_has_its_own():
 
 def test_seed():
     first, again, other = (random_weights(NET, seed) for seed in (3, 3, 4))
+    key, *_ = first
 
     assert all(first[key].tobytes() == again[key].tobytes() for key in first)
     assert not any(first[key].tobytes() == other[key].tobytes() for key in first)
+    assert random_weights(NET, np.int64(3))[key].tobytes() == first[key].tobytes()
+    for seed in (-1, 1.5, "x"):
+        with pytest.raises(ResNetProtoError, match=f"seed is {seed}; a whole number from 0 on"):
+            random_weights(NET, seed)
 
 
 @pytest.mark.parametrize("name", ["resnet-18", "resnet-50"])
@@ -571,6 +576,7 @@ def test_values_stay_in_sight(seed):
     blobs = forward(net, random_weights(net, seed), random_inputs(net, seed=seed))
 
     last = [step for step in net.walk() if "5" in step.label]
+    assert len(last) > 9
     for step in last:
         for top in step.layer.tops:
             rms = float(np.sqrt(np.square(blobs[top], dtype=np.float64).mean()))

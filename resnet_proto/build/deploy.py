@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from resnet_proto.build.drawing import Drawing
-from resnet_proto.build.heads import TASKS
+from resnet_proto.build.heads import HEADS
 from resnet_proto.build.stems import draw_stem
 from resnet_proto.build.units import draw_unit, units
 from resnet_proto.errors import ResNetProtoError
@@ -25,15 +25,15 @@ def deploy_net(spec: ResNetSpec) -> Net:
         ResNetProtoError: the spec's patterns give two layers one name.
     """
     d = Drawing(spec)
-    task = TASKS[spec.task]
+    head = HEADS[spec.task]
     blob = draw_stem(d, "data")
     for i, unit in enumerate(units(spec)):
         if i == sum(spec.stages[:-1]):
-            blob = task.neck(d, blob)
+            blob = head.neck(d, blob)
         blob = draw_unit(d, unit, blob)
-    task.head(d, blob)
+    head.draw(d, blob)
     size = spec.input_size
-    inputs = {"data": (1, spec.input_channels, size, size), **task.inputs}
+    inputs = {"data": (1, spec.input_channels, size, size), **head.inputs}
     name, n = Counter([*inputs, *(layer.name for layer in d.layers)]).most_common(1)[0]
     if n > 1:
         raise ResNetProtoError(

@@ -241,16 +241,16 @@ def unchanged(d: Drawing, blob: str) -> str:
     return blob
 
 
-class Task(NamedTuple):
+class Head(NamedTuple):
     """What a task draws.
 
     Args:
-        head: behind the last stage.
+        draw: behind the last stage.
         neck: before the last stage.
         inputs: what the net takes besides images.
     """
 
-    head: Callable[[Drawing, str], None]
+    draw: Callable[[Drawing, str], None]
     neck: Callable[[Drawing, str], str] = unchanged
     inputs: Mapping[str, layers.Shape] = MappingProxyType({})
 
@@ -258,10 +258,10 @@ class Task(NamedTuple):
 IM_INFO = {"im_info": (1, 3)}
 """Rows and columns of the image as it goes in, and by how much it was scaled."""
 
-TASKS = {
-    "classification": Task(classification),
-    "localization": Task(localization),
-    "segmentation": Task(segmentation),
-    "r-fcn": Task(rfcn, draw_proposals, IM_INFO),
-    "faster-r-cnn": Task(faster_rcnn, regions, IM_INFO),
+HEADS = {
+    "classification": Head(classification),
+    "localization": Head(localization),
+    "segmentation": Head(segmentation),
+    "r-fcn": Head(rfcn, draw_proposals, IM_INFO),
+    "faster-r-cnn": Head(faster_rcnn, regions, IM_INFO),
 }

@@ -15,7 +15,7 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.spec import EXPANSION, ResNetSpec
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """One convolution of a path."""
 
     kernel: int
@@ -25,7 +25,7 @@ class Step(NamedTuple):
     group: int = 1
 
 
-class Unit(NamedTuple):
+class UnitGeometry(NamedTuple):
     """What there is to know of a unit before it is drawn.
 
     Args:
@@ -43,7 +43,7 @@ class Unit(NamedTuple):
     out: int
     stride: int
     dilation: int
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
 
     @property
     def changes(self) -> bool:
@@ -51,7 +51,7 @@ class Unit(NamedTuple):
         return self.stride > 1 or self.channels != self.out
 
 
-def units(spec: ResNetSpec) -> Iterator[Unit]:
+def units(spec: ResNetSpec) -> Iterator[UnitGeometry]:
     """Each unit of a net, with its geometry.
 
     The first unit of each stage but the first has stride 2. Where the output stride is
@@ -74,7 +74,7 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
                     reached *= 2
             name = spec.names.of_unit(i + 2, index, n_units)
             steps = PATHS[spec.unit](spec, width, out, stride, (before, dilation))
-            yield Unit(name, (i, index) == (0, 0), channels, out, stride, before, steps)
+            yield UnitGeometry(name, (i, index) == (0, 0), channels, out, stride, before, steps)
             channels = out
 
 
@@ -83,29 +83,37 @@ def units(spec: ResNetSpec) -> Iterator[Unit]:
 
 def basic(
     spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
-) -> tuple[Step, ...]:
+) -> tuple[PathStep, ...]:
     """Two 3x3 convolutions: figure 5, left."""
     before, behind = dilation
-    return Step(3, width, stride, before), Step(3, out, 1, behind)
+    return PathStep(3, width, stride, before), PathStep(3, out, 1, behind)
 
 
 def bottleneck(
     spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
-) -> tuple[Step, ...]:
+) -> tuple[PathStep, ...]:
     """1x1 reduces, 3x3, 1x1 restores: figure 5, right; in groups: arXiv 1611.05431, figure 3(c)."""
     inner = max(1, width * spec.base_width // 64) * spec.cardinality
     first = max(1, inner // 2) if spec.halve_first else inner
     before, behind = dilation
     if spec.stride_in == "3x3":
-        return Step(1, first), Step(3, inner, stride, before, spec.cardinality), Step(1, out)
-    return Step(1, first, stride), Step(3, inner, 1, behind, spec.cardinality), Step(1, out)
+        return (
+            PathStep(1, first),
+            PathStep(3, inner, stride, before, spec.cardinality),
+            PathStep(1, out),
+        )
+    return (
+        PathStep(1, first, stride),
+        PathStep(3, inner, 1, behind, spec.cardinality),
+        PathStep(1, out),
+    )
 
 
 def fully_connected(
     spec: ResNetSpec, width: int, out: int, stride: int, dilation: tuple[int, int]
-) -> tuple[Step, ...]:
+) -> tuple[PathStep, ...]:
     """Two matrices: section 3.2, at its end."""
-    return Step(1, width), Step(1, out)
+    return PathStep(1, width), PathStep(1, out)
 
 
 PATHS = {"basic": basic, "bottleneck": bottleneck, "fully-connected": fully_connected}
@@ -114,7 +122,7 @@ PATHS = {"basic": basic, "bottleneck": bottleneck, "fully-connected": fully_conn
 # ---- units
 
 
-def original(d: Drawing, unit: Unit, bottom: str) -> str:
+def original(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """Path and shortcut, their sum, then ReLU: section 3.2, equations 1 and 2."""
     shortcut = draw_shortcut(d, unit, bottom, bottom)
     *before, last = enumerate(unit.steps, 1)
@@ -137,7 +145,7 @@ def original(d: Drawing, unit: Unit, bottom: str) -> str:
     return d.relu(d.names.of("sum_relu", unit=unit.name), blob)
 
 
-def pre_activation(d: Drawing, unit: Unit, bottom: str) -> str:
+def pre_activation(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """BatchNorm and ReLU before each convolution; an identity shortcut reads what entered."""
     blob = activated = ""
     for number, step in enumerate(unit.steps, 1):
@@ -156,7 +164,7 @@ def pre_activation(d: Drawing, unit: Unit, bottom: str) -> str:
     return d.eltwise(d.names.of("sum", unit=unit.name), (shortcut, blob))
 
 
-def connected(d: Drawing, unit: Unit, bottom: str) -> str:
+def connected(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """Y = W2 relu(W1 x) + x, or + Ws x where widths differ; then ReLU: section 3.2, at its end."""
     project = d.spec.shortcut != "none" and (unit.changes or d.spec.shortcut == "C")
     shortcut = bottom
@@ -179,20 +187,20 @@ def connected(d: Drawing, unit: Unit, bottom: str) -> str:
     return d.relu(d.names.of("sum_relu", unit=unit.name), blob)
 
 
-UNITS: dict[str, Callable[[Drawing, Unit, str], str]] = {
+UNITS: dict[str, Callable[[Drawing, UnitGeometry, str], str]] = {
     "original": original,
     "pre-activation": pre_activation,
     "fully-connected": connected,
 }
 
 
-def draw_unit(d: Drawing, unit: Unit, bottom: str) -> str:
+def draw_unit(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """A unit in the spec's order."""
     kind = d.spec.unit if d.spec.unit in UNITS else d.spec.order
     return UNITS[kind](d, unit, bottom)
 
 
-def draw_step(d: Drawing, name: str, bottom: str, step: Step) -> str:
+def draw_step(d: Drawing, name: str, bottom: str, step: PathStep) -> str:
     """One convolution of a path."""
     return d.convolution(
         name,
@@ -208,7 +216,7 @@ def draw_step(d: Drawing, name: str, bottom: str, step: Step) -> str:
 # ---- shortcuts
 
 
-def draw_shortcut(d: Drawing, unit: Unit, bottom: str, activated: str) -> str | None:
+def draw_shortcut(d: Drawing, unit: UnitGeometry, bottom: str, activated: str) -> str | None:
     """What is added to the path: section 3.3; None in a plain net.
 
     Args:
@@ -231,7 +239,7 @@ def draw_shortcut(d: Drawing, unit: Unit, bottom: str, activated: str) -> str | 
     return projected(d, unit, activated, unit.stride)
 
 
-def projected(d: Drawing, unit: Unit, bottom: str, stride: int) -> str:
+def projected(d: Drawing, unit: UnitGeometry, bottom: str, stride: int) -> str:
     """A convolution, mostly 1x1: options B and C. Before an activation it has no BatchNorm."""
     place = d.projection(unit.name)
     kernel = d.spec.projection_kernel if stride > 1 else 1
@@ -239,7 +247,7 @@ def projected(d: Drawing, unit: Unit, bottom: str, stride: int) -> str:
     return blob if d.spec.order == "pre-activation" else d.batch_norm(place, blob)
 
 
-def averaged(d: Drawing, unit: Unit, bottom: str) -> str:
+def averaged(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """2x2 means before the projection: arXiv 1812.01187, figure 2(c)."""
     name = d.other(unit.name, "pool")
     return d.put(
@@ -247,7 +255,7 @@ def averaged(d: Drawing, unit: Unit, bottom: str) -> str:
     )
 
 
-def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
+def zero_padded(d: Drawing, unit: UnitGeometry, bottom: str) -> str:
     """Every second pixel, and zeros for the new channels: option A.
 
     Pooling with kernel 1 would round 32 up to 17, so the pixels are chosen by a convolution
@@ -275,7 +283,7 @@ def zero_padded(d: Drawing, unit: Unit, bottom: str) -> str:
 # ---- what else may be in a unit
 
 
-def draw_dropout(d: Drawing, unit: Unit, blob: str) -> str:
+def draw_dropout(d: Drawing, unit: UnitGeometry, blob: str) -> str:
     """Dropout before the last convolution: wide nets, arXiv 1605.07146, section 2.4."""
     if not d.spec.dropout:
         return blob
@@ -284,7 +292,7 @@ def draw_dropout(d: Drawing, unit: Unit, blob: str) -> str:
     return d.put(layers.Dropout.of(name, blob, top, dropout_ratio=d.spec.dropout))
 
 
-def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
+def draw_squeeze(d: Drawing, unit: UnitGeometry, blob: str) -> str:
     """Squeeze and excitation: each channel times a gate from its mean, arXiv 1709.01507."""
     if not d.spec.squeeze:
         return blob
@@ -300,7 +308,7 @@ def draw_squeeze(d: Drawing, unit: Unit, blob: str) -> str:
     return d.put(layers.Scale.of(excite, (blob, gate), excite, axis=0))
 
 
-def draw_gate(d: Drawing, unit: Unit, bottom: str, shortcut: str, blob: str) -> str:
+def draw_gate(d: Drawing, unit: UnitGeometry, bottom: str, shortcut: str, blob: str) -> str:
     """Y = H(x) T(x) + x (1 - T(x)): highway networks, arXiv 1505.00387, equation 3.
 
     The gate begins with a negative bias, which lets x pass: section 2.3 there.

@@ -88,7 +88,7 @@ def command(
     from resnet_proto.spec import check_data
     from resnet_proto.state import DEFAULT
     from resnet_proto.training.classifier import with_classes
-    from resnet_proto.training.tasks import TASKS
+    from resnet_proto.training.tasks import FINISH
     from resnet_proto.training.train_val import check_one_answer, only_input, to_train_val
     from resnet_proto.trunk import trunk_of
 
@@ -109,7 +109,7 @@ def command(
     )
     training = replace(training, finetune=finetune or training.finetune)
     check_data(task, training)
-    trained = to_train_val(found, training, TASKS[task])
+    trained = to_train_val(found, training, FINISH[task])
     if task not in RECIPES:
         check_one_answer(found)
     name = found.name or "net"

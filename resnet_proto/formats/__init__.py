@@ -168,7 +168,13 @@ def convert(
     progress: Progress = lambda size: None,
     warnings: list[str] | None = None,
 ) -> None:
-    """Write the weights of one file to another; arguments and errors as in ``save``."""
+    """Write the weights of one file, as ``load`` takes it, to another; arguments as of ``save``.
+
+    Raises:
+        FormatError: ``load`` or ``save`` refuses a file.
+        WeightsError: the weights do not fit the net, or the format cannot hold them.
+        ResNetProtoError: the file cannot be written.
+    """
     with closing(load(source)) as weights:
         save(target, weights, net, to=to, verify=verify, progress=progress, warnings=warnings)
 

@@ -28,7 +28,7 @@ from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import (
     PART,
     Blob,
-    Data,
+    BlobData,
     Held,
     Weights,
     blob_names,
@@ -358,7 +358,7 @@ class Opened:
             shape = (1,) * (4 - len(shape)) + shape
         return Blob(label, label, "", name, shape, dtype.name, nbytes, data)
 
-    def data(self, dataset: Any, where: str, shape: Shape, dtype: Any, nbytes: int) -> Data:
+    def data(self, dataset: Any, where: str, shape: Shape, dtype: Any, nbytes: int) -> BlobData:
         """Where the values of a dataset are.
 
         Raises:
@@ -443,7 +443,7 @@ def write(file: BinaryIO, weights: Weights, net: Net | None, progress: Progress)
     wanted = {} if net is None else targets(net)[0]
     metadata = pack(weights, net, names=True)
     groups = numbered(weights, wanted)
-    values: list[tuple[int, Data]] = []
+    values: list[tuple[int, BlobData]] = []
     texts: list[tuple[int, bytes]] = []
     with named_errors(), h5py.File(file, "w", libver=LIBRARY) as made:
         top = made.create_group("data")

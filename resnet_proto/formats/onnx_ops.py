@@ -161,14 +161,14 @@ def by_channel(drawn: Drawn, blob: Blob) -> bool:
     return values == (1, 1) and len(drawn.bottoms) == 1 and len(blob.shape) > 1
 
 
-def times(site: Site, blob: Blob, factor: Values, suffix: str = "") -> Blob:
+def times(site: Site, blob: Blob, factor: Values) -> Blob:
     """Power for one number, else Scale."""
     import numpy as np
 
     blob, factor = broadcast(site, blob, factor)
     if factor.size == 1:
         number = float(factor.reshape(-1)[0])
-        return blob if number == 1 else site.add("Power", [blob], suffix, scale=number)
+        return blob if number == 1 else site.add("Power", [blob], scale=number)
     before = site.ending(blob, "Scale")
     if before is not None and before.factors:
         undone = np.float64(before.arrays[0]) * factor.reshape(factor.shape[-2:])
@@ -180,7 +180,7 @@ def times(site: Site, blob: Blob, factor: Values, suffix: str = "") -> Blob:
             pool.tops = [top]
             return top
     values, axes = along(factor, blob.shape)
-    return site.add("Scale", [blob], suffix, [values], **axes)
+    return site.add("Scale", [blob], "", [values], **axes)
 
 
 def plus(site: Site, blob: Blob, offset: Values, suffix: str = "") -> Blob:

@@ -18,7 +18,7 @@ from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import PART, Blob, Data, Held, Made, Weights, possible, split
+from resnet_proto.weights import PART, Blob, BlobData, Held, Made, Weights, possible, split
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress
@@ -124,7 +124,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         if not possible(shape):
             raise FormatError(f"{source}: '{key}' is {dims(shape)[:200]}; there is no such array")
         nbytes = count(shape) * item_size(dtype)
-        data: Data = Tensor(opened, key, shape, nbytes)
+        data: BlobData = Tensor(opened, key, shape, nbytes)
         if stored:
             starts = starts or starts_of(source)
             data = Widened(source, starts[key], count(shape))

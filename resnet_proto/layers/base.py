@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
@@ -30,6 +31,12 @@ MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
 
 FLOAT = struct.Struct("<f")
 PLAIN = frozenset({int, str, bool, Word})
+ENUMS = frozenset(
+    "interp_mode normalization pad_mode phase resize_mode share_mode variance_norm".split()
+)
+"""Enums outside a type's own message; those in it are a ``Field`` with a ``Word``."""
+ENUM_HOLDERS = frozenset(("include", "exclude", "loss_param", "param", "phase"))
+"""The fields that any layer may have and that are an enum or hold one."""
 
 
 def normal(value: Any) -> Any:
@@ -50,6 +57,27 @@ def normal(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(normal, value))
     return value
+
+
+FORMS: dict[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    bool: (Integral, "true or false"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    Word: (str, "an enum's name"),
+    dict: (Mapping, "fields"),
+}
+"""Type of a field's default -> what its values are, and how messages call it."""
+
+
+def worded(value: Any) -> Any:
+    """A message in which enums are Words, however deep they lie."""
+    if isinstance(value, Mapping):
+        return {
+            key: Word(item) if key in ENUMS and isinstance(item, str) else worded(item)
+            for key, item in value.items()
+        }
+    return [*map(worded, value)] if isinstance(value, list | tuple) else value
 
 
 class Field(Generic[T]):
@@ -77,6 +105,26 @@ class Field(Generic[T]):
         param = layer.fields.get(self.message or layer.message, {})
         value: T = param.get(self.name, self.default)
         return value
+
+    def in_form(self, value: Any) -> Any:
+        """A value as the field holds it: a list where it is repeated, a Word where it is an enum.
+
+        Raises:
+            NetError: a value of another kind.
+        """
+        default = self.default
+        if isinstance(default, tuple):
+            return tuple(value) if isinstance(value, list | tuple) else (value,)
+        if default is None:
+            return value
+        made: Any = type(default)
+        kind, what = FORMS[made]
+        if not isinstance(value, kind):
+            raise NetError(f"{self.name} is {value!r:.80}; expected {what}")
+        try:
+            return worded(value) if kind is Mapping else made(value)
+        except OverflowError:
+            raise NetError(f"{self.name} is larger than any float") from None
 
 
 @dataclass(frozen=True)
@@ -143,14 +191,32 @@ class Layer:
             known = getattr(cls, key, None)
             if not isinstance(known, Field):
                 raise NetError(f"layer '{name}': {cls.__name__} has no field '{key}'")
-            if isinstance(known.default, tuple) and not isinstance(value, list | tuple):
-                value = (value,)
-            elif isinstance(known.default, Word):
-                value = Word(value)
             fields.setdefault(known.message or cls.message, {})[key] = value
-        bottoms = (bottoms,) if isinstance(bottoms, str) else tuple(bottoms)
-        tops = (tops,) if isinstance(tops, str) else tuple(tops)
-        return cls(name, cls.__name__, bottoms, tops, fields)
+        return cls(name, cls.__name__, names_of(bottoms), names_of(tops), cls.in_form(name, fields))
+
+    @classmethod
+    def in_form(cls, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of a layer of this type, as ``fields`` has them.
+
+        Raises:
+            NetError: a value is of another kind than its field; ``name`` says which layer's.
+        """
+        formed = dict(fields)
+        try:
+            for message in {cls.message, *cls.other_messages} & formed.keys():
+                if not isinstance(formed[message], Mapping):
+                    raise NetError(f"{message} is {formed[message]!r:.80}; expected its fields")
+                formed[message] = {
+                    key: known.in_form(value)
+                    if isinstance(known := getattr(cls, key, None), Field)
+                    else value
+                    for key, value in formed[message].items()
+                }
+        except NetError as error:
+            raise NetError(f"layer '{name}' ({cls.__name__}): {error}") from None
+        for key in ENUM_HOLDERS & formed.keys():
+            formed[key] = worded({key: formed[key]})[key]
+        return formed
 
     @property
     def param(self) -> Mapping[str, Any]:
@@ -347,8 +413,21 @@ def make_layer(
     tops: Iterable[str] = (),
     fields: Mapping[str, Any] | None = None,
 ) -> Layer:
-    """The layer as the class of its type; a plain ``Layer`` where no class knows the type."""
-    return REGISTRY.get(type, Layer)(name, type, names_of(bottoms), names_of(tops), fields or {})
+    """The layer as the class of its type; a plain ``Layer`` where no class knows the type.
+
+    Args:
+        name: of the layer.
+        type: Caffe's type string, ``Convolution``.
+        bottoms: names of blobs, or one name by itself.
+        tops: likewise.
+        fields: those of ``Layer``; an enum is a string, and a repeated field of the type's own
+            message may be one value: ``{"pooling_param": {"pool": "AVE", "kernel_size": 3}}``.
+
+    Raises:
+        NetError: a value of another kind than its field.
+    """
+    cls = REGISTRY.get(type, Layer)
+    return cls(name, type, names_of(bottoms), names_of(tops), cls.in_form(name, fields or {}))
 
 
 def axis_index(axis: int, shape: Shape) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
 
 FLOAT_MAX = 3.4028234663852886e38
+BLOCK = 64
+"""So many boxes at a time are held against all that follow."""
 
 
 @register
@@ -99,12 +101,11 @@ class DetectionOutput(Layer):
         scores = scores.reshape(images, n, self.num_classes)
         with np.errstate(all="ignore"):
             boxes = self.decoded(moves.reshape(images, n, self.n_places, 4), bottoms[2], n)
-            rows = [row for i in range(images) for row in self.detections(i, boxes[i], scores[i])]
-        if not rows:
+            rows = [self.detections(i, boxes[i], scores[i]) for i in range(images)]
+        top = np.concatenate(rows).astype(scores.dtype)
+        if not len(top):
             top = np.full((images, 7), -1, scores.dtype)
             top[:, 0] = range(images)
-        else:
-            top = np.array(rows, scores.dtype)
         return [top[None, None]]
 
     def check_background(self) -> None:
@@ -148,24 +149,30 @@ class DetectionOutput(Layer):
         half = np.exp(moves[..., 2:]) * size / 2
         return np.concatenate([middle - half, middle + half], axis=-1)
 
-    def detections(self, image: int, boxes: Array, scores: Array) -> list[tuple[Any, ...]]:
-        """The rows of one image.
+    def detections(self, image: int, boxes: Array, scores: Array) -> Array:
+        """The rows of one image, (R, 7).
 
         Args:
             image: its number.
             boxes: (P, places, 4).
             scores: (P, classes).
         """
-        found: list[tuple[Any, ...]] = []
+        import numpy as np
+
+        found = [np.empty((0, 7))]
         for label in range(self.num_classes):
             if label != self.background_label_id:
                 place = boxes[:, 0 if self.share_location else label]
-                score = scores[:, label]
-                found += [(image, label, score[i], *place[i]) for i in self.chosen(place, score)]
-        if -1 < self.keep_top_k < len(found):
-            best = sorted(found, key=lambda row: -row[2])[: self.keep_top_k]
-            found = sorted(best, key=lambda row: row[1])
-        return found
+                kept = self.chosen(place, scores[:, label])
+                rows = np.empty((len(kept), 7))
+                rows[:, 0], rows[:, 1], rows[:, 2] = image, label, scores[kept, label]
+                rows[:, 3:] = place[kept]
+                found.append(rows)
+        rows = np.concatenate(found)
+        if self.keep_top_k > -1:
+            best = np.argsort(-rows[:, 2], kind="stable")[: self.keep_top_k]
+            rows = rows[np.sort(best)]
+        return rows
 
     def chosen(self, boxes: Array, scores: Array) -> list[int]:
         """Which boxes of one class are kept, the best first: bbox_util.cpp, ApplyNMSFast.
@@ -181,33 +188,40 @@ class DetectionOutput(Layer):
         order = order[: top_k if top_k > -1 else None]
         allowed = np.float32(self.nms_param.get("nms_threshold", 0.3))
         eta = np.float32(self.nms_param.get("eta", 1.0))
-        boxes = boxes[order]
+        boxes = np.ascontiguousarray(boxes[order].T)
         worst = np.zeros(len(order), boxes.dtype)
-        kept = []
-        for i in range(len(order)):
-            if not worst[i] <= allowed:  # so nan is too much
-                continue
-            kept.append(int(order[i]))
-            worst[i + 1 :] = np.maximum(worst[i + 1 :], overlaps(boxes[i + 1 :], boxes[i]))
-            if eta < 1 and allowed > 0.5:
-                allowed *= eta
+        kept: list[int] = []
+        while len(order):
+            block, rest = boxes[:, :BLOCK], boxes[:, BLOCK:]
+            near = overlaps(block, block[:, :, None])
+            better = []
+            for i in range(len(near)):
+                if worst[i] <= allowed:  # so nan is too much
+                    better.append(i)
+                    np.maximum(worst[:BLOCK], near[i], out=worst[:BLOCK])
+                    if eta < 1 and allowed > 0.5:
+                        allowed *= eta
+            kept += order[better].tolist()
+            share = overlaps(rest, block[:, better, None]).max(axis=0)
+            worst = np.maximum(worst[BLOCK:], share)
+            (apart,) = np.nonzero(worst <= allowed)  # for good, as what is allowed only shrinks
+            order, boxes, worst = order[BLOCK:][apart], rest[:, apart], worst[apart]
         return kept
 
 
-def overlaps(boxes: Array, other: Array) -> Array:
-    """What each box shares with another, (4,), divided by what the two cover. (N, 4) -> (N,)"""
+def overlaps(boxes: Array, others: Array) -> Array:
+    """What boxes share with others, divided by what the two cover; both (4, ...), broadcast."""
     import numpy as np
 
     def area(box: Array) -> Array:  # Caffe's is 0 where it is none; such a box shares nothing
-        size = box[..., 2:] - box[..., :2]
-        value: Array = size[..., 0] * size[..., 1]
+        value: Array = (box[2] - box[0]) * (box[3] - box[1])
         return value
 
     # As C++ takes the larger and the smaller: of a nan and a number, the first.
-    low = np.where(boxes[:, :2] < other[:2], other[:2], boxes[:, :2])
-    high = np.where(other[2:] < boxes[:, 2:], other[2:], boxes[:, 2:])
-    size = high - low
-    shared = size[:, 0] * size[:, 1]
+    left, top = (np.where(boxes[i] < others[i], others[i], boxes[i]) for i in (0, 1))
+    right, bottom = (np.where(others[i] < boxes[i], others[i], boxes[i]) for i in (2, 3))
+    width, height = right - left, bottom - top
+    shared = width * height
     with np.errstate(all="ignore"):
-        share = shared / (area(boxes) + area(other) - shared)
-    return np.where((size > 0).all(axis=1), share, 0)
+        share = shared / (area(boxes) + area(others) - shared)
+    return np.where((width > 0) & (height > 0), share, 0)

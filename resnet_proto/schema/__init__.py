@@ -33,12 +33,6 @@ SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData
 """
 MAINLINE_TYPES = frozenset(TYPES.split())
 """Caffe's layer types, whose fields are all known here."""
-OTHERS = """
-Axpy BN ConvolutionDepthwise DepthwiseConvolution DetectionOutput Interp Normalize PSROIPooling
-Permute PriorBox Proposal ROIPooling ReLU6 ShuffleChannel SmoothL1Loss Upsample
-"""
-FORK_TYPES = frozenset(OTHERS.split())
-"""Layer types of forks whose fields are known here too, by name."""
 
 FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "enum": Word,

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from resnet_proto.recipe import RECIPES, Training
 from resnet_proto.words import Word
 
+NET = "train_val.prototxt"
+
 
 class Line(NamedTuple):
     """One field of a solver, and why it has this value."""
@@ -20,14 +22,14 @@ class Line(NamedTuple):
     comment: str = ""
 
 
-class Solver(NamedTuple):
+class SolverFile(NamedTuple):
     """One solver file: its lines, and what is to be said above them."""
 
     lines: tuple[Line, ...]
     comments: tuple[str, ...]
 
 
-def solvers(training: Training, prefix: str, net: str = "train_val.prototxt") -> dict[str, Solver]:
+def solvers(training: Training, prefix: str) -> dict[str, SolverFile]:
     """Each solver by its file's name; with a warm-up there are two.
 
     Stock Caffe has no warm-up, so the second goes on from the first one's snapshot: that is how
@@ -36,18 +38,17 @@ def solvers(training: Training, prefix: str, net: str = "train_val.prototxt") ->
     Args:
         training: the recipe.
         prefix: what snapshots are called.
-        net: the train_val net's file.
     """
-    files = {"solver.prototxt": main_solver(training, prefix, net)}
+    files = {"solver.prototxt": main_solver(training, prefix)}
     if training.warm_up_iterations:
-        files["solver_warmup.prototxt"] = warm_up_solver(training, prefix, net)
+        files["solver_warmup.prototxt"] = warm_up_solver(training, prefix)
     return files
 
 
-def main_solver(t: Training, prefix: str, net: str) -> Solver:
+def main_solver(t: Training, prefix: str) -> SolverFile:
     """The solver of the whole training."""
     lines = [
-        *nets(t, net),
+        *nets(t),
         Line("base_lr", t.base_lr, source(t, "base_lr")),
         *policy(t),
         Line("max_iter", t.max_iter, f"{epochs(t.epochs)}{and_source(t, 'epochs')}"),
@@ -56,13 +57,13 @@ def main_solver(t: Training, prefix: str, net: str) -> Solver:
         Line("snapshot_prefix", prefix),
         *mode(t),
     ]
-    return Solver(tuple(lines), tuple(about(t)))
+    return SolverFile(tuple(lines), tuple(about(t)))
 
 
-def warm_up_solver(t: Training, prefix: str, net: str) -> Solver:
+def warm_up_solver(t: Training, prefix: str) -> SolverFile:
     """The first iterations with a lower rate; its last snapshot is where the other begins."""
     lines = [
-        *nets(t, net),
+        *nets(t),
         Line("base_lr", t.warm_up_lr, source(t, "warm_up_lr")),
         Line("lr_policy", "fixed"),
         Line("max_iter", t.warm_up_iterations, source(t, "warm_up_iterations")),
@@ -73,14 +74,14 @@ def warm_up_solver(t: Training, prefix: str, net: str) -> Solver:
     ]
     after = "then: caffe train --solver solver.prototxt --snapshot"
     comment = f"{after} {prefix}_iter_{t.warm_up_iterations}.solverstate"
-    return Solver(tuple(lines), (*about(t), comment))
+    return SolverFile(tuple(lines), (*about(t), comment))
 
 
-def nets(t: Training, net: str) -> list[Line]:
+def nets(t: Training) -> list[Line]:
     """What is trained, and tested where the same file says how."""
     if t.launcher == "py-faster-rcnn":
-        return [Line("train_net", net, "tools/test_net.py tests, with deploy.prototxt")]
-    return [Line("net", net), *testing(t)]
+        return [Line("train_net", NET, "tools/test_net.py tests, with deploy.prototxt")]
+    return [Line("net", NET), *testing(t)]
 
 
 def snapshots(t: Training) -> Line:

@@ -201,7 +201,7 @@ def by_name(layers: Sequence[Layer]) -> dict[str, Layer]:
     return {layer.name: layer for layer in layers}
 
 
-TASKS: Mapping[str, Finish] = {
+FINISH: Mapping[str, Finish] = {
     "classification": classification,
     "localization": localization,
     "segmentation": segmentation,

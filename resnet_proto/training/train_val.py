@@ -63,7 +63,7 @@ def to_train_val(net: Net, training: Training, finish: Finish = classification) 
     Args:
         net: a deploy net with one input of images, or what its task takes.
         training: where the data is, what weights begin as, what decays and what is frozen.
-        finish: what the task needs, one of ``TASKS``.
+        finish: what the task needs, one of ``FINISH`` in ``tasks.py``.
 
     Raises:
         NetError: the net has several inputs, no classifier, or no blob to freeze up to; or

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from resnet_proto.build import deploy_net
-from resnet_proto.build.heads import TASKS, first_center, map_stride
+from resnet_proto.build.heads import HEADS, first_center, map_stride
 from resnet_proto.engine import forward, random_inputs
 from resnet_proto.layers import Crop, Deconvolution
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.summary import summarize
-from resnet_proto.spec import TASKS as NAMES
-from resnet_proto.spec import ResNetSpec, for_task
+from resnet_proto.spec import TASKS, ResNetSpec, for_task
 from resnet_proto.weights import random_weights
 
 FIFTY = PRESETS["resnet-50"].spec
@@ -33,10 +32,10 @@ def shapes_of(net):
 
 
 def test_every_task_has_a_head():
-    assert tuple(TASKS) == NAMES
+    assert tuple(HEADS) == TASKS
 
 
-@pytest.mark.parametrize("task", NAMES)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", ["resnet-18", "resnet-50", "resnet-101", "plain-34"])
 def test_text_round_trip_and_shapes(name, task):
     net = net_for(task, PRESETS[name].spec)

@@ -11,7 +11,7 @@ from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
-from resnet_proto.settings import from_table
+from resnet_proto.settings import changed
 from resnet_proto.spec import ResNetSpec
 from resnet_proto.training.train_val import to_train_val
 
@@ -28,7 +28,7 @@ def test_toml_that_makes_the_net_again():
 
     assert result.exit_code == 0
     assert result.stderr == "preset resnet-26\n"
-    spec = from_table(ResNetSpec, tomllib.loads(result.stdout), "stdout")
+    spec = changed(ResNetSpec(), tomllib.loads(result.stdout), "stdout")
     assert to_prototxt(deploy_net(spec)) == net
     again = run("--spec", "-", "--only", "deploy", "--out", "-", stdin=result.stdout, command="gen")
     assert again.stdout == net
@@ -53,7 +53,7 @@ def test_json():
 
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert from_table(ResNetSpec, found["spec"], "JSON").stages == (2, 2, 2, 2)
+    assert changed(ResNetSpec(), found["spec"], "JSON").stages == (2, 2, 2, 2)
     assert found["preset"] == "resnet-18"
     assert found["unlike"] == {"project_first_stage": True, "moving_average_fraction": 0.9}
     assert found["warnings"] == []

@@ -41,7 +41,8 @@ from resnet_proto.layers import (
     TanH,
     make_layer,
 )
-from resnet_proto.net import Net
+from resnet_proto.net import Net, overwritten
+from resnet_proto.prototxt import to_prototxt
 from resnet_proto.weights import Weights
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 5)).astype(np.float32)
@@ -240,6 +241,7 @@ WEIGHTS = Named(random_weights(CONV))
         ({"c.bias": np.zeros(1)}, r"layer 'c': bias is 1 in"),
         ({"c.bias": np.zeros(4, complex)}, r"layer 'c': bias is complex128 in the weights; give"),
         ({"c.bias": "zeros"}, r"layer 'c': bias is <U5 in the weights; give an array of real"),
+        ({"c.bias": [[1], [2, 3]]}, r"layer 'c': bias is object in the weights; give an array"),
     ],
 )
 def test_weights_that_do_not_fit(change, message):
@@ -248,6 +250,14 @@ def test_weights_that_do_not_fit(change, message):
 
     with pytest.raises(WeightsError, match=message):
         forward(CONV, weights, X)
+
+
+def test_what_are_no_weights():
+    """A name that was forgotten, say."""
+    for make in (lambda wrong: forward(CONV, wrong, X), lambda wrong: Plan(CONV, wrong).run(X)):
+        make(WEIGHTS)
+        with pytest.raises(WeightsError, match="expected a mapping of names to arrays, got None"):
+            make(None)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +273,7 @@ def test_weights_that_do_not_fit(change, message):
         ({"outputs": ["d"]}, NetError, "no blob 'd' to compute"),
         ({"outputs": ["dat"]}, NetError, "no blob 'dat' to compute; did you mean data"),
         ({"until": "cc"}, NetError, "no blob 'cc' to compute; did you mean c"),
+        ({"until": 7}, NetError, "no blob '7' to compute"),
         ({"dtype": "float16"}, NetError, "dtype is float16; give float32 or float64"),
         ({"dtype": "nonsense"}, NetError, "dtype is 'nonsense'; give float32 or float64"),
         ({"inputs": "x"}, ResNetProtoError, "input 'data' is str of <U1; give an array of real"),
@@ -402,24 +413,28 @@ SHARING = {
 
 
 @pytest.mark.parametrize("type", SHARING)
-def test_memory_that_caffe_shares(type, caffe_python):
+def test_memory_that_caffe_shares(type, warm_caffe):
     """What works in place on such a top overwrites the bottom: whoever reads that is misled."""
     sharing, in_place = SHARING[type], ReLU.of("r", "y", "y")
     quiet, misled = net(sharing, in_place), net(sharing, in_place, AbsVal.of("late", "data", "a"))
     early = net(AbsVal.of("early", "data", "a"), sharing, in_place)
     copied = net(sharing, ReLU.of("r", "y", "r"), AbsVal.of("late", "data", "a"))
     right = {"y": np.maximum(X, 0).reshape(-1), "a": np.abs(X).reshape(-1)}
+    jobs = [warm_caffe.give(to_prototxt(each), {}, {"data": X})
+            for each in (quiet, early, copied, misled)]  # fmt: skip
 
-    for accepted in (quiet, early, copied):
-        theirs = run("caffe", accepted, {}, {"data": X}, caffe_python=caffe_python)
+    for accepted, job in zip((quiet, early, copied), jobs, strict=False):
+        theirs = warm_caffe.answer(job)
         blobs = forward(accepted, {}, X)
-        for name, value in theirs.items():
-            np.testing.assert_allclose(blobs[name], value, rtol=1e-6)
-        assert ("data" in theirs) == (accepted is copied)
+        lost = overwritten(accepted.layers)
+        assert theirs.keys() == blobs.keys()
+        assert (theirs["data"] == X).all() == ("data" not in lost) == (accepted is copied)
+        for name in blobs.keys() - lost:
+            np.testing.assert_allclose(blobs[name], theirs[name], rtol=1e-6)
     np.testing.assert_array_equal(forward(quiet, {}, X)["data"], X)
     np.testing.assert_array_equal(forward(early, {}, X)["a"].reshape(-1), right["a"])
 
-    theirs = run("caffe", misled, {}, {"data": X}, caffe_python=caffe_python)
+    theirs = warm_caffe.answer(jobs[-1])
     np.testing.assert_array_equal(theirs["a"].reshape(-1), right["y"])
     for engine in ("numpy", "float64", "onnxruntime"):
         with pytest.raises(
@@ -429,12 +444,15 @@ def test_memory_that_caffe_shares(type, caffe_python):
 
 
 def test_a_dropout_overwrites_nothing(caffe_python):
-    """At phase TEST; it often follows a Flatten in place."""
-    small = net(
-        Flatten.of("f", "data", "y"), Dropout.of("d", "y", "y"), AbsVal.of("a", "data", "a")
-    )
+    """At phase TEST; it often follows a Flatten in place. The engine leaves out what is lost."""
+    flat, late = Flatten.of("f", "data", "y"), AbsVal.of("a", "data", "a")
+    small = net(flat, Dropout.of("d", "y", "y"), late)
 
     theirs = run("caffe", small, {}, {"data": X}, caffe_python=caffe_python)
+    left = run(
+        "caffe", net(flat, ReLU.of("r", "y", "y")), {}, {"data": X}, caffe_python=caffe_python
+    )
 
     assert list(theirs) == ["data", "y", "a"]
+    assert list(left) == ["y"]
     np.testing.assert_array_equal(forward(small, {}, X)["a"], theirs["a"])

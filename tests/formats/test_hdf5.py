@@ -449,13 +449,20 @@ def test_metadata_of_others(path):
         load(path)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder, and the bytes of a file."""
+    folder = tmp_path_factory.mktemp("damaged")
+    save(folder / "x.h5", {"fc.0": np.ones(3), "b.0": np.ones((2, 5))})
+    return folder, (folder / "x.h5").read_bytes()
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_damaged_anywhere(tmp_path_factory, data):
+def test_damaged_anywhere(small, data):
     """Changed bytes, or a file that is cut: an error of ours or some values, nothing else."""
-    path = tmp_path_factory.mktemp("x") / "x.h5"
-    save(path, {"fc.0": np.ones(3), "b.0": np.ones((2, 5))})
-    content = bytearray(path.read_bytes())
+    folder, whole = small
+    path, content = folder / f"{len([*folder.iterdir()])}.h5", bytearray(whole)
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(content) - 8))
         new = data.draw(st.one_of(st.binary(min_size=1, max_size=8), st.just(b"\xff" * 8)))

@@ -39,11 +39,15 @@ from resnet_proto.weights import random_weights
 
 
 def small(name):
-    """The spec of a preset with two units in a stage, and a smaller input."""
+    """The spec of a preset with two units in a stage, half as wide, and a smaller input."""
     spec = PRESETS[name].spec
-    stages = tuple(min(n, 2) for n in spec.stages)
-    size = min(spec.input_size, 64)
-    return replace(spec, name="small", stages=stages, classes=10, input_size=size)
+    values = {
+        "stages": tuple(min(n, 2) for n in spec.stages),
+        "width": tuple(n // 2 for n in spec.width),
+        "stem_width": spec.stem_width // 2,
+        "input_size": min(spec.input_size, 64),
+    }
+    return replace(spec, name="small", classes=10, **values)
 
 
 FAMILY = {repr(small(name)): name for name in reversed(PRESETS)}  # those of one kind are one then

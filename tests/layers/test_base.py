@@ -3,10 +3,16 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from resnet_proto import schema
 from resnet_proto.errors import NetError
 from resnet_proto.layers import REGISTRY, Convolution, Field, Layer, make_layer, register
+from resnet_proto.layers.base import ENUMS
+from resnet_proto.net import Net
+from resnet_proto.prototxt import read_prototxt, to_prototxt
+from resnet_proto.words import Word
 
 
 @pytest.mark.parametrize("type", REGISTRY)
@@ -64,3 +70,65 @@ def test_fields_of_another_message():
 
     with pytest.raises(NetError, match="Two has no field 'axis'"):
         Two.of("t", "x", "y", axis=1)
+
+
+@pytest.mark.parametrize(
+    ("type", "fields", "message"),
+    [
+        ("Convolution", {"convolution_param": {"num_output": "4"}},
+         "num_output is '4'; expected a whole number"),
+        ("Convolution", {"convolution_param": {"num_output": None}}, "num_output is None"),
+        ("Convolution", {"convolution_param": {"num_output": 4.5}}, "num_output is 4.5"),
+        ("Convolution", {"convolution_param": {"bias_term": "no"}},
+         "bias_term is 'no'; expected true or false"),
+        ("Convolution", {"convolution_param": 4}, "convolution_param is 4; expected its fields"),
+        ("Convolution", {"convolution_param": {"weight_filler": "msra"}},
+         "weight_filler is 'msra'; expected fields"),
+        ("Pooling", {"pooling_param": {"pool": 1}}, "pool is 1; expected an enum's name"),
+        ("ReLU", {"relu_param": {"negative_slope": "x"}}, "negative_slope is 'x'; expected a num"),
+        ("ReLU", {"relu_param": {"negative_slope": 10**400}}, "negative_slope is larger than any"),
+        ("SoftmaxWithLoss", {"loss_param": {"normalization": 3}}, "normalization is 3; exp"),
+    ],
+)  # fmt: skip
+def test_values_of_another_kind(type, fields, message):
+    with pytest.raises(NetError, match=rf"layer 'a' \({type}\): {message}"):
+        make_layer("a", type, "x", "y", fields)
+
+
+def test_values_of_the_right_kind():
+    """Strings for enums, one value for a list, numpy's numbers: as the text would say it."""
+    text = """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y" include { phase: TEST }
+  param { name: "w" share_mode: PERMISSIVE }
+  convolution_param { num_output: 4 kernel_size: 3 engine: CAFFE bias_term: false
+    weight_filler { type: "msra" variance_norm: FAN_OUT } } }
+layer { name: "p" type: "Pooling" bottom: "y" top: "z" pooling_param { pool: AVE kernel_size: 2 } }
+"""
+    filler = {"type": "msra", "variance_norm": "FAN_OUT"}
+    convolution = {"num_output": np.int64(4), "kernel_size": 3, "engine": "CAFFE",
+                   "bias_term": False, "weight_filler": filler}  # fmt: skip
+    rules = {"include": [{"phase": "TEST"}], "param": [{"name": "w", "share_mode": "PERMISSIVE"}]}
+
+    net = Net("", (
+        make_layer("c", "Convolution", "x", "y", {"convolution_param": convolution, **rules}),
+        make_layer("p", "Pooling", "y", "z", {"pooling_param": {"pool": "AVE", "kernel_size": 2}}),
+    ))  # fmt: skip
+
+    assert net == read_prototxt(text) == read_prototxt(to_prototxt(net))
+
+
+def test_every_enum_of_a_layer_is_known():
+    """By its class, or by its name in what classes do not declare."""
+    words = {
+        name for cls in REGISTRY.values() for name in dir(cls)
+        if isinstance(getattr(getattr(cls, name), "default", None), Word)
+    }  # fmt: skip
+    messages, enums = ["LayerParameter"], set()
+    for message in messages:
+        for name, field in schema.fields(message).items():
+            if field.kind == "enum":
+                enums.add(name)
+            if field.kind == "message" and field.message not in messages:
+                messages.append(field.message)
+
+    assert enums == words | ENUMS

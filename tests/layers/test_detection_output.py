@@ -9,7 +9,7 @@ from resnet_proto.engine import forward
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers import DetectionOutput, Input
-from resnet_proto.layers.detection_output import overlaps
+from resnet_proto.layers.detection_output import BLOCK, overlaps
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 
@@ -22,14 +22,14 @@ def layer(**fields):
     return DetectionOutput.of("d", BOTTOMS, "y", **{"num_classes": CLASSES, **fields})
 
 
-def bottoms(rng, places=1):
-    low = rng.uniform(0, 0.4, (P, 2))
-    boxes = np.hstack([low, low + rng.uniform(0.2, 0.5, (P, 2))])
-    variances = np.tile([0.1, 0.15, 0.2, 0.25], (P, 1))
+def bottoms(rng, places=1, n=P):
+    low = rng.uniform(0, 0.4, (n, 2))
+    boxes = np.hstack([low, low + rng.uniform(0.2, 0.5, (n, 2))])
+    variances = np.tile([0.1, 0.15, 0.2, 0.25], (n, 1))
     return [
-        rng.normal(size=(N, 4 * P * places)),
-        rng.uniform(size=(N, CLASSES * P)),
-        np.stack([boxes, variances]).reshape(1, 2, 4 * P),
+        rng.normal(size=(N, 4 * n * places)),
+        rng.uniform(size=(N, CLASSES * n)),
+        np.stack([boxes, variances]).reshape(1, 2, 4 * n),
     ]
 
 
@@ -61,17 +61,18 @@ def jaccard(a, b):
 def find(moves, scores, priors, code="CORNER", shared=True, least=-math.inf, most=0.3, eta=1.0,
          top_k=-1, keep=-1, background=0):  # fmt: skip
     """Loops over images, classes and boxes."""
-    boxes, variances = priors.reshape(2, P, 4)
+    boxes, variances = priors.reshape(2, -1, 4)
+    n = len(boxes)
     rows = []
     for image in range(N):
         found = []
         for label in range(CLASSES):
             if label == background:
                 continue
-            place = moves[image].reshape(P, -1, 4)[:, 0 if shared else label]
+            place = moves[image].reshape(n, -1, 4)[:, 0 if shared else label]
             places = [decode(code, *row) for row in zip(boxes, variances, place, strict=True)]
-            score = scores[image].reshape(P, CLASSES)[:, label]
-            order = sorted((i for i in range(P) if score[i] > least), key=lambda i: -score[i])
+            score = scores[image].reshape(n, CLASSES)[:, label]
+            order = sorted((i for i in range(n) if score[i] > least), key=lambda i: -score[i])
             kept, allowed = [], most
             for i in order if top_k < 0 else order[:top_k]:
                 if all(jaccard(places[i], places[k]) <= allowed for k in kept):
@@ -116,6 +117,25 @@ def test_what_is_found(fields, loops, dtype):
         counts.add(len(expected))
     assert max(counts) > 2
     assert len(counts) > 1 or "keep" in loops
+
+
+@pytest.mark.parametrize(
+    ("fields", "loops"),
+    [
+        ({"nms_param": {"nms_threshold": 0.6}, "keep_top_k": 90}, {"most": 0.6, "keep": 90}),
+        ({"nms_param": {"nms_threshold": 0.9, "eta": 0.99}}, {"most": 0.9, "eta": 0.99}),
+    ],
+)
+def test_more_than_a_block(fields, loops):
+    """Boxes are held against each other in blocks, and what is left over makes the last."""
+    values = bottoms(np.random.default_rng(0), n=2 * BLOCK + 5)
+
+    (top,) = layer(**fields).forward(values, [])
+
+    expected = find(*values, **loops)
+    assert top.shape == (1, 1, len(expected), 7)
+    np.testing.assert_allclose(top[0, 0], expected, rtol=1e-12)
+    assert BLOCK < len(expected) < N * 2 * len(values[2][0, 0]) // 4
 
 
 def test_variance_in_the_moves():
@@ -172,7 +192,7 @@ def test_overlaps():
     """Squares on a grid; two that touch share nothing, and neither does one that is none."""
     boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2], [1, 1, 1, 1], [2, 2, 0, 0.0]])
 
-    np.testing.assert_allclose(overlaps(boxes, boxes[0]), [1, 1 / 3, 0, 0, 0])
+    np.testing.assert_allclose(overlaps(boxes.T, boxes[0]), [1, 1 / 3, 0, 0, 0])
 
 
 def test_equal_scores_keep_their_order():

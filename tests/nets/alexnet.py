@@ -20,16 +20,17 @@ CONVOLUTIONS = (  # num_output, kernel, fields; whether normalisation and poolin
 )
 
 
-def net() -> Net:
-    return drawn("AlexNet", pool_first=False)
+def net(divisor: int = 1) -> Net:
+    """``divisor`` makes every layer but the scores as much narrower."""
+    return drawn("AlexNet", divisor, pool_first=False)
 
 
-def drawn(name: str, *, pool_first: bool) -> Net:
+def drawn(name: str, divisor: int, *, pool_first: bool) -> Net:
     """The net in one of two orders; shapes differ between them, parameters and MACs do not."""
     pen = Pen(name, 1, 3, 227, 227)
     blob = "data"
     for number, (maps, kernel, values, norm, pool) in enumerate(CONVOLUTIONS, 1):
-        blob = pen.conv_relu(f"conv{number}", blob, maps, kernel, **values)
+        blob = pen.conv_relu(f"conv{number}", blob, maps // divisor, kernel, **values)
         if pool and pool_first:
             blob = pen.max_pool(f"pool{number}", blob, 3, 2)
         if norm:
@@ -38,6 +39,7 @@ def drawn(name: str, *, pool_first: bool) -> Net:
             blob = pen.max_pool(f"pool{number}", blob, 3, 2)
     for number in (6, 7):
         name = f"fc{number}"
-        blob = pen.dropout(f"drop{number}", pen.relu(name, pen.inner(name, blob, 4096)))
+        blob = pen.relu(name, pen.inner(name, blob, 4096 // divisor))
+        blob = pen.dropout(f"drop{number}", blob)
     pen.put(Softmax, "prob", pen.inner("fc8", blob, 1000))
     return pen.net

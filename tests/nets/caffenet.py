@@ -8,5 +8,6 @@ from nets.alexnet import drawn
 from resnet_proto.net import Net
 
 
-def net() -> Net:
-    return drawn("CaffeNet", pool_first=True)
+def net(divisor: int = 1) -> Net:
+    """``divisor`` makes every layer but the scores as much narrower."""
+    return drawn("CaffeNet", divisor, pool_first=True)

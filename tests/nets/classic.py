@@ -32,7 +32,9 @@ NETS: dict[str, Callable[[], Net]] = {
     "fcn-8s": fcn.net,
 }
 SMALLER: dict[str, Callable[[], Net]] = {
+    "alexnet": partial(alexnet.net, divisor=4),
+    "caffenet": partial(caffenet.net, divisor=4),
     "vgg-16": partial(vgg16.net, divisor=8),
     "fcn-8s": partial(fcn.net, divisor=16, height=333, width=250),
 }
-"""The same nets where those take gigabytes: narrower, every layer there."""
+"""The same nets where those take hundreds of megabytes or more: narrower, every layer there."""

@@ -1,7 +1,7 @@
 """The nets that Caffe's users know best: every blob equals the real Caffe's.
 
-They are drawn in ``tests/nets/``. With RESNET_PROTO_FULL_SIZE=1 VGG-16 and FCN-8s have their real
-size, which takes gigabytes; without it they are narrower, with every layer.
+They are drawn in ``tests/nets/``. With RESNET_PROTO_FULL_SIZE=1 all have their real size, which
+takes gigabytes; without it those of ``SMALLER`` are narrower, with every layer.
 """
 
 import os

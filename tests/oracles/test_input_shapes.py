@@ -6,7 +6,7 @@ from oracles.nets_in_caffe import ask
 
 from resnet_proto.engine import run
 from resnet_proto.engine.compare import compare
-from resnet_proto.errors import NetError
+from resnet_proto.errors import NetError, ShapeError
 from resnet_proto.prototxt import parse_net
 from resnet_proto.weights import random_weights
 
@@ -99,6 +99,15 @@ def test_the_layer_is_named():
         "5x96; the weights allow no such size",
     ):
         net.with_input_shapes({"data": (2, 3, 13, 8)})
+
+
+@pytest.mark.parametrize("shape", ["abc", 3, (2.5, 3, 8, 8), None])
+def test_what_is_no_shape(shape):
+    net = parse_net(DATA + CONV)
+
+    with pytest.raises(ShapeError, match=r"the shape of 'data' is .*; give whole numbers"):
+        net.with_input_shapes({"data": shape})
+    assert net.with_input_shapes({"data": [np.int64(2), 3, 8, 8]})
 
 
 def test_caffe_computes_it_with_its_own_file(caffe_python, tmp_path):

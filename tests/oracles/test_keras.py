@@ -16,9 +16,9 @@ from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.keras_layers import FUNCTIONS
 from resnet_proto.engine.keras_model import draw, run_model, save_keras
 from resnet_proto.errors import NetError
+from resnet_proto.forks import FORKS
 from resnet_proto.layers import REGISTRY
 from resnet_proto.prototxt import to_prototxt
-from resnet_proto.schema import FORK_TYPES
 from resnet_proto.spec import for_task
 from resnet_proto.weights import random_weights
 
@@ -102,7 +102,7 @@ def test_types_of_forks(type, keras, tmp_path):
 
 def test_which_types_have_no_way():
     """Detection layers, recurrent ones, losses, and what has no images."""
-    forks = FORK_TYPES - FUNCTIONS.keys()
+    forks = FORKS.keys() - FUNCTIONS.keys()
     losses = {type for type in REGISTRY if type.endswith("Loss")}
     data = {type for type in REGISTRY if type.endswith("Data")}
 

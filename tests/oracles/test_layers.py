@@ -17,10 +17,10 @@ from oracles.warm import disagreement, ours, rounded
 from resnet_proto.engine import run
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.errors import NetError
+from resnet_proto.forks import FORKS
 from resnet_proto.formats.onnx_layers import WRITERS
 from resnet_proto.layers import REGISTRY
 from resnet_proto.prototxt import to_prototxt
-from resnet_proto.schema import FORK_TYPES
 
 N_CONFIGURATIONS = 60
 N_OTHERS = 30
@@ -92,4 +92,4 @@ def test_equal_to_other_engines(engine, type, request):
 
 
 def test_every_type_has_configurations():
-    assert CONFIGURATIONS.keys() == set(REGISTRY) - FROM_FILES - FORK_TYPES - NO_ORACLE
+    assert CONFIGURATIONS.keys() == set(REGISTRY) - FROM_FILES - FORKS.keys() - NO_ORACLE

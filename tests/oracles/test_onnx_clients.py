@@ -5,6 +5,7 @@ equal our forward pass in float64; in onnxruntime every blob does.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -191,8 +192,10 @@ def test_layers_of_many_nodes(type, runtime, request, tmp_path):
 
 @pytest.fixture(scope="module", params=[*NETS, *FAMILY])
 def case(request, tmp_path_factory):
-    """One net at a time."""
-    return Case(request.param, tmp_path_factory.mktemp(request.param))
+    """One net at a time; its files go with it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    yield Case(request.param, folder)
+    shutil.rmtree(folder)
 
 
 def test_onnxruntime_layer_by_layer(case):

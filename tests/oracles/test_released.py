@@ -138,6 +138,7 @@ def test_caffe_reads_the_net_that_we_write(released):
         caffe_python=released.options["caffe_python"],
     )
 
+    assert blobs.keys() == released.caffe["random"].keys()
     for name, value in blobs.items():
         np.testing.assert_array_equal(value, released.caffe["random"][name], err_msg=name)
 

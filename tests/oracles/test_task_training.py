@@ -14,7 +14,7 @@ from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.spec import for_task
-from resnet_proto.training.tasks import TASKS
+from resnet_proto.training.tasks import FINISH
 from resnet_proto.training.train_val import to_train_val
 
 training = pytest.importorskip("oracles.training", reason="nothing here runs `caffe train`")
@@ -39,7 +39,7 @@ def test_it_learns(task, caffe_binary, tmp_path):
         spec, width=(8,), stem_width=8, classes=5, input_size=65,
         training=replace(spec.training, **recipe),
     )  # fmt: skip
-    net = to_train_val(deploy_net(spec), spec.training, TASKS[task])
+    net = to_train_val(deploy_net(spec), spec.training, FINISH[task])
     (tmp_path / "net.prototxt").write_text(to_prototxt(net))
     (tmp_path / "solver.prototxt").write_text(SOLVER)
 
@@ -56,7 +56,7 @@ def test_it_learns(task, caffe_binary, tmp_path):
 def test_whole_nets_load(task, phase, caffe_binary, tmp_path):
     spec = for_task(PRESETS["resnet-50"].spec, task)
     spec = replace(spec, training=replace(spec.training, data="dummy", batch=1))
-    net = to_train_val(deploy_net(spec), spec.training, TASKS[task])
+    net = to_train_val(deploy_net(spec), spec.training, FINISH[task])
 
     status, log = training.load(caffe_binary, tmp_path, to_prototxt(net), phase)
 

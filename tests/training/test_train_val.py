@@ -69,6 +69,7 @@ def test_nothing_is_left_constant_and_no_statistics_are_learned(name):
     spec = PRESETS[name].spec
     net = to_train_val(deploy_net(spec), spec.training)
 
+    assert {"Convolution", "InnerProduct", "BatchNorm", "Scale"} <= {x.type for x in net.layers}
     for layer in net.layers:
         if layer.type in ("Convolution", "InnerProduct") and not layer.fixed:
             assert layer.weight_filler == {"type": "msra"}
