@@ -23,9 +23,10 @@ from resnet_proto.data.write import Progress
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.evaluate.evaluation import fed_to
 from resnet_proto.evaluate.sent import Sent, digest_of, received, sent
-from resnet_proto.evaluate.shards import Result, Shard, run_shards, split
+from resnet_proto.evaluate.shards import run_shards, split
 from resnet_proto.evaluate.source import Again, Database, Item, Source, find_source, found_again
 from resnet_proto.evaluate.subject import first_of, mean_of
+from resnet_proto.evaluate.task import Result, Shard
 from resnet_proto.evaluate.views import Views
 from resnet_proto.layers import BN, BatchNorm, Layer, Shape, count, dims
 from resnet_proto.net import Net

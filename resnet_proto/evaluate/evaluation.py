@@ -31,8 +31,9 @@ from resnet_proto.evaluate.metrics import (
     wrong_of,
 )
 from resnet_proto.evaluate.sent import digest_of, received, sent
-from resnet_proto.evaluate.shards import Shard, run_shards, split
+from resnet_proto.evaluate.shards import run_shards, split
 from resnet_proto.evaluate.source import Item, Source, find_source, found_again
+from resnet_proto.evaluate.task import Shard
 from resnet_proto.layers import Shape, dims
 from resnet_proto.preprocess import centre, per_channel, read_mean
 from resnet_proto.prototxt import parse_net, to_prototxt

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.data.write import Progress, locked
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.evaluate.task import Result, Shard, Task
+from resnet_proto.evaluate.workers import here, in_processes, on_dask
 from resnet_proto.files import atomic
 from resnet_proto.formats.npz import DAMAGED
 from resnet_proto.words import printable
@@ -35,38 +37,6 @@ PART = re.compile(r"\.resnet-proto-\w+\.part$")
 MAX_STATE = 1 << 20
 SEAL = "seal"
 """The array of a result's file by which damage is known."""
-Result = dict[str, "Array"]
-"""What a task says of a shard: named arrays of ints or floats, of any shape."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Items from ``start`` to before ``stop``; ``index`` counts shards from 0."""
-
-    index: int
-    start: int
-    stop: int
-
-    def __str__(self) -> str:
-        """Its words in messages; items count from 0, as they do in arrays."""
-        return f"shard {self.index} (items {self.start} to {self.stop - 1})"
-
-
-class Task(Protocol):
-    """What is done with a shard. It is pickled for each worker: keep it small, with paths of files.
-
-    Args:
-        digest: all that a result depends on, a line ``name: value`` for each, files by their
-            sha256. Where it differs from that of an earlier run, the message names the lines.
-    """
-
-    digest: str
-
-    def prepare(self) -> None:
-        """Open nets and data: once in each worker, before its first shard."""
-
-    def run(self, shard: Shard) -> Result:
-        """What there is to say of a shard; of nothing else than ``digest`` and the shard."""
 
 
 def split(items: int, size: int) -> list[Shard]:
@@ -101,8 +71,6 @@ def run_shards(
         ResNetProtoError: the task raises it, a shard ends its workers, the cluster is lost, the
             folder is of another task, or another process is writing there. What was done is kept.
     """
-    from resnet_proto.evaluate.workers import here, in_processes, on_dask
-
     results: dict[int, Result] = {}
     with kept(folder, task, shards) as files:
         if files:

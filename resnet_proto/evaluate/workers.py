@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.evaluate.shards import Result, Shard, Task
+from resnet_proto.evaluate.task import Result, Shard, Task
 
 Results = Generator[tuple[Shard, Result], None, None]
 Warn = Callable[[str], object]

@@ -20,8 +20,8 @@ from resnet_proto.data.write import Plan, write
 from resnet_proto.engine import run
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.evaluation import COLUMNS, Judging, evaluate, lines_of, shard_size
-from resnet_proto.evaluate.shards import Shard
 from resnet_proto.evaluate.source import find_source, found_again
+from resnet_proto.evaluate.task import Shard
 from resnet_proto.preprocess import ImageOptions
 from resnet_proto.prototxt import parse_net
 from resnet_proto.schema import encode

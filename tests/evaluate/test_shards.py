@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_info
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
-from resnet_proto.evaluate.shards import Shard, merge, run_shards, split
+from resnet_proto.evaluate.shards import merge, run_shards, split
+from resnet_proto.evaluate.task import Shard
 
 SHARDS = split(95, 10)
 RUN = """
