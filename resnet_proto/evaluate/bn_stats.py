@@ -513,15 +513,21 @@ class Batches:
         assert self._measure is not None
         return self._measure
 
+    def places(self, i: int) -> list[int]:
+        """Where the images of a batch are in their source, ascending."""
+        assert self._order is not None
+        return sorted(self._order[i * self.feed.batch : (i + 1) * self.feed.batch].tolist())
+
+    def stamp(self, shard: Shard) -> str:
+        """Of the images of the shard's batches."""
+        places = (self.places(i) for i in range(shard.start, shard.stop))
+        return "\n".join(map(self.feed.source.stamp, places))
+
     def run(self, shard: Shard) -> Result:
         """Sums over the shard's batches, exact but for one rounding: ``mean`` and ``variance``."""
-        import numpy as np
-
         measure, rows = self.measure, []
-        assert self._order is not None
         for i in range(shard.start, shard.stop):
-            places = np.sort(self._order[i * self.feed.batch : (i + 1) * self.feed.batch])
-            images = self.feed.array(places.tolist(), self.seed, self._shape)
+            images = self.feed.array(self.places(i), self.seed, self._shape)
             rows.append(measure.run(images, i))
         means, variances = zip(*rows, strict=True)
         return {"mean": exact_sum(means), "variance": exact_sum(variances)}
@@ -673,8 +679,9 @@ def average(
         return progress(*(number * feed.batch for number in batches))
 
     results = run_shards(
-        task, shards, jobs=jobs, dask=dask, folder=folder, progress=images, warn=warn
-    )
+        task, shards, jobs=jobs, dask=dask, folder=folder, stamp=task.stamp, progress=images,
+        warn=warn,
+    )  # fmt: skip
     mean, variance = (exact_sum([row[k] for row in results]) / wanted for k in ("mean", "variance"))
     statistics, start = {}, 0
     for step, m in measured:

@@ -170,7 +170,14 @@ def evaluate(
     shards = split(len(images), shard_size(len(images), max(net.batch for net in nets)))
     task = Judging(nets, images, on_error == "refuse")
     results = run_shards(
-        task, shards, jobs=jobs, dask=dask, folder=folder, progress=progress, warn=warn
+        task,
+        shards,
+        jobs=jobs,
+        dask=dask,
+        folder=folder,
+        stamp=lambda shard: images.stamp(range(shard.start, shard.stop)),
+        progress=progress,
+        warn=warn,
     )
     rows = joined([rows_in(result) for result in results])
     left_out = sum(int(result["left_out"]) for result in results)

@@ -35,8 +35,8 @@ STATE, LOCK = "made-of.txt", "lock"
 PART = re.compile(r"\.resnet-proto-\w+\.part$")
 """What ``atomic`` leaves when it is killed."""
 MAX_STATE = 1 << 20
-SEAL = "seal"
-"""The array of a result's file by which damage is known."""
+SEAL, STAMP = "seal", "stamp"
+"""The arrays of a result's file by which damage is known, and that its items have changed since."""
 
 
 def split(items: int, size: int) -> list[Shard]:
@@ -52,6 +52,7 @@ def run_shards(
     jobs: int = 1,
     dask: str | None = None,
     folder: Path | None = None,
+    stamp: Callable[[Shard], str] = lambda shard: "",
     progress: Progress = lambda done, before, all_: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> list[Result]:
@@ -64,6 +65,9 @@ def run_shards(
         dask: address of a Dask scheduler; its workers, with one shard a thread, take the place of
             ``jobs``.
         folder: keeps results, and those that an earlier run has kept there are not run again.
+        stamp: shard -> what is another when its items have changed, as sizes and times of files. It
+            is asked here, only if there is a folder; a shard that an earlier run has kept with
+            another one is run again.
         progress: is told of items done, of those that an earlier run had done, and of all.
         warn: is told of what was not as it should be, and mended.
 
@@ -72,7 +76,7 @@ def run_shards(
             folder is of another task, or another process is writing there. What was done is kept.
     """
     results: dict[int, Result] = {}
-    with kept(folder, task, shards) as files:
+    with kept(folder, task, shards, stamp) as files:
         if files:
             results = files.read_all(shards, warn)
         todo = [shard for shard in shards if shard.index not in results]
@@ -128,7 +132,12 @@ def merge(results: Sequence[Mapping[str, Array]]) -> Result:
 
 
 @contextmanager
-def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[Kept | None]:
+def kept(
+    folder: Path | None,
+    task: Task,
+    shards: Sequence[Shard],
+    stamp: Callable[[Shard], str] = lambda shard: "",
+) -> Iterator[Kept | None]:
     """The folder of results, made or found, while no other process writes there.
 
     Raises:
@@ -158,7 +167,9 @@ def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[K
                 f"{folder}: its results are of another task: {differing}; give another folder, or "
                 "remove this one to begin again"
             )
-        yield Kept(folder, made_of)
+        # before an item is read: what changes later is seen by the next run
+        stamps = {shard: hashlib.sha256(stamp(shard).encode()).digest() for shard in shards}
+        yield Kept(folder, made_of, stamps)
 
 
 def described(task: Task, shards: Sequence[Shard]) -> bytes:
@@ -188,10 +199,12 @@ class Kept:
 
     Args:
         made_of: what they are made of; a file that is of something else is not read.
+        stamps: of each shard, 32 bytes; a file with another one is not read.
     """
 
     folder: Path
     made_of: bytes
+    stamps: Mapping[Shard, bytes]
 
     def path(self, shard: Shard) -> Path:
         """The file of a shard."""
@@ -205,18 +218,28 @@ class Kept:
         """
         import numpy as np
 
+        result = {STAMP: np.frombuffer(self.stamps[shard], np.uint8), **result}
         with atomic(self.path(shard)) as file:
             np.savez(file, allow_pickle=False, **{SEAL: self.seal(shard, result)}, **result)
 
     def read_all(self, shards: Sequence[Shard], warn: Callable[[str], object]) -> dict[int, Result]:
         """The results that are there and whole; the others are run again."""
-        found = {}
+        found, changed = {}, 0
         for shard in shards:
             if self.path(shard).exists():
                 try:
-                    found[shard.index] = self.read(shard)
+                    result = self.read(shard)
+                    if result.pop(STAMP).tobytes() == self.stamps[shard]:
+                        found[shard.index] = result
+                    else:
+                        changed += 1
                 except (*DAMAGED, LookupError, MemoryError) as error:
                     warn(f"{self.path(shard)}: damaged ({error}); {shard} is run again")
+        if changed:
+            warn(
+                f"{self.folder}: {changed} of {len(shards)} shards are run again: what they read "
+                "has changed since, by the sizes and times of files"
+            )
         return found
 
     def read(self, shard: Shard) -> Result:

@@ -2,8 +2,9 @@
 
     folder of class folders | list | CIFAR archive | digits | LMDB -> Source -> Item, Item ...
 
-A source is not sent to other processes: it is found again there, and the digest says whether it is
-the same.
+A source is not sent to other processes: it is found again there, and a digest says whether it is
+the same. On another machine files have other times, so that digest is of names, labels and a sample
+of contents; on this one sizes and times say which images have changed since an earlier run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from resnet_proto.data.images import Options, datum, pixels_of
 from resnet_proto.data.lmdb import FILE, is_lmdb, records
 from resnet_proto.data.show import class_names
-from resnet_proto.data.sources import DIGITS, Images, find_images, shown
+from resnet_proto.data.sources import DIGITS, Images, find_images, shown, stamp_of
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.preprocess import decode as decode_image
 from resnet_proto.schema import decode
@@ -29,11 +31,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Again = tuple[type[Any], tuple[Any, ...], str]
-"""Class, arguments, digest."""
+"""Class, arguments, and a digest that is the same where the images are."""
 SAMPLE = 64
-"""Records of an LMDB that go into its digest, evenly over it, with its heads."""
+"""Files, or records of an LMDB, whose content goes into that digest; evenly over all."""
 HEADS = 1 << 13
-"""Bytes: two pages. LMDB writes a head anew at each commit."""
+"""Bytes: two pages, which are in the digest too. LMDB writes a head anew at each commit."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ class Source(Protocol):
 
     def name(self, place: int) -> str:
         """What messages call an image."""
+
+    def stamp(self, places: Sequence[int]) -> str:
+        """What is another when one of these images was replaced, on this machine; reads none."""
 
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places, which ascend."""
@@ -162,7 +167,18 @@ class Files:
         source, root, *others = self.given
         if source != DIGITS:
             source = os.path.abspath(source)  # noqa: PTH100 - as it was written
-        return Files, (source, root and root.absolute(), *others), self.digest
+        return Files, (source, root and root.absolute(), *others), self.sample()
+
+    def sample(self) -> str:
+        """The digest, and the contents of a few files."""
+        digest = hashlib.sha256(self.digest.encode())
+        for i in spread(len(self)):
+            content: Any = b""
+            with suppress(ResNetProtoError):  # which is no error before it is its turn
+                content = self.images.read(i)
+            if isinstance(content, bytes):  # of arrays the digest is of all contents
+                digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -174,6 +190,10 @@ class Files:
     def name(self, place: int) -> str:
         """As in the list, or from the folder."""
         return shown(self.images.name(place))
+
+    def stamp(self, places: Sequence[int]) -> str:
+        """Sizes and times of the files."""
+        return "\n".join(map(self.images.stamp, places))
 
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places; what Caffe's reader would make of a file."""
@@ -238,6 +258,10 @@ class Database:
             ((key, _),) = database.at([place])
         return shown(key)
 
+    def stamp(self, places: Sequence[int]) -> str:
+        """Size and time of the whole: a record has none."""
+        return stamp_of(self.path / FILE)
+
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places."""
         with records(self.path) as database:
@@ -278,7 +302,7 @@ def found_again(kind: type[Any], given: tuple[Any, ...], digest: str) -> Source:
         ResNetProtoError: what is there differs from what the run began with.
     """
     source: Source = kind(*given)
-    if source.digest != digest:
+    if source.again[2] != digest:
         raise ResNetProtoError(
             f"{source.source}: other images than those that the run began with: they were changed, "
             "or this machine has others in that place"
