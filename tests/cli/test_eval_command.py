@@ -196,6 +196,17 @@ def test_images_left_out_are_named(place, tmp_path):
     assert "02.png: not an image that Pillow knows; leave it out" in refused.output
 
 
+def test_the_same_weights_twice_are_noted_once(half_width, tmp_path):
+    net, weights = map(str, half_width)
+    for name in "01":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((30, 40, 3), 77, np.uint8)).save(tmp_path / name / "x.png")
+
+    result = evaluated(net, tmp_path, "--weights", weights, "--also", net, weights)
+
+    assert result.stderr.count("is open_nsfw of") == 1
+
+
 def test_random_weights_are_no_release(half_width):
     net = read_prototxt(half_width[0])
     weights = random_weights(net, 0)
