@@ -227,7 +227,8 @@ def check_labels(images: Source, classes: int | None) -> None:
     labels = images.labels()
     if labels and classes and not 0 <= min(labels) <= max(labels) < classes:
         i = next(i for i, label in enumerate(labels) if not 0 <= label < classes)
-        check_label(Item(i, images.name(i), labels[i]), classes)
+        (name,) = images.names([i])
+        check_label(Item(i, name, labels[i]), classes)
 
 
 def check_label(item: Item, classes: int) -> None:

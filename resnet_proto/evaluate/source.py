@@ -96,8 +96,8 @@ class Source(Protocol):
     def labels(self) -> Sequence[int] | None:
         """The label of each image, where that is known without reading them."""
 
-    def name(self, place: int) -> str:
-        """What messages call an image."""
+    def names(self, places: Sequence[int]) -> list[str]:
+        """What messages call these images, in any order."""
 
     def stamp(self, places: Sequence[int]) -> str:
         """What is another when one of these images was replaced, on this machine; reads none."""
@@ -187,9 +187,9 @@ class Files:
         """Those of the list or the folders."""
         return self.images.labels
 
-    def name(self, place: int) -> str:
+    def names(self, places: Sequence[int]) -> list[str]:
         """As in the list, or from the folder."""
-        return shown(self.images.name(place))
+        return [shown(self.images.name(i)) for i in places]
 
     def stamp(self, places: Sequence[int]) -> str:
         """Sizes and times of the files."""
@@ -198,7 +198,7 @@ class Files:
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places; what Caffe's reader would make of a file."""
         for i in places:
-            name, label = self.name(i), self.images.labels[i]
+            name, label = shown(self.images.name(i)), self.images.labels[i]
             try:
                 content = self.images.read(i)
                 if isinstance(content, bytes):
@@ -252,11 +252,11 @@ class Database:
         """Not known: they are in the images."""
         return
 
-    def name(self, place: int) -> str:
-        """Its key."""
+    def names(self, places: Sequence[int]) -> list[str]:
+        """Their keys."""
         with records(self.path) as database:
-            ((key, _),) = database.at([place])
-        return shown(key)
+            keys = list(database.keys())
+        return [shown(keys[i]) for i in places]
 
     def stamp(self, places: Sequence[int]) -> str:
         """Size and time of the whole: a record has none."""

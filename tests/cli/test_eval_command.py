@@ -149,6 +149,31 @@ def test_a_list_and_its_names(place, tmp_path):
         assert again.read_bytes() == (tmp_path / name).read_bytes()
 
 
+def test_a_row_for_each_image(place):
+    """Names, labels, ranks and classes: those of classify, and of the counts."""
+    args = (DIGITS / "deploy.prototxt", "--weights", WEIGHTS, *GREY)
+    text = evaluated(*args, DIGITS / "labels.txt", "--csv", "-").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [f"{row['image']} {row['label']}" for row in rows] == [
+        line.strip() for line in (DIGITS / "labels.txt").read_text().splitlines()
+    ]
+    said = json.loads(run("classify", *args, "--json", *(DIGITS / r["image"] for r in rows)).stdout)
+    for row, own in zip(rows, said, strict=True):
+        top = [(int(row[f"class_{k}"]), float(row[f"score_{k}"])) for k in range(1, 6)]
+        assert top == [(g["index"], pytest.approx(g["score"], rel=1e-4)) for g in own["top"]]
+        assert (row["rank"], row["score"]) == ("1", row["score_1"])
+
+    stored = (*args, place / "test_lmdb")
+    whole = json.loads(evaluated(*stored, "--json").stdout)
+    rows = list(csv.DictReader(io.StringIO(evaluated(*stored, "--csv", "-").stdout)))
+    wrong = {row["image"]: row for row in rows if row["rank"] != "1"}
+    assert len(rows) == 450
+    assert len(wrong) == whole["top1"]["wrong"]
+    assert {one["image"] for one in whole["mistakes"]} == set(wrong) != set()
+    for row in wrong.values():
+        assert row[f"class_{row['rank']}"] == row["label"] or int(row["rank"]) > 5
+
+
 def test_an_ensemble_and_no_mistake(place, tmp_path):
     net = DIGITS / "deploy.prototxt"
     result = evaluated(net, DIGITS / "labels.txt", "--weights", WEIGHTS, *GREY, "--also", net,
