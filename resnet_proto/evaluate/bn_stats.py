@@ -354,7 +354,8 @@ def feed_of(
                 f"{net.source or 'the net'}: no data layer says where images are; give --data"
             )
         options = image or ImageOptions()
-        blob, shape = image_input(options, net.inputs())
+        with net.named():
+            blob, shape = image_input(options, net.inputs())
         source: Source = images_at(data, grey=options.channels == "GRAY")
         return Feed(blob, source, Crop(Views(shape, options)), batch or BATCH)
     if len(layers) > 1 or (layer := next(iter(layers.values()))).type not in ("Data", "ImageData"):
