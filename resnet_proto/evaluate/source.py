@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from resnet_proto.data.cifar import kind_of
 from resnet_proto.data.images import Options, datum, pixels_of
 from resnet_proto.data.lmdb import FILE, is_lmdb, records
 from resnet_proto.data.show import class_names
@@ -134,6 +135,10 @@ def find_source(
             f"label', a CIFAR archive, an LMDB, or the word {DIGITS}"
         )
     if source == DIGITS or not is_lmdb(path):
+        if path.name == FILE and is_lmdb(path.parent):
+            raise ResNetProtoError(f"{source}: the file of an LMDB; give its folder, {path.parent}")
+        if part and (source == DIGITS or not kind_of(path)):
+            raise ResNetProtoError(f"--part is for CIFAR archives; {source} is none: leave it out")
         return Files(source, root, part, grey)
     if root is not None:
         raise ResNetProtoError(f"--root is for lists; {source} is an LMDB: leave it out")
@@ -148,8 +153,6 @@ class Files:
     def __init__(
         self, source: str, root: Path | None = None, part: str = "", grey: bool = False
     ) -> None:
-        from resnet_proto.data.cifar import kind_of
-
         self.given = (source, root, part, grey)
         path = Path(source)
         if not part and source != DIGITS and path.exists() and kind_of(path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from oracles.training import make_lmdb
 from PIL import Image
 
 from resnet_proto import read_prototxt
@@ -249,7 +250,8 @@ def refused_cases():
         ((deploy, "{tmp}/nothing", *own), "a CIFAR archive, an LMDB, or the word digits"),
         ((deploy, "{tmp}/empty", *own), "no folder in it"),
         ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
-        ((deploy, "digits", *own, "--part", "train"), "--part is for CIFAR"),
+        ((deploy, "digits", *own, "--part", "train"), "digits is none: leave it out"),
+        ((deploy, "{tmp}/lmdb/data.mdb", *own), "the file of an LMDB; give its folder, "),
         ((deploy, "digits", *own, "--root", "{tmp}"), "--root is for lists"),
         ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
         ((deploy, "digits", *own, "--crops", 10), "crop"),
@@ -266,7 +268,7 @@ def refused_cases():
         ((deploy, "digits", *own, "--mistakes", "{tmp}/c.svg"), "written as .png"),
         ((deploy, "digits", *own, "--csv", "-", "--json"), "leave one out"),
         ((deploy, "{tmp}/eleven.txt", *own), "b.png has label 11, the net's classes are 0 to 9"),
-        (("{tmp}/soft.prototxt", "digits", *own), "Softmax"),
+        (("{tmp}/soft.prototxt", "digits", *own), "/soft.prototxt: the net ends in 'fc10'"),
         (("{tmp}/wide.prototxt", "digits", *own), "needs"),
         (("{tmp}/memory.prototxt", "--weights", WEIGHTS), "IMAGES is missing"),
         (("{tmp}/ignored.prototxt", "--weights", WEIGHTS), "leaves images of label 3 out"),
@@ -279,6 +281,7 @@ def test_refused(tmp_path, args, message):
     text = (DIGITS / "deploy.prototxt").read_text()
     train_val = (DIGITS / "train_val.prototxt").read_text()
     (tmp_path / "empty").mkdir()
+    make_lmdb(tmp_path / "lmdb", np.zeros((1, 1, 8, 8), np.uint8), [0])
     (tmp_path / "short.txt").write_text("a.png 0\n")
     (tmp_path / "eleven.txt").write_text("a.png 9\nb.png 11\n")
     (tmp_path / "soft.prototxt").write_text(text[: text.rindex("layer {")])
