@@ -127,7 +127,7 @@ class Classifier:
         self.labels = None if labels is None else tuple(labels)
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
-                f"there are {counted(len(self.labels), 'label')}, and the net has "
+                f"labels are {len(self.labels):,}, and the net has "
                 f"{counted(self.classes or 0, 'class', 'classes')}; give one label for each "
                 "class, in the net's order"
             )
