@@ -77,8 +77,8 @@ def inputs_and_weights(
     outputs: Sequence[str] | None = None,
     until: str | None = None,
     arrays: Mapping[str, Array] | None = None,
-) -> tuple[dict[str, Array], Weights]:
-    """What goes into a net, those of ``arrays`` where no input is given, and its weights.
+) -> tuple[dict[str, Array], Weights, ImageOptions]:
+    """What goes into a net, those of ``arrays`` where no input is given; weights, image options.
 
     Weights of a model that others have released bring its image options with them.
 
@@ -98,7 +98,7 @@ def inputs_and_weights(
             raise click.UsageError(f"input '{name}' ({dims(shape)}) is missing; give --input FILE")
     if stored is None:
         stored = weights_for(net, weights, seed, found, outputs, until)
-    return found, stored
+    return found, stored, image
 
 
 def warn_ignored(weights: Weights, net: Net) -> None:

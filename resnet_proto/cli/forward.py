@@ -101,7 +101,9 @@ def command(
     if "" in wanted:
         raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
     wanted = wanted or ([until] if until else the_net.outputs())
-    arrays, the_weights = inputs_and_weights(the_net, weights, seed, inputs, image, wanted, until)
+    arrays, the_weights, _ = inputs_and_weights(
+        the_net, weights, seed, inputs, image, wanted, until
+    )
     blobs = run(
         engine,
         the_net,

@@ -87,7 +87,7 @@ def command(
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
-    arrays, the_weights = inputs_and_weights(
+    arrays, the_weights, _ = inputs_and_weights(
         the_net, weights, seed, inputs, image, None, until, random_inputs(the_net, seed)
     )
     ours, theirs = (

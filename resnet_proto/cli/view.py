@@ -101,8 +101,9 @@ def command(
         ]
         if other is not None:
             facts.compare(nets, pages)
+        shown = image  # where the first is a released model, a changed one is shown the same
         for one, its_page, file in zip(nets, pages, weights, strict=False):
-            arrays, values = inputs_and_weights(one, file, seed, inputs, image)
+            arrays, values, shown = inputs_and_weights(one, file, seed, inputs, shown)
             facts.add_weights(its_page, values, one)
             if inputs:
                 facts.add_values(its_page, one, values, arrays)
