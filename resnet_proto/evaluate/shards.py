@@ -91,9 +91,9 @@ def run_shards(
             run = here(task, todo)
         try:
             for shard, result in run:
-                results[shard.index] = result
                 if files:
                     files.write(shard, result)
+                results[shard.index] = result
                 done += shard.stop - shard.start
                 progress(done, before, total)
         except ResNetProtoError as error:

@@ -400,6 +400,23 @@ def test_a_damaged_result_is_made_again(tmp_path, alone, damage):
     assert len(path.read_bytes()) == len(before)
 
 
+def test_a_disk_that_is_full(tmp_path, alone, monkeypatch):
+    """What is said to be kept is there, and gone on with."""
+    kept, write = tmp_path / "kept", module.Kept.write
+
+    def full(self, shard, result):
+        if shard.index == 3:
+            raise ResNetProtoError("no space left")
+        write(self, shard, result)
+
+    monkeypatch.setattr(module.Kept, "write", full)
+    with pytest.raises(ResNetProtoError, match=r"^no space left; 3 of 10 shards are kept in "):
+        run_shards(Sums(tmp_path), SHARDS, folder=kept)
+    monkeypatch.undo()
+    assert len(list(kept.glob("*.npz"))) == 3
+    assert same(run_shards(Sums(tmp_path), SHARDS, folder=kept), alone)
+
+
 def test_a_shard_whose_items_have_changed_is_run_again(tmp_path, alone):
     """And no other; a result that comes while they change is of what was there before."""
     about = dict.fromkeys(range(len(SHARDS)), "old")
