@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_proto.evaluate.shards import Shard, merge, run_shards, split
+from resnet_proto.evaluate.shards import merge, run_shards, split
+from resnet_proto.evaluate.task import Shard
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 ENGINES = ("numpy", "onnxruntime")

@@ -10,7 +10,8 @@ from resnet_proto import read_prototxt, to_prototxt
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
-from resnet_proto.engine.others import Job, read_job, run_jobs, write_job
+from resnet_proto.engine.job import Job
+from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ShapeError
 from resnet_proto.floor import DIALECTS, spelled
 from resnet_proto.layers import Convolution, Input, Pooling, ReLU, make_layer

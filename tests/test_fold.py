@@ -6,7 +6,8 @@ import pytest
 from resnet_proto.build import deploy_net
 from resnet_proto.engine import forward
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
-from resnet_proto.engine.others import Job, read_job, run_jobs, scratch, write_job
+from resnet_proto.engine.job import Job, scratch
+from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.fold import folded
 from resnet_proto.layers import (
     BN,

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -100,6 +101,36 @@ def test_imports_go_one_way(path):
         allowed -= {"spec", "build", "generate"}
 
     assert imported(path) <= allowed
+
+
+def module_of(path: Path) -> str:
+    """``resnet_proto.engine.plain`` of a file; a package is its __init__.py."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Each module of the package that a file imports when it runs, in functions too."""
+    tree, modules = ast.parse(path.read_text()), {module_of(file) for file in FILES}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in modules else node.module)
+    return names & modules - {module_of(path)}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module_of(path): imported_modules(path) for path in FILES}
+    graph["resnet_proto.data.sources"].remove("resnet_proto.data.cifar")  # one of its forms
+
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+    assert order.index("resnet_proto.engine.plain") < order.index("resnet_proto.engine")
 
 
 @pytest.mark.parametrize(

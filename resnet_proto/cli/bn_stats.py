@@ -99,9 +99,8 @@ def command(
     trained = training_net(given)
     options = image if image_given() else None
     if not trained.data_tops():
-        release = known_release(whole, stored)
-        options = of_release(image, release, weights)
-        if release is None and (note := note_on("the images")):
+        options = of_release(image, known_release(whole, stored), weights)
+        if note := note_on("the images", options):
             say(f"Note: {note}")
     folder = None if net == "-" else Path(net).parent
     feed = feed_of(trained, data, batch, options, folder)

@@ -94,7 +94,7 @@ def command(
     image = of_release(image, release, weights)
     called = ["stdin" if name == "-" else name for name in names]
     classifier = how.classifier(the_net, the_weights, image, release, **files(net, weights))
-    for note in notes(names, known=release is not None):
+    for note in notes(names, image):
         say(f"Note: {note}")
     rows: list[dict[str, Any]] = []
     failed = 0
@@ -148,15 +148,12 @@ def found(images: Sequence[str]) -> list[str]:
     return names
 
 
-def notes(names: Sequence[str], *, known: bool) -> Iterator[str]:
-    """What the user may take for granted, and is not so; once for all images and all arrays.
-
-    ``known`` is whether image options come from a release.
-    """
+def notes(names: Sequence[str], image: ImageOptions) -> Iterator[str]:
+    """What the user may take for granted, and is not so; once for all images and all arrays."""
     arrays = [name for name in names if is_array(name)]
-    if not known and len(arrays) < len(names) and (note := note_on("the images")):
+    if len(arrays) < len(names) and (note := note_on("the images", image)):
         yield note
-    if arrays and (note := note_on(arrays[0])):
+    if arrays and (note := note_on(arrays[0], image)):
         yield note
 
 

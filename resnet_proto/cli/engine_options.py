@@ -1,4 +1,4 @@
-"""What ``forward`` and ``verify`` share: weights, engines, and where a run stops."""
+"""What commands that run a net share: weights and inputs, engines, and where a run stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet_proto.cli.options import carries_net, file_to_read, read_weights
+from resnet_proto.cli.image_options import is_array, of_release, read_inputs
+from resnet_proto.cli.options import carries_net, file_to_read, read_weights, say_once
 from resnet_proto.engine import ENGINES
 from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
+    from resnet_proto.preprocess import ImageOptions
     from resnet_proto.weights import Weights
 
 engine_choice = click.Choice(list(ENGINES))
@@ -66,6 +68,39 @@ def weights_for(
         return random_weights(shown, seed, shapes, wanted)
 
 
+def inputs_and_weights(
+    net: Net,
+    weights: str,
+    seed: int,
+    inputs: Sequence[str],
+    image: ImageOptions,
+    outputs: Sequence[str] | None = None,
+    until: str | None = None,
+    arrays: Mapping[str, Array] | None = None,
+) -> tuple[dict[str, Array], Weights, ImageOptions]:
+    """What goes into a net, those of ``arrays`` where no input is given; weights, image options.
+
+    Weights of a model that others have released bring its image options with them.
+
+    Raises:
+        click.UsageError: an input that ``outputs`` need is missing.
+    """
+    from resnet_proto.engine import needed_inputs
+    from resnet_proto.evaluate.released import known_release
+    from resnet_proto.layers import dims
+
+    stored = None if weights == "random" else weights_for(net, weights, seed, {})
+    if stored is not None and not all(map(is_array, inputs)):
+        image = of_release(image, known_release(net, stored), weights)
+    found = {**(arrays or {}), **read_inputs(net, inputs, image)}
+    for name, shape in needed_inputs(net, outputs, until).items() if outputs else ():
+        if name not in found:
+            raise click.UsageError(f"input '{name}' ({dims(shape)}) is missing; give --input FILE")
+    if stored is None:
+        stored = weights_for(net, weights, seed, found, outputs, until)
+    return found, stored, image
+
+
 def warn_ignored(weights: Weights, net: Net) -> None:
     """Say on stderr that weights have layers which the net lacks: they may be another net's.
 
@@ -79,11 +114,10 @@ def warn_ignored(weights: Weights, net: Net) -> None:
         ignored = [name for name in ignored if name not in own]
         if ignored:
             more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
-            click.echo(
+            say_once(
                 f"Warning: {weights.source} has weights for layer '{ignored[0]}'{more}, which "
                 "the net lacks; are they of another net? `resnet-proto inspect` with --net "
-                "lists every layer",
-                err=True,
+                "lists every layer"
             )
 
 

@@ -69,7 +69,11 @@ NAMED = 10
 )  # fmt: skip
 @shard_options
 @click.option("--per-class", is_flag=True, help="Show a line for each class.")
-@click.option("--csv", metavar="FILE", callback=file_to_write, help="Write a line for each class.")
+@click.option(
+    "--csv", metavar="FILE", callback=file_to_write,
+    help="Write a line for each image, with its five best classes; with --per-class for each "
+    "class.",
+)  # fmt: skip
 @click.option(
     "--confusion", metavar="FILE", callback=file_to_write,
     help="Draw what each class is taken for, .png, .svg or .pdf.",
@@ -191,7 +195,9 @@ def command(
             click.echo()
             for line in report.class_table(result):
                 click.echo(line)
-    write(result, source, csv, confusion, mistakes)  # last: what is refused there costs no figure
+    if csv is not None:
+        write_csv(csv, result, None if per_class else source)
+    draw(result, source, confusion, mistakes)  # last: what is refused there costs no figure
 
 
 @dataclass(frozen=True)
@@ -240,19 +246,28 @@ def as_stored(options: ImageOptions, path: Path) -> ImageOptions:
     return replace(options, crop=(shape[1], shape[2]))
 
 
-def write(
-    result: Evaluation, source: Source, csv: str | None, confusion: str | None, mistakes: str | None
-) -> None:
-    """Write the files that were asked for."""
+def write_csv(path: str, result: Evaluation, source: Source | None) -> None:
+    """Write a row for each image, whose names are in ``source``; for each class without it."""
     from resnet_proto.files import atomic
     from resnet_proto.report import evaluation as report
 
-    if csv == "-":
-        click.echo(report.to_csv(result), nl=False)
-    elif csv is not None:
-        with atomic(csv) as file:
-            file.write(report.to_csv(result).encode("utf-8", "backslashreplace"))
-        click.echo(f"wrote {csv}: {counted(result.classes, 'row')}", err=True)
+    if source is None:
+        text, rows = report.classes_csv(result), counted(result.classes, "class", "classes")
+    else:
+        text, rows = report.images_csv(result, source), counted(len(result), "image")
+    if path == "-":
+        click.echo(text, nl=False)
+        return
+    with atomic(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+    click.echo(f"wrote {path}: {rows}", err=True)
+
+
+def draw(result: Evaluation, source: Source, confusion: str | None, mistakes: str | None) -> None:
+    """Write the pictures that were asked for."""
+    from resnet_proto.files import atomic
+    from resnet_proto.report import evaluation as report
+
     if confusion is not None:
         report.plot_confusion(confusion, result)
         click.echo(f"wrote {confusion}", err=True)

@@ -12,13 +12,13 @@ from resnet_proto.cli.engine_options import (
     caffe_python_option,
     engine_choice,
     files,
+    inputs_and_weights,
     number,
     seed_option,
     until_option,
-    weights_for,
     weights_option,
 )
-from resnet_proto.cli.image_options import image_options, input_option, read_inputs
+from resnet_proto.cli.image_options import image_options, input_option
 from resnet_proto.cli.options import (
     echo_json,
     file_to_write,
@@ -80,7 +80,8 @@ def command(
     """Run a net forward and show or save its blobs.
 
     A blob of one value for each class is shown by its five largest, others by their shape
-    and range. --until shows the blob where the run stops.
+    and range. --until shows the blob where the run stops. Weights that are a model known by its
+    release bring their image options with them.
 
     \b
     resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
@@ -88,9 +89,8 @@ def command(
     resnet-proto forward deploy.prototxt --weights ResNet-50.npz \\
         --input data=x.npy --blob res5c,prob --out out.npz
     """
-    from resnet_proto.engine import needed_inputs, run
+    from resnet_proto.engine import run
     from resnet_proto.files import atomic
-    from resnet_proto.layers import dims
 
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
     if out == "-" and as_json:
@@ -101,14 +101,13 @@ def command(
     if "" in wanted:
         raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
     wanted = wanted or ([until] if until else the_net.outputs())
-    arrays = read_inputs(the_net, inputs, image)
-    for name, shape in needed_inputs(the_net, wanted, until).items():
-        if name not in arrays:
-            raise click.UsageError(f"input '{name}' ({dims(shape)}) is missing; give --input FILE")
+    arrays, the_weights, _ = inputs_and_weights(
+        the_net, weights, seed, inputs, image, wanted, until
+    )
     blobs = run(
         engine,
         the_net,
-        weights_for(the_net, weights, seed, arrays, wanted, until),
+        the_weights,
         arrays,
         outputs=wanted,
         until=until,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from resnet_proto.cli.options import say
+from resnet_proto.cli.options import say, say_once
 from resnet_proto.preprocess import CHANNELS, PRESETS, ImageOptions
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ def image_given() -> set[str]:
     return {name for name in IMAGE if source(name) == click.core.ParameterSource.COMMANDLINE}
 
 
+def given_as_text() -> str:
+    """``--mean, --crop``: those in messages."""
+    return ", ".join(f"--{name}" for name in IMAGE if name in image_given())
+
+
 def instead_of_caffe(image: ImageOptions, default: ImageOptions) -> ImageOptions:
     """Other options than those of the preset caffe, where no preset is on the command line."""
     given = image_given()
@@ -88,7 +93,7 @@ def instead_of_caffe(image: ImageOptions, default: ImageOptions) -> ImageOptions
 
 
 def of_release(image: ImageOptions, release: Release | None, weights: str) -> ImageOptions:
-    """The options of a released model, where no preset is on the command line; a note says so.
+    """The options of a released model, where no preset is on the command line; a note says it.
 
     Args:
         image: of the command line.
@@ -97,9 +102,11 @@ def of_release(image: ImageOptions, release: Release | None, weights: str) -> Im
     """
     if release is None:
         return image
-    options = instead_of_caffe(image, release.image)
-    if "preprocess" not in image_given() or options != release.image:
-        say(f"Note: {weights} is {release}")
+    options, given = instead_of_caffe(image, release.image), given_as_text()
+    if options != release.image:
+        say_once(f"Note: {weights} is {release}; but {given} as given here")
+    elif "preprocess" not in image_given():
+        say_once(f"Note: {weights} is {release}")
     return options
 
 
@@ -190,17 +197,17 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
             one = [read_input(Path(path), name, (1, *rest), image) for path in paths]
             arrays[name] = np.concatenate(one)
         for path in paths:
-            if note := note_on(path):
+            if note := note_on(path, image):
                 say(f"Note: {note}")
     return arrays
 
 
-def note_on(path: str) -> str:
+def note_on(path: str, image: ImageOptions) -> str:
     """What the user may take for granted about an input, and is not so; else empty."""
-    given = [f"--{name}" for name in IMAGE if name in image_given()]
+    given = image_given()
     if is_array(path):
-        return f"{path} is an array and taken as it is, without {', '.join(given)}" if given else ""
-    if {"--preprocess", "--mean"} & set(given):
+        return f"{path} is an array and taken as it is, without {given_as_text()}" if given else ""
+    if image.mean != (0.0,) or {"preprocess", "mean"} & given:
         return ""
     return f"no mean is subtracted from {path} (--preprocess caffe); see --preprocess"
 

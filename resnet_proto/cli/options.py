@@ -316,6 +316,14 @@ def say(message: str) -> None:
     click.echo(printable(message), err=True)
 
 
+def say_once(message: str) -> None:
+    """``say``, if this command has not said it: several nets may have the same weights."""
+    said = click.get_current_context().meta.setdefault(__name__, set())
+    if message not in said:
+        said.add(message)
+        say(message)
+
+
 def echo_json(value: Any) -> None:
     """Print a value as JSON, one key a line."""
     import json

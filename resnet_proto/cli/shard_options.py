@@ -13,6 +13,7 @@ import click
 
 from resnet_proto.cli.options import say
 from resnet_proto.cli.progress import processors, progress
+from resnet_proto.words import counted
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,10 +29,14 @@ class ShardOptions:
     @contextmanager
     def how(self) -> Iterator[dict[str, Any]]:
         """The arguments of ``run_shards`` besides task and shards; what it says goes to stderr."""
+        own = processors()
+        if self.jobs and self.jobs > own:
+            on = counted(own, "processor")
+            say(f"Note: {self.jobs} jobs on {on}; more than {own} are no faster")
         try:
             with progress() as said:
                 yield {
-                    "jobs": self.jobs or processors(),
+                    "jobs": self.jobs or own,
                     "dask": self.dask,
                     "folder": Path(self.keep) if self.keep else None,
                     "progress": said,

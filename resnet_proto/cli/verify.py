@@ -12,13 +12,13 @@ from resnet_proto.cli.engine_options import (
     engine_choice,
     files,
     finite,
+    inputs_and_weights,
     number,
     seed_option,
     until_option,
-    weights_for,
     weights_option,
 )
-from resnet_proto.cli.image_options import image_options, input_option, read_inputs
+from resnet_proto.cli.image_options import image_options, input_option
 from resnet_proto.cli.options import (
     echo_json,
     json_option,
@@ -87,8 +87,9 @@ def command(
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
-    arrays = random_inputs(the_net, seed) | read_inputs(the_net, inputs, image)
-    the_weights = weights_for(the_net, weights, seed, arrays, until=until)
+    arrays, the_weights, _ = inputs_and_weights(
+        the_net, weights, seed, inputs, image, None, until, random_inputs(the_net, seed)
+    )
     ours, theirs = (
         run(
             name,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_proto.cli.engine_options import seed_option, weights_for
-from resnet_proto.cli.image_options import image_options, input_option, read_inputs
+from resnet_proto.cli.engine_options import inputs_and_weights, seed_option
+from resnet_proto.cli.image_options import image_options, input_option
 from resnet_proto.cli.options import (
     file_to_read,
     file_to_write,
@@ -101,9 +101,9 @@ def command(
         ]
         if other is not None:
             facts.compare(nets, pages)
+        shown = image  # where the first is a released model, a changed one is shown the same
         for one, its_page, file in zip(nets, pages, weights, strict=False):
-            arrays = read_inputs(one, inputs, image) if inputs else {}
-            values = weights_for(one, file, seed, arrays)
+            arrays, values, shown = inputs_and_weights(one, file, seed, inputs, shown)
             facts.add_weights(its_page, values, one)
             if inputs:
                 facts.add_values(its_page, one, values, arrays)

@@ -56,6 +56,7 @@ class Images:
         digest: of names and labels, or of contents.
         classes: the names of labels 0, 1 ...; empty where they are not known.
         warnings: what to tell of them.
+        stamp: place -> ``stamp_of`` an image's file; empty where ``digest`` is of contents.
     """
 
     source: str
@@ -65,6 +66,7 @@ class Images:
     digest: str
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    stamp: Callable[[int], str] = lambda i: ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -134,6 +136,15 @@ def content_of(path: bytes, name: str) -> bytes:
         raise ResNetProtoError(f"{name}: no name that a file can have") from None
 
 
+def stamp_of(path: bytes | Path) -> str:
+    """Size and time of a file, which are others when it was replaced; empty if it is not there."""
+    try:
+        about = os.stat(path)  # noqa: PTH116 - bytes
+    except (OSError, ValueError):
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}"
+
+
 def shown(name: bytes) -> str:
     """A file's name in messages, whatever its bytes are."""
     return printable(os.fsdecode(name).encode("utf-8", "backslashreplace").decode())
@@ -186,16 +197,20 @@ def class_folders(folder: Path) -> Images:
     def name_of(i: int) -> bytes:
         return bytes(names[ends[i] : ends[i + 1]])
 
+    def path_of(i: int) -> bytes:
+        return os.path.join(root, name_of(i))  # noqa: PTH118 - bytes
+
     digest = hashlib.sha256(b"\n".join(classes) + b"\0" + names)
     digest.update(ends.tobytes() + labels.tobytes())
     return Images(
         str(folder),
         labels,
         name_of,
-        lambda i: content_of(os.path.join(root, name_of(i)), shown(name_of(i))),  # noqa: PTH118
+        lambda i: content_of(path_of(i), shown(name_of(i))),
         digest.hexdigest(),
         tuple(os.fsdecode(name) for name in classes),
         tuple(warnings),
+        lambda i: stamp_of(path_of(i)),
     )
 
 
@@ -297,12 +312,16 @@ def listed(path: Path, root: Path | None) -> Images:
     def name_of(i: int) -> bytes:
         return bytes(text[starts[i] : starts[i] + sizes[i]])
 
+    def path_of(i: int) -> bytes:
+        return os.path.join(folder, name_of(i))  # noqa: PTH118 - bytes
+
     return Images(
         str(path),
         labels,
         name_of,
-        lambda i: content_of(os.path.join(folder, name_of(i)), shown(name_of(i))),  # noqa: PTH118
-        hashlib.sha256(text).hexdigest() + f" {os.path.realpath(folder)!r}",
+        lambda i: content_of(path_of(i), shown(name_of(i))),
+        hashlib.sha256(text).hexdigest() + f" {os.path.abspath(folder)!r}",  # noqa: PTH100 - bytes
+        stamp=lambda i: stamp_of(path_of(i)),
     )
 
 

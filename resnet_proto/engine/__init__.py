@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.engine.others import TIMEOUT, Caffe, Job, OnnxRuntime, OpenCV, Torch
-from resnet_proto.engine.plain import check_net, cut, forward, name_list
+from resnet_proto.engine.job import TIMEOUT, Job
+from resnet_proto.engine.others import Caffe, OnnxRuntime, OpenCV, Torch
+from resnet_proto.engine.plain import check_net, cut, forward, name_list, random_inputs
 from resnet_proto.engine.running import (
     Float64,
     Numpy,
@@ -126,14 +127,3 @@ def run(
             return {}
         blobs = ENGINES[engine](job)
     return blobs if job.outputs is None else chosen(engine, blobs, job.outputs)
-
-
-def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:
-    """An array for each input of the net: evenly spread over an image's range, mean removed."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    return {
-        name: rng.uniform(-128, 128, shape).astype(np.float32)
-        for name, shape in net.inputs().items()
-    }

@@ -298,3 +298,12 @@ def numbers(name: str, value: Any, dtype: DTypeLike) -> Array:
         )
     with np.errstate(over="ignore"):
         return np.array(given, dtype, order="C")
+
+
+def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:
+    """An array for each input of the net: evenly spread over an image's range, mean removed."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.uniform(-128, 128, shape).astype(np.float32)
+        for name, shape in net.inputs().items()
+    }

@@ -22,7 +22,7 @@ from resnet_proto.net import check_runs
 from resnet_proto.weights import Weights, exact, fit, step_blobs
 
 if TYPE_CHECKING:
-    from resnet_proto.engine.others import Job
+    from resnet_proto.engine.job import Job
     from resnet_proto.engine.planned import Plan
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array

@@ -87,9 +87,7 @@ def prove(path: str | os.PathLike[str], net: Net, weights: Mapping[str, Array]) 
         FormatError: torch cannot load the file into the module.
         NetError: the net cannot be run; UnknownLayerError, UnknownShapeError likewise.
     """
-    from resnet_proto.engine import random_inputs
-
-    inputs = random_inputs(net)
+    inputs = plain.random_inputs(net)
     module = CaffeNet(Schedule.of(net, None, None), named(weights, net)).eval()
     try:
         module.load_state_dict(torch.load(path, weights_only=True, mmap=True))

@@ -23,9 +23,10 @@ from resnet_proto.data.write import Progress
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.evaluate.evaluation import fed_to
 from resnet_proto.evaluate.sent import Sent, digest_of, received, sent
-from resnet_proto.evaluate.shards import Result, Shard, run_shards, split
+from resnet_proto.evaluate.shards import run_shards, split
 from resnet_proto.evaluate.source import Again, Database, Item, Source, find_source, found_again
 from resnet_proto.evaluate.subject import first_of, mean_of
+from resnet_proto.evaluate.task import Result, Shard
 from resnet_proto.evaluate.views import Views
 from resnet_proto.layers import BN, BatchNorm, Layer, Shape, count, dims
 from resnet_proto.net import Net
@@ -353,7 +354,8 @@ def feed_of(
                 f"{net.source or 'the net'}: no data layer says where images are; give --data"
             )
         options = image or ImageOptions()
-        blob, shape = image_input(options, net.inputs())
+        with net.named():
+            blob, shape = image_input(options, net.inputs())
         source: Source = images_at(data, grey=options.channels == "GRAY")
         return Feed(blob, source, Crop(Views(shape, options)), batch or BATCH)
     if len(layers) > 1 or (layer := next(iter(layers.values()))).type not in ("Data", "ImageData"):
@@ -512,15 +514,21 @@ class Batches:
         assert self._measure is not None
         return self._measure
 
+    def places(self, i: int) -> list[int]:
+        """Where the images of a batch are in their source, ascending."""
+        assert self._order is not None
+        return sorted(self._order[i * self.feed.batch : (i + 1) * self.feed.batch].tolist())
+
+    def stamp(self, shard: Shard) -> str:
+        """Of the images of the shard's batches."""
+        places = (self.places(i) for i in range(shard.start, shard.stop))
+        return "\n".join(map(self.feed.source.stamp, places))
+
     def run(self, shard: Shard) -> Result:
         """Sums over the shard's batches, exact but for one rounding: ``mean`` and ``variance``."""
-        import numpy as np
-
         measure, rows = self.measure, []
-        assert self._order is not None
         for i in range(shard.start, shard.stop):
-            places = np.sort(self._order[i * self.feed.batch : (i + 1) * self.feed.batch])
-            images = self.feed.array(places.tolist(), self.seed, self._shape)
+            images = self.feed.array(self.places(i), self.seed, self._shape)
             rows.append(measure.run(images, i))
         means, variances = zip(*rows, strict=True)
         return {"mean": exact_sum(means), "variance": exact_sum(variances)}
@@ -672,8 +680,9 @@ def average(
         return progress(*(number * feed.batch for number in batches))
 
     results = run_shards(
-        task, shards, jobs=jobs, dask=dask, folder=folder, progress=images, warn=warn
-    )
+        task, shards, jobs=jobs, dask=dask, folder=folder, stamp=task.stamp, progress=images,
+        warn=warn,
+    )  # fmt: skip
     mean, variance = (exact_sum([row[k] for row in results]) / wanted for k in ("mean", "variance"))
     statistics, start = {}, 0
     for step, m in measured:

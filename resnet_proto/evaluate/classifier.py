@@ -127,7 +127,7 @@ class Classifier:
         self.labels = None if labels is None else tuple(labels)
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
-                f"there are {counted(len(self.labels), 'label')}, and the net has "
+                f"labels are {len(self.labels):,}, and the net has "
                 f"{counted(self.classes or 0, 'class', 'classes')}; give one label for each "
                 "class, in the net's order"
             )
@@ -321,16 +321,16 @@ def score_blob(net: Net) -> str:
     """The one output of a classifier, which a Softmax makes.
 
     Raises:
-        ResNetProtoError: it is none, and what to do.
+        NetError: it is none, and what to do.
     """
     for blob, layer in net.data_tops().items():
-        raise ResNetProtoError(
+        raise NetError(
             f"blob '{blob}' is data that layer '{layer.name}' ({layer.type}) reads, as in a net "
             "for training; `resnet-proto deploy` makes the deploy net of it"
         )
     blobs = net.outputs()
     if len(blobs) != 1:
-        raise ResNetProtoError(
+        raise NetError(
             f"the net's outputs are {', '.join(blobs) or 'none'}; a classifier has one, with a "
             "score for each class. `resnet-proto forward` runs any net"
         )
@@ -341,20 +341,20 @@ def score_blob(net: Net) -> str:
         if layer.type == "Softmax":
             return blob
         if layer.type not in SAME_VALUES or not layer.bottoms:
-            raise ResNetProtoError(
+            raise NetError(
                 f"the net ends in '{layer.name}' ({layer.type}), a classifier in a Softmax; if "
                 f"'{blob}' has a score for each class, put behind it: layer {{ name: \"prob\" "
                 f'type: "Softmax" bottom: "{blob}" top: "prob" }}'
             )
         made = layer.bottoms[0]
-    raise ResNetProtoError(f"no layer makes '{blob}'")
+    raise NetError(f"no layer makes '{blob}'")
 
 
 def classes_of(net: Net) -> int | None:
     """How many classes a classifier has, if that is known before it runs.
 
     Raises:
-        ResNetProtoError: it is none, with the name of its file.
+        NetError: it is none, with the name of its file.
     """
     with net.named():
         return number_of_classes(net, score_blob(net))
@@ -378,7 +378,7 @@ def number_of_classes(net: Net, blob: str) -> int | None:
     """How many scores an image has; None behind layers whose shapes are not known.
 
     Raises:
-        ResNetProtoError: there is not one for each class, but one for each place.
+        NetError: there is not one for each class, but one for each place.
     """
     shapes: dict[str, Shape] = {}
     with suppress(UnknownLayerError, UnknownShapeError):
@@ -386,7 +386,7 @@ def number_of_classes(net: Net, blob: str) -> int | None:
             shapes.update(zip(step.layer.tops, step.tops, strict=True))
         shape = shapes[blob]
         if len(shape) < 2 or count(shape[1:]) != shape[1]:
-            raise ResNetProtoError(
+            raise NetError(
                 f"the net's output '{blob}' is {dims(shape)}; a classifier has (N, classes), one "
                 "score for each class"
             )

@@ -31,8 +31,9 @@ from resnet_proto.evaluate.metrics import (
     wrong_of,
 )
 from resnet_proto.evaluate.sent import digest_of, received, sent
-from resnet_proto.evaluate.shards import Shard, run_shards, split
+from resnet_proto.evaluate.shards import run_shards, split
 from resnet_proto.evaluate.source import Item, Source, find_source, found_again
+from resnet_proto.evaluate.task import Shard
 from resnet_proto.layers import Shape, dims
 from resnet_proto.preprocess import centre, per_channel, read_mean
 from resnet_proto.prototxt import parse_net, to_prototxt
@@ -169,7 +170,14 @@ def evaluate(
     shards = split(len(images), shard_size(len(images), max(net.batch for net in nets)))
     task = Judging(nets, images, on_error == "refuse")
     results = run_shards(
-        task, shards, jobs=jobs, dask=dask, folder=folder, progress=progress, warn=warn
+        task,
+        shards,
+        jobs=jobs,
+        dask=dask,
+        folder=folder,
+        stamp=lambda shard: images.stamp(range(shard.start, shard.stop)),
+        progress=progress,
+        warn=warn,
     )
     rows = joined([rows_in(result) for result in results])
     left_out = sum(int(result["left_out"]) for result in results)
@@ -219,7 +227,8 @@ def check_labels(images: Source, classes: int | None) -> None:
     labels = images.labels()
     if labels and classes and not 0 <= min(labels) <= max(labels) < classes:
         i = next(i for i, label in enumerate(labels) if not 0 <= label < classes)
-        check_label(Item(i, images.name(i), labels[i]), classes)
+        (name,) = images.names([i])
+        check_label(Item(i, name, labels[i]), classes)
 
 
 def check_label(item: Item, classes: int) -> None:

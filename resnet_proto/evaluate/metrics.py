@@ -1,6 +1,6 @@
 """Scores + labels -> the rank of each label -> errors, intervals, a row for each class, mistakes.
 
-Everything is counted from one row for each image (40 bytes), so that what comes from several
+Everything is counted from one row for each image (92 bytes), so that what comes from several
 places is merged by putting it one behind the other, and every figure is exact.
 """
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Z95 = 1.959963984540054
 """The normal distribution has 95 % of its weight within this many standard deviations."""
+TOP = 5
+"""Classes of an image that a row has."""
 MAX_CLASSES = 1 << 13
 """Of a confusion matrix, which has a place for each pair: half a gigabyte."""
 
@@ -34,15 +36,28 @@ class Rows:
         place: of the image in its source, (N,), int64, ascending.
         label: its class, (N,), int64.
         rank: how many other classes score as high as that or higher, (N,), int64; 0 is right.
-        predicted: the class with the highest score, (N,), int64; the label where its rank is 0.
-        confidence: that score, (N,), float64.
+        score: of the label, (N,), float64.
+        top: the classes with the highest scores, the highest first, (N, 5), int32; -1 where a net
+            has no more. Of equal ones the label is last, so that ``rank`` is its place here.
+        top_scores: theirs, (N, 5), float64; 0 where there is no class.
     """
 
     place: Integers
     label: Integers
     rank: Integers
-    predicted: Integers
-    confidence: Array
+    score: Array
+    top: Integers
+    top_scores: Array
+
+    @property
+    def predicted(self) -> Integers:
+        """The class with the highest score, (N,), int32; the label where its rank is 0."""
+        return self.top[:, 0]
+
+    @property
+    def confidence(self) -> Array:
+        """That score, (N,), float64."""
+        return self.top_scores[:, 0]
 
     def __len__(self) -> int:
         return len(self.place)
@@ -73,10 +88,12 @@ def rows_of(place: Integers, label: Integers, scores: Array) -> Rows:
     images = np.arange(len(label))
     own = scores[images, label]
     rank = (scores >= own[:, None]).sum(axis=1) - 1
-    others = scores.copy()
-    others[images, label] = -math.inf
-    predicted = np.where(rank == 0, label, others.argmax(axis=1) if len(label) else label)
-    return Rows(np.asarray(place, np.int64), label, rank, predicted, scores[images, predicted])
+    top, top_scores = np.full((len(label), TOP), -1, np.int32), np.zeros((len(label), TOP))
+    classes = np.arange(scores.shape[1])
+    for i in images:
+        best = np.lexsort((classes, classes == label[i], -scores[i]))[:TOP]
+        top[i, : len(best)], top_scores[i, : len(best)] = best, scores[i, best]
+    return Rows(np.asarray(place, np.int64), label, rank, own, top, top_scores)
 
 
 def wrong_of(rows: Rows, k: int) -> int:
@@ -178,7 +195,7 @@ def joined(parts: list[Rows]) -> Rows:
     """Rows from several places as one, in the order of the images."""
     import numpy as np
 
-    names = ("place", "label", "rank", "predicted", "confidence")
+    names = Rows.__dataclass_fields__
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     order = np.argsort(columns["place"], kind="stable")
     return Rows(**{name: column[order] for name, column in columns.items()})

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from resnet_proto.data.write import Progress, locked
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.evaluate.task import Result, Shard, Task
+from resnet_proto.evaluate.workers import here, in_processes, on_dask
 from resnet_proto.files import atomic
 from resnet_proto.formats.npz import DAMAGED
 from resnet_proto.words import printable
@@ -33,40 +35,8 @@ STATE, LOCK = "made-of.txt", "lock"
 PART = re.compile(r"\.resnet-proto-\w+\.part$")
 """What ``atomic`` leaves when it is killed."""
 MAX_STATE = 1 << 20
-SEAL = "seal"
-"""The array of a result's file by which damage is known."""
-Result = dict[str, "Array"]
-"""What a task says of a shard: named arrays of ints or floats, of any shape."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Items from ``start`` to before ``stop``; ``index`` counts shards from 0."""
-
-    index: int
-    start: int
-    stop: int
-
-    def __str__(self) -> str:
-        """Its words in messages; items count from 0, as they do in arrays."""
-        return f"shard {self.index} (items {self.start} to {self.stop - 1})"
-
-
-class Task(Protocol):
-    """What is done with a shard. It is pickled for each worker: keep it small, with paths of files.
-
-    Args:
-        digest: all that a result depends on, a line ``name: value`` for each, files by their
-            sha256. Where it differs from that of an earlier run, the message names the lines.
-    """
-
-    digest: str
-
-    def prepare(self) -> None:
-        """Open nets and data: once in each worker, before its first shard."""
-
-    def run(self, shard: Shard) -> Result:
-        """What there is to say of a shard; of nothing else than ``digest`` and the shard."""
+SEAL, STAMP = "seal", "stamp"
+"""The arrays of a result's file by which damage is known, and that its items have changed since."""
 
 
 def split(items: int, size: int) -> list[Shard]:
@@ -82,6 +52,7 @@ def run_shards(
     jobs: int = 1,
     dask: str | None = None,
     folder: Path | None = None,
+    stamp: Callable[[Shard], str] = lambda shard: "",
     progress: Progress = lambda done, before, all_: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> list[Result]:
@@ -94,6 +65,9 @@ def run_shards(
         dask: address of a Dask scheduler; its workers, with one shard a thread, take the place of
             ``jobs``.
         folder: keeps results, and those that an earlier run has kept there are not run again.
+        stamp: shard -> what is another when its items have changed, as sizes and times of files. It
+            is asked here, only if there is a folder; a shard that an earlier run has kept with
+            another one is run again.
         progress: is told of items done, of those that an earlier run had done, and of all.
         warn: is told of what was not as it should be, and mended.
 
@@ -101,10 +75,8 @@ def run_shards(
         ResNetProtoError: the task raises it, a shard ends its workers, the cluster is lost, the
             folder is of another task, or another process is writing there. What was done is kept.
     """
-    from resnet_proto.evaluate.workers import here, in_processes, on_dask
-
     results: dict[int, Result] = {}
-    with kept(folder, task, shards) as files:
+    with kept(folder, task, shards, stamp) as files:
         if files:
             results = files.read_all(shards, warn)
         todo = [shard for shard in shards if shard.index not in results]
@@ -119,9 +91,9 @@ def run_shards(
             run = here(task, todo)
         try:
             for shard, result in run:
-                results[shard.index] = result
                 if files:
                     files.write(shard, result)
+                results[shard.index] = result
                 done += shard.stop - shard.start
                 progress(done, before, total)
         except ResNetProtoError as error:
@@ -160,7 +132,12 @@ def merge(results: Sequence[Mapping[str, Array]]) -> Result:
 
 
 @contextmanager
-def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[Kept | None]:
+def kept(
+    folder: Path | None,
+    task: Task,
+    shards: Sequence[Shard],
+    stamp: Callable[[Shard], str] = lambda shard: "",
+) -> Iterator[Kept | None]:
     """The folder of results, made or found, while no other process writes there.
 
     Raises:
@@ -190,7 +167,9 @@ def kept(folder: Path | None, task: Task, shards: Sequence[Shard]) -> Iterator[K
                 f"{folder}: its results are of another task: {differing}; give another folder, or "
                 "remove this one to begin again"
             )
-        yield Kept(folder, made_of)
+        # before an item is read: what changes later is seen by the next run
+        stamps = {shard: hashlib.sha256(stamp(shard).encode()).digest() for shard in shards}
+        yield Kept(folder, made_of, stamps)
 
 
 def described(task: Task, shards: Sequence[Shard]) -> bytes:
@@ -220,10 +199,12 @@ class Kept:
 
     Args:
         made_of: what they are made of; a file that is of something else is not read.
+        stamps: of each shard, 32 bytes; a file with another one is not read.
     """
 
     folder: Path
     made_of: bytes
+    stamps: Mapping[Shard, bytes]
 
     def path(self, shard: Shard) -> Path:
         """The file of a shard."""
@@ -237,18 +218,28 @@ class Kept:
         """
         import numpy as np
 
+        result = {STAMP: np.frombuffer(self.stamps[shard], np.uint8), **result}
         with atomic(self.path(shard)) as file:
             np.savez(file, allow_pickle=False, **{SEAL: self.seal(shard, result)}, **result)
 
     def read_all(self, shards: Sequence[Shard], warn: Callable[[str], object]) -> dict[int, Result]:
         """The results that are there and whole; the others are run again."""
-        found = {}
+        found, changed = {}, 0
         for shard in shards:
             if self.path(shard).exists():
                 try:
-                    found[shard.index] = self.read(shard)
+                    result = self.read(shard)
+                    if result.pop(STAMP).tobytes() == self.stamps[shard]:
+                        found[shard.index] = result
+                    else:
+                        changed += 1
                 except (*DAMAGED, LookupError, MemoryError) as error:
                     warn(f"{self.path(shard)}: damaged ({error}); {shard} is run again")
+        if changed:
+            warn(
+                f"{self.folder}: {changed} of {len(shards)} shards are run again: what they read "
+                "has changed since, by the sizes and times of files"
+            )
         return found
 
     def read(self, shard: Shard) -> Result:

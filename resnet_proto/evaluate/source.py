@@ -2,8 +2,9 @@
 
     folder of class folders | list | CIFAR archive | digits | LMDB -> Source -> Item, Item ...
 
-A source is not sent to other processes: it is found again there, and the digest says whether it is
-the same.
+A source is not sent to other processes: it is found again there, and a digest says whether it is
+the same. On another machine files have other times, so that digest is of names, labels and a sample
+of contents; on this one sizes and times say which images have changed since an earlier run.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from resnet_proto.data.cifar import kind_of
 from resnet_proto.data.images import Options, datum, pixels_of
 from resnet_proto.data.lmdb import FILE, is_lmdb, records
 from resnet_proto.data.show import class_names
-from resnet_proto.data.sources import DIGITS, Images, find_images, shown
+from resnet_proto.data.sources import DIGITS, Images, find_images, shown, stamp_of
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.preprocess import decode as decode_image
 from resnet_proto.schema import decode
@@ -29,11 +32,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Again = tuple[type[Any], tuple[Any, ...], str]
-"""Class, arguments, digest."""
+"""Class, arguments, and a digest that is the same where the images are."""
 SAMPLE = 64
-"""Records of an LMDB that go into its digest, evenly over it, with its heads."""
+"""Files, or records of an LMDB, whose content goes into that digest; evenly over all."""
 HEADS = 1 << 13
-"""Bytes: two pages. LMDB writes a head anew at each commit."""
+"""Bytes: two pages, which are in the digest too. LMDB writes a head anew at each commit."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ class Source(Protocol):
     def labels(self) -> Sequence[int] | None:
         """The label of each image, where that is known without reading them."""
 
-    def name(self, place: int) -> str:
-        """What messages call an image."""
+    def names(self, places: Sequence[int]) -> list[str]:
+        """What messages call these images, in any order."""
+
+    def stamp(self, places: Sequence[int]) -> str:
+        """What is another when one of these images was replaced, on this machine; reads none."""
 
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places, which ascend."""
@@ -129,6 +135,10 @@ def find_source(
             f"label', a CIFAR archive, an LMDB, or the word {DIGITS}"
         )
     if source == DIGITS or not is_lmdb(path):
+        if path.name == FILE and is_lmdb(path.parent):
+            raise ResNetProtoError(f"{source}: the file of an LMDB; give its folder, {path.parent}")
+        if part and (source == DIGITS or not kind_of(path)):
+            raise ResNetProtoError(f"--part is for CIFAR archives; {source} is none: leave it out")
         return Files(source, root, part, grey)
     if root is not None:
         raise ResNetProtoError(f"--root is for lists; {source} is an LMDB: leave it out")
@@ -143,8 +153,6 @@ class Files:
     def __init__(
         self, source: str, root: Path | None = None, part: str = "", grey: bool = False
     ) -> None:
-        from resnet_proto.data.cifar import kind_of
-
         self.given = (source, root, part, grey)
         path = Path(source)
         if not part and source != DIGITS and path.exists() and kind_of(path):
@@ -162,7 +170,18 @@ class Files:
         source, root, *others = self.given
         if source != DIGITS:
             source = os.path.abspath(source)  # noqa: PTH100 - as it was written
-        return Files, (source, root and root.absolute(), *others), self.digest
+        return Files, (source, root and root.absolute(), *others), self.sample()
+
+    def sample(self) -> str:
+        """The digest, and the contents of a few files."""
+        digest = hashlib.sha256(self.digest.encode())
+        for i in spread(len(self)):
+            content: Any = b""
+            with suppress(ResNetProtoError):  # which is no error before it is its turn
+                content = self.images.read(i)
+            if isinstance(content, bytes):  # of arrays the digest is of all contents
+                digest.update(hashlib.sha256(content).digest())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -171,14 +190,18 @@ class Files:
         """Those of the list or the folders."""
         return self.images.labels
 
-    def name(self, place: int) -> str:
+    def names(self, places: Sequence[int]) -> list[str]:
         """As in the list, or from the folder."""
-        return shown(self.images.name(place))
+        return [shown(self.images.name(i)) for i in places]
+
+    def stamp(self, places: Sequence[int]) -> str:
+        """Sizes and times of the files."""
+        return "\n".join(map(self.images.stamp, places))
 
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places; what Caffe's reader would make of a file."""
         for i in places:
-            name, label = self.name(i), self.images.labels[i]
+            name, label = shown(self.images.name(i)), self.images.labels[i]
             try:
                 content = self.images.read(i)
                 if isinstance(content, bytes):
@@ -232,11 +255,15 @@ class Database:
         """Not known: they are in the images."""
         return
 
-    def name(self, place: int) -> str:
-        """Its key."""
+    def names(self, places: Sequence[int]) -> list[str]:
+        """Their keys."""
         with records(self.path) as database:
-            ((key, _),) = database.at([place])
-        return shown(key)
+            keys = list(database.keys())
+        return [shown(keys[i]) for i in places]
+
+    def stamp(self, places: Sequence[int]) -> str:
+        """Size and time of the whole: a record has none."""
+        return stamp_of(self.path / FILE)
 
     def items(self, places: Sequence[int]) -> Iterator[Item]:
         """The images at these places."""
@@ -278,7 +305,7 @@ def found_again(kind: type[Any], given: tuple[Any, ...], digest: str) -> Source:
         ResNetProtoError: what is there differs from what the run began with.
     """
     source: Source = kind(*given)
-    if source.digest != digest:
+    if source.again[2] != digest:
         raise ResNetProtoError(
             f"{source.source}: other images than those that the run began with: they were changed, "
             "or this machine has others in that place"

@@ -252,6 +252,11 @@ def opened(
         from PIL import Image
 
         image = Image.fromarray(image)
+    if not hasattr(image, "mode"):
+        raise ResNetProtoError(
+            f"{name}: a {type(image).__name__} is no image; give a path, bytes, an image of "
+            "Pillow's, or an array"
+        )
     try:
         return upright(image, "L" if channels == "GRAY" else "RGB", name)
     except DAMAGE as error:  # of an image that was opened only

@@ -9,6 +9,7 @@ machines that trust one another. No file is.
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -20,8 +21,8 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from functools import cache
 from importlib.metadata import version
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.evaluate.shards import Result, Shard, Task
+from resnet_proto.evaluate.task import Result, Shard, Task
 
 Results = Generator[tuple[Shard, Result], None, None]
 Warn = Callable[[str], object]
@@ -223,9 +224,30 @@ def on_dask(task: Task, shards: Sequence[Shard], address: str) -> Results:
     if not shards:
         return
     try:
-        from distributed import CancelledError, Client, Future, wait
+        import distributed  # noqa: F401
     except ImportError:
         raise ResNetProtoError("--dask needs Dask: pip install 'resnet-proto[dask]'") from None
+    with quiet():
+        yield from on_cluster(task, shards, address)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Dask's own log, which has a traceback for a lost scheduler; our error says it."""
+    before = {handler: handler.level for handler in logging.getLogger("distributed").handlers}
+    for handler in before:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in before.items():
+            handler.setLevel(level)
+
+
+def on_cluster(task: Task, shards: Sequence[Shard], address: str) -> Results:
+    """``on_dask``, where Dask is installed."""
+    from distributed import CancelledError, Client, Future, wait
+
     found = re.fullmatch(r"(?:\w+://)?\[?([^\[\]/]+)\]?:(\d{1,5})", address)
     try:  # before a Client does, which says more than a reader needs when it fails
         if not found:

@@ -13,6 +13,7 @@ from resnet_proto.data.images import NEEDED
 from resnet_proto.data.show import contact_sheet
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.evaluation import Evaluation
+from resnet_proto.evaluate.metrics import TOP
 from resnet_proto.report.curves import new_figure, plain, save
 from resnet_proto.report.inspect import columns
 from resnet_proto.words import counted, printable
@@ -73,6 +74,7 @@ def percent(share: float) -> str:
 def as_json(found: Evaluation, source: Source | None = None) -> dict[str, Any]:
     """All figures; the worst mistakes with the names of their images, if ``source`` has them."""
     rows, worst = found.rows, found.mistakes()
+    names = None if source is None else source.names(rows.place[worst].tolist())
     return {
         "images": len(found),
         "source": found.source,
@@ -95,12 +97,12 @@ def as_json(found: Evaluation, source: Source | None = None) -> dict[str, Any]:
         "mistakes": [
             {
                 "place": int(rows.place[i]),
-                **({} if source is None else {"image": source.name(int(rows.place[i]))}),
+                **({} if names is None else {"image": names[n]}),
                 "label": int(rows.label[i]),
                 "predicted": int(rows.predicted[i]),
                 "score": float(rows.confidence[i]),
             }
-            for i in worst
+            for n, i in enumerate(worst)
         ],
     }
 
@@ -116,7 +118,25 @@ def figures(found: Evaluation, k: int) -> dict[str, Any]:
     }
 
 
-def to_csv(found: Evaluation) -> str:
+def images_csv(found: Evaluation, source: Source) -> str:
+    """A line for each image: its label, with rank and score, and the classes with the best scores.
+
+    A rank counts from 1, which is right; whoever's label is within top-5 has one up to 5.
+    """
+    text, rows = io.StringIO(), found.rows
+    writer = csv.writer(text, lineterminator="\n")
+    n = min(TOP, found.classes)
+    heads = [f"{head}_{k}" for k in range(1, n + 1) for head in ("class", "name", "score")]
+    writer.writerow(["image", "label", "name", "rank", "score", *heads])
+    columns = (rows.label, rows.rank, rows.score, rows.top[:, :n], rows.top_scores[:, :n])
+    names = source.names(rows.place.tolist())
+    for name, label, rank, score, *top in zip(names, *(x.tolist() for x in columns), strict=True):
+        best = [x for i, own in zip(*top, strict=True) for x in (i, found.name(i), f"{own:.6g}")]
+        writer.writerow([name, label, found.name(label), rank + 1, f"{score:.6g}", *best])
+    return text.getvalue()
+
+
+def classes_csv(found: Evaluation) -> str:
     """A line for each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from oracles.training import make_lmdb
 from PIL import Image
 
 from resnet_proto import read_prototxt
@@ -149,6 +150,31 @@ def test_a_list_and_its_names(place, tmp_path):
         assert again.read_bytes() == (tmp_path / name).read_bytes()
 
 
+def test_a_row_for_each_image(place):
+    """Names, labels, ranks and classes: those of classify, and of the counts."""
+    args = (DIGITS / "deploy.prototxt", "--weights", WEIGHTS, *GREY)
+    text = evaluated(*args, DIGITS / "labels.txt", "--csv", "-").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [f"{row['image']} {row['label']}" for row in rows] == [
+        line.strip() for line in (DIGITS / "labels.txt").read_text().splitlines()
+    ]
+    said = json.loads(run("classify", *args, "--json", *(DIGITS / r["image"] for r in rows)).stdout)
+    for row, own in zip(rows, said, strict=True):
+        top = [(int(row[f"class_{k}"]), float(row[f"score_{k}"])) for k in range(1, 6)]
+        assert top == [(g["index"], pytest.approx(g["score"], rel=1e-4)) for g in own["top"]]
+        assert (row["rank"], row["score"]) == ("1", row["score_1"])
+
+    stored = (*args, place / "test_lmdb")
+    whole = json.loads(evaluated(*stored, "--json").stdout)
+    rows = list(csv.DictReader(io.StringIO(evaluated(*stored, "--csv", "-").stdout)))
+    wrong = {row["image"]: row for row in rows if row["rank"] != "1"}
+    assert len(rows) == 450
+    assert len(wrong) == whole["top1"]["wrong"]
+    assert {one["image"] for one in whole["mistakes"]} == set(wrong) != set()
+    for row in wrong.values():
+        assert row[f"class_{row['rank']}"] == row["label"] or int(row["rank"]) > 5
+
+
 def test_an_ensemble_and_no_mistake(place, tmp_path):
     net = DIGITS / "deploy.prototxt"
     result = evaluated(net, DIGITS / "labels.txt", "--weights", WEIGHTS, *GREY, "--also", net,
@@ -196,6 +222,17 @@ def test_images_left_out_are_named(place, tmp_path):
     assert "02.png: not an image that Pillow knows; leave it out" in refused.output
 
 
+def test_the_same_weights_twice_are_noted_once(half_width, tmp_path):
+    net, weights = map(str, half_width)
+    for name in "01":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((30, 40, 3), 77, np.uint8)).save(tmp_path / name / "x.png")
+
+    result = evaluated(net, tmp_path, "--weights", weights, "--also", net, weights)
+
+    assert result.stderr.count("is open_nsfw of") == 1
+
+
 def test_random_weights_are_no_release(half_width):
     net = read_prototxt(half_width[0])
     weights = random_weights(net, 0)
@@ -213,7 +250,8 @@ def refused_cases():
         ((deploy, "{tmp}/nothing", *own), "a CIFAR archive, an LMDB, or the word digits"),
         ((deploy, "{tmp}/empty", *own), "no folder in it"),
         ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
-        ((deploy, "digits", *own, "--part", "train"), "--part is for CIFAR"),
+        ((deploy, "digits", *own, "--part", "train"), "digits is none: leave it out"),
+        ((deploy, "{tmp}/lmdb/data.mdb", *own), "the file of an LMDB; give its folder, "),
         ((deploy, "digits", *own, "--root", "{tmp}"), "--root is for lists"),
         ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
         ((deploy, "digits", *own, "--crops", 10), "crop"),
@@ -230,7 +268,7 @@ def refused_cases():
         ((deploy, "digits", *own, "--mistakes", "{tmp}/c.svg"), "written as .png"),
         ((deploy, "digits", *own, "--csv", "-", "--json"), "leave one out"),
         ((deploy, "{tmp}/eleven.txt", *own), "b.png has label 11, the net's classes are 0 to 9"),
-        (("{tmp}/soft.prototxt", "digits", *own), "Softmax"),
+        (("{tmp}/soft.prototxt", "digits", *own), "/soft.prototxt: the net ends in 'fc10'"),
         (("{tmp}/wide.prototxt", "digits", *own), "needs"),
         (("{tmp}/memory.prototxt", "--weights", WEIGHTS), "IMAGES is missing"),
         (("{tmp}/ignored.prototxt", "--weights", WEIGHTS), "leaves images of label 3 out"),
@@ -243,6 +281,7 @@ def test_refused(tmp_path, args, message):
     text = (DIGITS / "deploy.prototxt").read_text()
     train_val = (DIGITS / "train_val.prototxt").read_text()
     (tmp_path / "empty").mkdir()
+    make_lmdb(tmp_path / "lmdb", np.zeros((1, 1, 8, 8), np.uint8), [0])
     (tmp_path / "short.txt").write_text("a.png 0\n")
     (tmp_path / "eleven.txt").write_text("a.png 9\nb.png 11\n")
     (tmp_path / "soft.prototxt").write_text(text[: text.rindex("layer {")])

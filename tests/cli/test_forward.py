@@ -500,3 +500,53 @@ layer {
     assert conv.stdout.startswith("conv  2x4x2x1")
     assert pool.exit_code == 1
     assert "layer 'pool' (Pooling): kernel 3x3 is too large" in pool.stderr
+
+
+@pytest.mark.parametrize("command", ["forward", "verify", "view"])
+def test_a_release_brings_its_options(half_width, tmp_path, command):
+    """Those of classify: but for what is given, and not with arrays."""
+    net, weights = half_width
+    Image.fromarray(np.full((300, 400, 3), 77, np.uint8)).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 224, 224), "f4"))
+    more = {
+        "forward": ["--until", "conv_1", "--out", tmp_path / "out.npz"],
+        "verify": ["--until", "pool1", "--against", "float64"],
+        "view": ["-o", tmp_path / "page.html"],
+    }[command]
+
+    def said(name, *options):
+        arguments = [net, "--weights", weights, "--input", tmp_path / name, *more, *options]
+        result = CliRunner().invoke(main, [command, *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return [
+            line.removeprefix("Note: ") for line in result.stderr.splitlines() if "Note" in line
+        ]
+
+    (bare,) = said("x.png")
+    (mean,) = said("x.png", "--mean", "7")
+    assert bare.startswith(f"{weights} is open_nsfw of ")
+    assert bare.endswith("; images: --preprocess open-nsfw")
+    assert mean == f"{bare}; but --mean as given here"
+    if command != "view":  # which takes a while
+        assert said("x.png", "--preprocess", "open-nsfw") == said("x.npy") == []
+
+
+def test_options_of_a_release_are_those_by_name(half_width, tmp_path):
+    """The same data; another of other options."""
+    net, weights = half_width
+    Image.fromarray(np.arange(36000, dtype=np.uint32).astype(np.uint8).reshape(100, 120, 3)).save(
+        tmp_path / "x.png"
+    )
+
+    def data(*options):
+        arguments = [net, "--weights", weights, "--input", tmp_path / "x.png", "--until", "data"]
+        out = tmp_path / "out.npz"
+        result = CliRunner().invoke(
+            main, ["forward", *map(str, arguments), "--out", str(out), *options]
+        )
+        assert result.exit_code == 0, result.output
+        return np.load(out)["data"]
+
+    assert np.array_equal(data(), data("--preprocess", "open-nsfw"))
+    assert np.array_equal(data("--crop", "230"), data("--preprocess", "open-nsfw", "--crop", "230"))
+    assert not np.array_equal(data(), data("--preprocess", "caffe"))

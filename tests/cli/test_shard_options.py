@@ -6,7 +6,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from resnet_proto.cli.progress import processors
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 
 
@@ -26,15 +25,27 @@ def run(*arguments):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [([], (processors(), None, None)), (["--jobs", "3"], (3, None, None)),
-     (["--dask", "h:8786", "--keep", "x/y"], (processors(), "h:8786", Path("x/y")))],
+    [([], (5, None, None)), (["--jobs", "3"], (3, None, None)),
+     (["--dask", "h:8786", "--keep", "x/y"], (5, "h:8786", Path("x/y")))],
 )  # fmt: skip
-def test_what_a_command_gets(arguments, expected):
+def test_what_a_command_gets(arguments, expected, monkeypatch):
+    monkeypatch.setattr("resnet_proto.cli.shard_options.processors", lambda: 5)
     result, got = run(*arguments)
 
     assert result.stderr == "Warning: shard 3 is run again\n"
     assert (got["jobs"], got["dask"], got["folder"]) == expected
     assert callable(got["progress"])
+
+
+def test_more_jobs_than_processors(monkeypatch):
+    monkeypatch.setattr("resnet_proto.cli.shard_options.processors", lambda: 5)
+    result, got = run("--jobs", "7")
+
+    assert got["jobs"] == 7
+    assert result.stderr.splitlines()[0] == (
+        "Note: 7 jobs on 5 processors; more than 5 are no faster"
+    )
+    assert run("--jobs", "5")[0].stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -431,6 +431,24 @@ def test_other_images_there(place, tmp_path):
         pickle.loads(sent).prepare()
 
 
+def test_an_image_that_was_replaced(place, tmp_path):
+    """Its shard is computed again, whichever the batches are that have it."""
+    trained = training_net(net_of(DATA, LAYERS))
+    list_of_images(place, tmp_path)
+    feed, weights = feed_of(trained, str(tmp_path / "list.txt")), fresh(trained)
+    folder, rest = tmp_path / "kept", []
+    average(trained, weights, feed, folder=folder)
+    (tmp_path / "09.png").write_bytes((tmp_path / "08.png").read_bytes())
+
+    found = average(
+        trained, weights, feed, folder=folder, progress=lambda *images: rest.append(images)
+    )
+
+    assert rest[0] == (8, 8, 12)
+    for label, values in average(trained, weights, feed).statistics.items():
+        assert all(map(np.array_equal, values, found.statistics[label]))
+
+
 def test_a_list_of_images_as_the_database_of_them(place, tmp_path):
     """ImageData, and --data in the place of the layer's source: the same pixels, BGR."""
     list_of_images(place, tmp_path)

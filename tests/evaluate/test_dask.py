@@ -1,6 +1,8 @@
 """A real Dask cluster on loopback: the same bits as here, and what can go wrong with one."""
 
 import json
+import logging
+import logging.handlers
 import os
 import signal
 import subprocess
@@ -112,7 +114,7 @@ def at_notes(folder, count, action):
 def test_a_cluster_gives_the_same_bits_also_when_a_worker_is_killed(tmp_path, cluster, alone):
     """And one of its workers has gone on before: a thread prepares once for each task."""
     _, (one, _), address = cluster
-    first = run_shards(Sums(tmp_path, pause=0.05), SHARDS, dask=address)
+    first = run_shards(Sums(tmp_path, pause=0.2), SHARDS, dask=address)
     before = notes(tmp_path)
     (tmp_path / "notes").unlink()
     killer = at_notes(tmp_path, 3, one.kill)
@@ -176,11 +178,15 @@ def test_a_lost_scheduler_and_lost_workers_are_said_and_gone_on_from(
     assert 2 <= done < 10
 
     monkeypatch.undo()
+    log = logging.handlers.BufferingHandler(1000)  # in the place of stderr
+    monkeypatch.setattr(logging.getLogger("distributed"), "handlers", [log])
     with worker(tmp_path, address):
         killer = at_notes(tmp_path, done + 2, process.kill)
         with pytest.raises(ResNetProtoError, match=r"the scheduler was lost; .* are kept in"):
             run_shards(task, SHARDS, dask=address, folder=kept)
         killer.join()
+    assert log.buffer == []
+    assert log.level == logging.NOTSET
 
     before = len(list(kept.glob("*.npz")))
     assert done + 2 <= before < 10

@@ -1,6 +1,8 @@
 """Nets on labelled images: the same rows from any number of workers, and what is left out."""
 
+import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +22,8 @@ from resnet_proto.data.write import Plan, write
 from resnet_proto.engine import run
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.evaluation import COLUMNS, Judging, evaluate, lines_of, shard_size
-from resnet_proto.evaluate.shards import Shard
 from resnet_proto.evaluate.source import find_source, found_again
+from resnet_proto.evaluate.task import Shard
 from resnet_proto.preprocess import ImageOptions
 from resnet_proto.prototxt import parse_net
 from resnet_proto.schema import encode
@@ -151,6 +153,72 @@ def test_a_folder_of_other_images_or_weights(database, tmp_path):
     make_lmdb(tmp_path / "lmdb", images, [*find_images("digits").labels[: N - 1], 0])
     with pytest.raises(ResNetProtoError, match="another task: now 'images: "):
         evaluate(Classifier(net_of(), weights_of(4), image=GREY), tmp_path / "lmdb", folder=kept)
+
+
+def replace_file(path, image, *, time):
+    """Another image under the same name, as old as the one before, or of its size."""
+    before = path.stat()
+    Image.fromarray(image).save(path)
+    if time:
+        with path.open("ab") as file:
+            file.write(bytes(before.st_size - path.stat().st_size))
+    else:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size == before.st_size) == time
+    assert (after.st_mtime_ns == before.st_mtime_ns) != time
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_an_image_that_was_replaced(folders, tmp_path, time):
+    """Its shard is judged again, and no other."""
+    place, kept = shutil.copytree(folders, tmp_path / "digits"), tmp_path / "kept"
+    classifier = Classifier(net_of(), weights_of(4), image=GREY, batch=4)
+    old = evaluate(classifier, place, folder=kept)
+
+    told, warned = [], []
+    image = np.zeros((8, 8), np.uint8) if time else np.random.default_rng(1).integers(
+        0, 256, (9, 9), np.uint8
+    )  # fmt: skip
+    replace_file(sorted(place.rglob("*.png"))[30], image, time=time)
+    new = evaluate(
+        classifier, place, folder=kept, progress=lambda *at: told.append(at), warn=warned.append
+    )
+
+    assert told[0] == (56, 56, 60)
+    assert ["1 of 15 shards are run again: " in text for text in warned] == [True]
+    assert same(new, evaluate(classifier, place))
+    assert not same(new, old)
+
+
+def test_a_database_that_was_made_anew(database, tmp_path):
+    """Of the same size, with one other image, that no sample has: all is judged again."""
+    _, images = database
+    classifier, kept, warned = Classifier(net_of(), weights_of(4), image=GREY), tmp_path / "k", []
+    other = images.copy()
+    other[1] = 255 - other[1]
+    for stored in (images, other):
+        shutil.rmtree(tmp_path / "lmdb", ignore_errors=True)
+        make_lmdb(tmp_path / "lmdb", stored, find_images("digits").labels[:N])
+        found = evaluate(classifier, tmp_path / "lmdb", folder=kept, warn=warned.append)
+
+    assert same(found, evaluate(classifier, tmp_path / "lmdb"))
+    assert not same(found, evaluate(classifier, database[0]))
+    assert ["13 of 13 shards are run again" in text for text in warned] == [True]
+
+
+def test_a_copy_of_images_elsewhere(folders, tmp_path):
+    """A worker takes a copy with other times; not one of other content under the same names."""
+    place = shutil.copytree(folders, tmp_path / "digits", copy_function=shutil.copy)
+    sent = find_source(str(place)).again
+    for path in place.rglob("*.png"):
+        os.utime(path, (1, 1))
+
+    assert len(found_again(*sent)) == 60
+    for path in place.rglob("*.png"):
+        Image.open(path).rotate(180).save(path)
+    with pytest.raises(ResNetProtoError, match="other images than those that the run began with"):
+        found_again(*sent)
 
 
 def test_an_ensemble_is_the_mean_of_scores(database):

@@ -9,7 +9,7 @@ import pytest
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.evaluation import Evaluation
 from resnet_proto.evaluate.metrics import rows_of
-from resnet_proto.report.evaluation import as_json, class_table, plot_confusion, table, to_csv
+from resnet_proto.report.evaluation import as_json, class_table, classes_csv, plot_confusion, table
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -73,7 +73,7 @@ def test_too_many_classes_for_a_picture(tmp_path):
     with pytest.raises(ResNetProtoError, match="8,193 classes"):
         plot_confusion(tmp_path / "c.svg", many)
     assert "top-1      1  100.00 %" in "\n".join(table(many))
-    assert to_csv(many).splitlines()[-1] == "8192,8192,1,1,1,3,1"
+    assert classes_csv(many).splitlines()[-1] == "8192,8192,1,1,1,3,1"
 
 
 def test_of_a_class_without_images_nothing_is_said():

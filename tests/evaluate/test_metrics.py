@@ -59,6 +59,27 @@ def test_ties_count_against_the_label(k):
     assert np.trace(confusion_of(rows, C)) == N - wrong_of(rows, 1)
 
 
+def test_the_best_classes_of_each_image():
+    """As scores sorted; of equal ones the label is last, and the first class first."""
+    label, scores, rows = random_rows()
+    order = np.argsort(-scores, axis=1)
+    np.testing.assert_array_equal(rows.top, order[:, :5])
+    np.testing.assert_array_equal(rows.top_scores, -np.sort(-scores, axis=1)[:, :5])
+    np.testing.assert_array_equal(rows.score, scores[np.arange(N), label])
+    np.testing.assert_array_equal(rows.rank, [list(order[i]).index(label[i]) for i in range(N)])
+
+    label, scores, rows = random_rows(levels=4)
+    for k in range(5):
+        np.testing.assert_array_equal((rows.top[:, k] == label), rows.rank == k)
+    others = [[i for i in row if i != own] for row, own in zip(rows.top, label, strict=True)]
+    for i, row in enumerate(others):
+        assert sorted(row, key=lambda j: (-scores[i, j], j)) == row
+
+    two = rows_of(np.arange(1), np.array([1]), np.array([[0.75, 0.25]]))
+    assert two.top.tolist() == [[0, 1, -1, -1, -1]]
+    assert two.top_scores.tolist() == [[0.75, 0.25, 0, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("count", "n", "low", "high"),
     [

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_info
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
-from resnet_proto.evaluate.shards import Shard, merge, run_shards, split
+from resnet_proto.evaluate.shards import merge, run_shards, split
+from resnet_proto.evaluate.task import Shard
 
 SHARDS = split(95, 10)
 RUN = """
@@ -395,8 +396,50 @@ def test_a_damaged_result_is_made_again(tmp_path, alone, damage):
     (text,) = warned
     assert text.startswith(f"{path}: damaged (")
     assert text.endswith("); shard 4 (items 40 to 49) is run again")
-    assert dict(np.load(path)).keys() == {"seal", "positive", "sum", "product"}
+    assert dict(np.load(path)).keys() == {"seal", "stamp", "positive", "sum", "product"}
     assert len(path.read_bytes()) == len(before)
+
+
+def test_a_disk_that_is_full(tmp_path, alone, monkeypatch):
+    """What is said to be kept is there, and gone on with."""
+    kept, write = tmp_path / "kept", module.Kept.write
+
+    def full(self, shard, result):
+        if shard.index == 3:
+            raise ResNetProtoError("no space left")
+        write(self, shard, result)
+
+    monkeypatch.setattr(module.Kept, "write", full)
+    with pytest.raises(ResNetProtoError, match=r"^no space left; 3 of 10 shards are kept in "):
+        run_shards(Sums(tmp_path), SHARDS, folder=kept)
+    monkeypatch.undo()
+    assert len(list(kept.glob("*.npz"))) == 3
+    assert same(run_shards(Sums(tmp_path), SHARDS, folder=kept), alone)
+
+
+def test_a_shard_whose_items_have_changed_is_run_again(tmp_path, alone):
+    """And no other; a result that comes while they change is of what was there before."""
+    about = dict.fromkeys(range(len(SHARDS)), "old")
+
+    def run(warned):
+        return run_shards(
+            Sums(tmp_path), SHARDS, folder=tmp_path / "kept", warn=warned.append,
+            stamp=lambda shard: about[shard.index],
+            progress=lambda *_: about.update({7: "changed under the run"}),
+        )  # fmt: skip
+
+    assert same(run([]), alone)
+    (tmp_path / "notes").unlink()
+    about[2], warned = "new", []
+    assert same(run(warned), alone)
+
+    assert [what for what, _ in notes(tmp_path)] == ["prepare", "2", "7"]
+    (text,) = warned
+    assert text.startswith(f"{tmp_path / 'kept'}: 2 of {len(SHARDS)} shards are run again: what ")
+    (tmp_path / "notes").unlink()
+    assert same(run(warned), alone)
+    assert not (tmp_path / "notes").exists()
+    assert len(warned) == 1
 
 
 def test_no_flipped_bit_is_trusted(tmp_path, alone):
@@ -409,12 +452,12 @@ def test_no_flipped_bit_is_trusted(tmp_path, alone):
     task = Sums(tmp_path)
     with module.kept(kept, task, small) as files:
         found = 0
-        for at in range(0, len(whole), 7):
+        for at in range(0, len(whole), 13):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
             got = files.read_all(small, lambda text: None)
             assert not got or same([got[0]], alone[:1])
             found += not got
-    assert found > len(whole) / 7 * 0.7
+    assert found > len(whole) / 13 * 0.7
 
 
 def test_the_state_is_for_people_too(tmp_path):

@@ -15,7 +15,8 @@ from nets.pen import Pen
 
 from resnet_proto.engine import forward, random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.others import Job, read_job, run_jobs, scratch, write_job
+from resnet_proto.engine.job import Job, scratch
+from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.engine.planned import Plan
 from resnet_proto.layers import Deconvolution, count
 from resnet_proto.memory import memory
