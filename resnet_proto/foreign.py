@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError
-from resnet_proto.files import beside
 from resnet_proto.formats import save
 from resnet_proto.graph import Graph
 from resnet_proto.layers.batch_norm import statistics
@@ -126,8 +125,8 @@ def save_for(
     script = target.with_name("model.py")
     arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
     options = {"names": package, **untold(model.keys, spec)}
-    with beside(script, text.encode(), force=force):
-        save(target, arrays, verify=verify, force=force, options=options)
+    content = {script: text.encode()}
+    save(target, arrays, verify=verify, force=force, options=options, beside=content)
     return script
 
 

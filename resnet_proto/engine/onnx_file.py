@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError
-from resnet_proto.files import atomic, path_of
+from resnet_proto.files import path_of, together
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
 from resnet_proto.formats.onnx import LIMIT, Pixels, draw, free, loosen, write_model
@@ -123,14 +122,13 @@ def save_onnx(
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
     target = Path(path)
-    with ExitStack() as stack:
-        file = stack.enter_context(atomic(path, force=force))
-        beside = None
-        if drawing.nbytes > LIMIT:
-            name = target.name + BESIDE
-            beside = stack.enter_context(atomic(target.with_name(name), force=force))
-            write_model(file, drawing, metadata, (path_of(beside).name if verify else name, beside))
-            beside.flush()
+    name = target.name + BESIDE
+    more = [target.with_name(name)] if drawing.nbytes > LIMIT else []
+    with together(path, *more, force=force) as (file, *others):
+        if others:
+            (data,) = others
+            write_model(file, drawing, metadata, (path_of(data).name if verify else name, data))
+            data.flush()
         else:
             write_model(file, drawing, metadata)
         file.flush()
@@ -145,7 +143,7 @@ def save_onnx(
                 f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
                 f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
             )
-        if beside is not None:  # until here it has no name of its own, and the model none of it
+        if others:  # until here it has no name of its own, and the model none of it
             moved(file, name)
     return proof
 

@@ -10,7 +10,7 @@ from resnet_proto.build import deploy_net
 from resnet_proto.engine import onnx_file
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.engine.onnx_file import results, save_onnx
-from resnet_proto.errors import FormatError, NetError
+from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.formats.onnx import write_model
 from resnet_proto.layers import (
     Convolution,
@@ -56,6 +56,22 @@ def test_a_model_that_one_file_cannot_hold(tmp_path, monkeypatch):
     assert proof.worst.within(TOLERANCE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+
+
+@pytest.mark.parametrize("mine", ["m.onnx", "m.onnx.data", None])
+def test_a_model_of_two_files_with_one_in_the_way(tmp_path, monkeypatch, mine):
+    """It is kept, and the other is not written."""
+    monkeypatch.setattr(onnx_file, "LIMIT", 1000)
+    if mine is None:
+        save_onnx(tmp_path / "m.onnx", SMALL, random_weights(SMALL), verify=False, force=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+        return
+    (tmp_path / mine).write_bytes(b"mine")
+
+    with pytest.raises(ResNetProtoError, match=f"{mine} exists with other content"):
+        save_onnx(tmp_path / "m.onnx", SMALL, random_weights(SMALL), verify=False, force=False)
+
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(mine, b"mine")]
 
 
 @pytest.mark.parametrize("installed", [True, False])
