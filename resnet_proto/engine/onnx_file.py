@@ -117,7 +117,9 @@ def save_onnx(
             drawing = free(drawing, shown, dynamic, ends, None, pixels)
         except NetError as error:
             if dynamic != "batch":
-                raise
+                dense = "(InnerProduct)" in str(error)
+                hint = "; --dense makes a Convolution of it" if dense else ""
+                raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
             if warnings is not None:
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
