@@ -129,6 +129,10 @@ def save_onnx(
     with together(path, *more, force=force) as (file, *others):
         if others:
             (data,) = others
+            if warnings is not None:
+                warnings.append(
+                    f"a model holds 2 GB: its values are in {more[0]}; keep the two together"
+                )
             write_model(file, drawing, metadata, (path_of(data).name if verify else name, data))
             data.flush()
         else:

@@ -50,10 +50,13 @@ def test_a_model_that_one_file_cannot_hold(tmp_path, monkeypatch):
     """With a limit of 1 kB in the place of 2 GB: two files, and still verified."""
     monkeypatch.setattr(onnx_file, "LIMIT", 1000)
     weights = random_weights(SMALL)
+    warnings = []
 
-    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights)
+    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights, warnings=warnings)
 
     assert proof.worst.within(TOLERANCE)
+    (warning,) = warnings
+    assert warning.endswith(f"are in {tmp_path / 'm.onnx.data'}; keep the two together")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
 
