@@ -135,9 +135,12 @@ def torch_proof(
         return {}, ""
     text = f"the worst blob is '{worst.blob}' with relative L2 {worst.distance:.2e}"
     if not worst.within(TOLERANCE):
+        from resnet_proto.engine.onnx_file import lost_digits
+
+        why = lost_digits(net, weights, worst.blob)
         raise FormatError(
             f"{target}: its module does not compute what the net does: {text}, over "
-            f"{TOLERANCE:g}. The file was not kept; --no-verify writes it"
+            f"{TOLERANCE:g}{why}. The file was not kept; --no-verify writes it"
         )
     found = {"worst_blob": worst.blob, "relative_l2": worst.distance}
     return found, f"; run on random input against float64, {text}"

@@ -20,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.onnx_file import Proof, net_blobs, results
+from resnet_proto.engine.compare import compare
+from resnet_proto.engine.onnx_file import Proof, net_blobs, refuse_wrong, results
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError, UnknownLayerError
 from resnet_proto.files import atomic, room
@@ -342,13 +342,8 @@ def save_keras(
             drawing.model.save(part)
         with recursion(drawing.depth):
             proof = prove(part, path, net, weights, drawing) if verify else None
-        if proof is not None and proof.rows and not proof.worst.within(TOLERANCE):
-            over = [row for row in proof.rows if not row.within(TOLERANCE)]
-            raise FormatError(
-                f"{path}: {len(over)} of {len(proof.rows)} blobs are not what the net computes; "
-                f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
-                f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
-            )
+        if proof is not None:
+            refuse_wrong(proof, Path(path), net, weights)
         with atomic(path, force=force) as file, part.open("rb") as done:
             shutil.copyfileobj(done, file)
     if drawing.depth > DEEP and warnings is not None:

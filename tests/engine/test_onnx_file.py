@@ -139,8 +139,22 @@ def test_what_is_chosen_is_held_against_the_models_own_scores(tmp_path, monkeypa
         write_model(file, drawing, *args)
 
     monkeypatch.setattr(onnx_file, "write_model", wrong)
-    with pytest.raises(FormatError, match="are not what the net computes"):
+    with pytest.raises(FormatError, match=r"over 1e-05\. The file was not kept") as refused:
         save_onnx(tmp_path / "m.onnx", some_net, weights, dynamic="none")
+    assert "are not what the net computes" in str(refused.value)
+
+
+def test_a_net_that_loses_digits_is_blamed_itself(tmp_path):
+    """A difference of large numbers, of which float32 has three digits; its twin has them all."""
+    moves = [
+        (Power.of("far", "data", "far", shift=shift), Power.of("back", "far", "y", shift=-shift))
+        for shift in (1e7, 1.0)
+    ]
+
+    with pytest.raises(FormatError, match=r"'y' .* over 1e-05; our own forward pass in float32 is"):
+        save_onnx(tmp_path / "m.onnx", net(*moves[0]), {})
+    assert list(tmp_path.iterdir()) == []
+    assert save_onnx(tmp_path / "m.onnx", net(*moves[1]), {}).worst.within(TOLERANCE)
 
 
 def test_a_batch_that_cannot_vary_is_said(tmp_path):
