@@ -10,7 +10,7 @@ models/resnet.py and models/senet.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,6 +85,7 @@ def save_for(
     *,
     force: bool = False,
     verify: bool = True,
+    prove: Callable[[Path], object] = lambda part: None,
 ) -> Path:
     """Write a residual net's weights under the keys of another package, and ``model.py`` beside.
 
@@ -98,6 +99,7 @@ def save_for(
         force: write what the package's own model of this depth would load, and compute something
             else with; and take the place of files that have other content.
         verify: as ``formats.save``.
+        prove: likewise.
 
     Returns:
         The path of ``model.py``.
@@ -126,7 +128,7 @@ def save_for(
     arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
     options = {"names": package, **untold(model.keys, spec)}
     content = {script: text.encode()}
-    save(target, arrays, verify=verify, force=force, options=options, beside=content)
+    save(target, arrays, verify=verify, force=force, options=options, beside=content, prove=prove)
     return script
 
 
