@@ -99,6 +99,12 @@ class Plan:
         for i in reversed(range(len(steps))):
             leads[i] = any(leads[k] or k in self.products for k in self.readers[i])
         self.last = {i for i in self.products if not leads[i]}
+        head: set[int] = set()  # what leads to a last one, alike at each place
+        for i in reversed(range(len(steps))):
+            alike = i in self.products or is_alike(steps[i])
+            if i in self.last or (alike and not head.isdisjoint(self.readers[i])):
+                head.add(i)
+        self.products = [i for i in self.products if i in head or not self.is_of_a_gate(i)]
         self.maps: set[int] = set()
         """The layers whose tops were vectors and become maps."""
         self.windows: dict[int, Shape] = {}
@@ -112,6 +118,13 @@ class Plan:
                 continue
             if i not in self.last:
                 self.maps.add(i)
+
+    def is_of_a_gate(self, i: int) -> bool:
+        """Whether an InnerProduct reads one place of any image: what a global pooling gives."""
+        while i in self.products or is_alike(self.steps[i]):
+            (i,) = self.sources[i]
+        layer = self.steps[i].layer
+        return isinstance(layer, Pooling) and layer.global_pooling
 
     def check_product(self, i: int) -> None:
         """An InnerProduct reads a map, or what another one has made."""

@@ -6,9 +6,10 @@ import errno
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, cast
 
 from resnet_proto.errors import ResNetProtoError
@@ -18,7 +19,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str], *, force: bool = True) -> Iterator[BinaryIO]:
+def atomic(
+    path: str | os.PathLike[str],
+    *,
+    force: bool = True,
+    beside: Mapping[Path, bytes] = MappingProxyType({}),
+) -> Iterator[BinaryIO]:
     """A binary file that becomes ``path`` when the block ends without an error.
 
     A link stays a link, and a file keeps its mode. What is no regular file (a device, a FIFO)
@@ -29,52 +35,66 @@ def atomic(path: str | os.PathLike[str], *, force: bool = True) -> Iterator[Bina
     Args:
         path: the file.
         force: replace a file that has other content.
+        beside: small files and their content, which are there when the file is, and not without
+            it. What is in their way is known before the block begins.
 
     Raises:
-        ResNetProtoError: the folder or the file cannot be written; or it may not be replaced.
+        ResNetProtoError: the folder or a file cannot be written; or it may not be replaced.
     """
+    with together(*beside, path, force=force) as (*others, file):
+        for (name, content), other in zip(beside.items(), others, strict=True):
+            other.write(content)
+            if not force:
+                refuse_other(name, other)
+        yield file
+
+
+@contextmanager
+def together(*paths: str | os.PathLike[str], force: bool = True) -> Iterator[list[BinaryIO]]:
+    """Binary files that become ``paths`` when the block ends without an error: all, or none.
+
+    Everything else is as for ``atomic``.
+    """
+    path = paths[0]
+    parts: dict[Path, Path] = {}  # a file -> what it is called until it is complete
+    made: list[Path] = []
     try:
-        target = Path(os.path.realpath(path))
-        if target.is_symlink():  # which realpath could not follow to its end
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        special = target.exists() and not target.is_file()
-        with buffered(target) if special else replacing(target) as file:
+        with ExitStack() as stack:
+            files = []
+            for path in paths:
+                files.append(stack.enter_context(opened(path, parts, made)))
+            yield files
+            for path, file in zip(paths, files, strict=True):
+                if not force:
+                    refuse_other(path, file)
+        take_names(parts)
+    except BaseException as error:
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink()
+        for folder in made:
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
+        raise
+
+
+@contextmanager
+def opened(
+    path: str | os.PathLike[str], parts: dict[Path, Path], made: list[Path]
+) -> Iterator[BinaryIO]:
+    """A new file in the folder of ``path``, which becomes one of ``parts``; ``made`` gets folders.
+
+    What is no regular file gets the content when the block ends.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # which realpath could not follow to its end
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if target.exists() and not target.is_file():
+        with buffered(target) as file:
             yield file
-            if not force and not special:
-                refuse_other(path, file)
-    except OSError as error:
-        raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def refuse_other(path: str | os.PathLike[str], file: BinaryIO) -> None:
-    """Refuse to replace a file by one that has other content.
-
-    Raises:
-        ResNetProtoError: ``path`` is there, and another than what is in ``file``.
-    """
-    file.flush()
-    if Path(path).exists() and not filecmp.cmp(path_of(file), path, shallow=False):
-        raise ResNetProtoError(f"{path} exists with other content; --force overwrites it")
-
-
-@contextmanager
-def beside(path: str | os.PathLike[str], content: bytes, *, force: bool = True) -> Iterator[None]:
-    """A small file that becomes ``path`` when the block, which writes another, has ended well.
-
-    Errors as those of ``atomic``; what is in the way is known before the block begins.
-    """
-    with atomic(path, force=force) as file:
-        file.write(content)
-        if not force:
-            refuse_other(path, file)
-        yield
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file of a temporary name in the same folder; removed if the block raises (Ctrl-C too)."""
-    # A name that nobody else has, and short: that of the target may be as long as names can be.
-    part = target.with_name(f".resnet-proto-{os.urandom(8).hex()}.part")
+        return
     mode = target.stat().st_mode & 0o7777 if target.exists() else None
     if mode is not None and not os.access(target, os.W_OK):
         raise PermissionError(0, "the file is read-only")
@@ -83,23 +103,52 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
         """Open a file that is new, no link, and for nobody who may not read the old one."""
         return os.open(name, flags, 0o666 if mode is None else 0o600)
 
-    made: list[Path] = []
-    try:
-        make_folder(target.parent, made)
-        with open(part, "x+b", opener=exclusively) as file:
-            yield file
-        if mode is not None:
-            part.chmod(mode)
-        # No fsync: file systems write the content before such a rename, and if a machine loses
-        # its power all the same, the file can be made again. It costs more than the writing.
-        part.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        for folder in made:
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
-        raise
+    make_folder(target.parent, made)
+    parts[target] = part = name_beside(target)
+    with open(part, "x+b", opener=exclusively) as file:
+        yield file
+    if mode is not None:
+        part.chmod(mode)
+
+
+def name_beside(target: Path) -> Path:
+    """A name in the same folder that nobody else has, and short: names have a limit."""
+    return target.with_name(f".resnet-proto-{os.urandom(8).hex()}.part")
+
+
+def take_names(parts: Mapping[Path, Path]) -> None:
+    """Give complete files their names; if one cannot have it, the others have theirs no more.
+
+    What had a name before has it again then, where the file system knows a second name for a file.
+    """
+    # No fsync: file systems write the content before such a rename, and if a machine loses
+    # its power all the same, the file can be made again. It costs more than the writing.
+    with ExitStack() as kept, ExitStack() as undo:
+        for target, part in parts.items():
+            if len(parts) > 1:
+                old = name_beside(target)
+                kept.callback(old.unlink, missing_ok=True)
+                try:
+                    old.hardlink_to(target)
+                except FileNotFoundError:
+                    undo.callback(target.unlink, missing_ok=True)
+                except OSError:
+                    pass
+                else:
+                    undo.callback(old.replace, target)
+            part.replace(target)
+        undo.pop_all()
+
+
+def refuse_other(path: str | os.PathLike[str], file: BinaryIO) -> None:
+    """Refuse to replace a file by one that has other content.
+
+    Raises:
+        ResNetProtoError: ``path`` is a file, and another than what is in ``file``.
+    """
+    file.flush()
+    if Path(path).is_file() and not filecmp.cmp(path_of(file), path, shallow=False):
+        raise ResNetProtoError(f"{path} exists with other content; --force overwrites it")
 
 
 def make_folder(folder: Path, made: list[Path]) -> None:

@@ -10,12 +10,11 @@ models/resnet.py and models/senet.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError
-from resnet_proto.files import beside
 from resnet_proto.formats import save
 from resnet_proto.graph import Graph
 from resnet_proto.layers.batch_norm import statistics
@@ -86,6 +85,7 @@ def save_for(
     *,
     force: bool = False,
     verify: bool = True,
+    prove: Callable[[Path], object] = lambda part: None,
 ) -> Path:
     """Write a residual net's weights under the keys of another package, and ``model.py`` beside.
 
@@ -99,6 +99,7 @@ def save_for(
         force: write what the package's own model of this depth would load, and compute something
             else with; and take the place of files that have other content.
         verify: as ``formats.save``.
+        prove: likewise.
 
     Returns:
         The path of ``model.py``.
@@ -126,8 +127,8 @@ def save_for(
     script = target.with_name("model.py")
     arrays = Weights.of(renamed(model, spec, net, weights), getattr(weights, "source", "weights"))
     options = {"names": package, **untold(model.keys, spec)}
-    with beside(script, text.encode(), force=force):
-        save(target, arrays, verify=verify, force=force, options=options)
+    content = {script: text.encode()}
+    save(target, arrays, verify=verify, force=force, options=options, beside=content, prove=prove)
     return script
 
 

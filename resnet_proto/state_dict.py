@@ -58,6 +58,7 @@ MAX_SIDE = 1024
 """The largest image that a file may say its net is for; a user may say more."""
 MAX_CONFIG = 1 << 20
 """Bytes of a config.json."""
+ELSE = "export it from torch as ONNX, and convert that"
 SHOWN = 3
 """Keys that a message names."""
 
@@ -194,20 +195,23 @@ def refuse_others(blobs: Mapping[str, Blob], source: str) -> None:
     Raises:
         NetError: it is one.
     """
-    if what := other(blobs):
-        raise NetError(f"{source}: a net that is not converted: it has {what}")
+    what = other(blobs)
+    if not what and not any(key.startswith("layer1.0.") for key in blobs):
+        what = "no 'layer1.0...', as their residual nets have"
+    if what:
+        raise NetError(f"{source}: a net that is not converted: it has {what}; {ELSE}")
     if any(key.endswith("bn1.weight") for key in blobs) and not any(
         key.endswith(".running_var") for key in blobs
     ):
         raise NetError(
             f"{source}: a net that is not converted: it has GroupNorm, or another normalization "
-            "without statistics"
+            f"without statistics; {ELSE}"
         )
     name = model_name(source)
     if ANTI_ALIASED.search(name):
         raise NetError(
             f"{source}: '{name}' is anti-aliased: it has the keys of a net without that, which "
-            "would compute something else, and is not converted"
+            f"would compute something else, and is not converted; {ELSE}"
         )
 
 

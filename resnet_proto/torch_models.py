@@ -20,7 +20,7 @@ from resnet_proto.recognize import recognize
 from resnet_proto.state_dict import stripped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from resnet_proto.layers.base import Array
     from resnet_proto.net import Net
@@ -38,13 +38,16 @@ class NotRunError(ResNetProtoError):
     """The package's own model cannot be had; the message says why."""
 
 
-def prove(net: Net, weights: Mapping[str, Array], state: Weights) -> tuple[str, Row]:
-    """How far a net's logits are from those of the model whose state dict it was made of.
+def prove(
+    net: Net, weights: Mapping[str, Array], state: Weights, packages: Sequence[str] = PACKAGES
+) -> tuple[str, Row]:
+    """How far a net's logits are from those of the model that has its weights as a state dict.
 
     Args:
-        net: as ``net_of_state_dict`` gives it; ``weights`` likewise.
+        net: as ``net_of_state_dict`` gives it, or the one that ``foreign.save_for`` was given.
         weights: they fit the net.
         state: the state dict.
+        packages: whose model; the last that has one.
 
     Returns:
         the package, and the row of the logits: the net against the model, both in float64, on a
@@ -54,7 +57,7 @@ def prove(net: Net, weights: Mapping[str, Array], state: Weights) -> tuple[str, 
         NotRunError: no package has the model, or none that has it can be imported.
     """
     net = small(net)
-    package, text = their_text(net)
+    package, text = their_text(net, packages)
     inputs = random_inputs(net)
     logits = next(layer.tops[0] for layer in net.layers[::-1] if layer.type == "InnerProduct")
     try:
@@ -75,11 +78,11 @@ def small(net: Net) -> Net:
     return net.with_input_shapes({name: (n, channels, SIDE, SIDE)})
 
 
-def their_text(net: Net) -> tuple[str, str]:
-    """The first package that has the net and can be imported, and the lines that build it."""
+def their_text(net: Net, packages: Sequence[str]) -> tuple[str, str]:
+    """The last package that has the net and can be imported, and the lines that build it."""
     spec = replace(recognize(net), name="")
     reasons = []
-    for package in reversed(PACKAGES):  # timm has more
+    for package in reversed(packages):  # timm has more
         try:
             model = model_of(package, spec)
             imported(model.module)

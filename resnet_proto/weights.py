@@ -9,6 +9,7 @@ where the first value is.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -939,7 +940,9 @@ def top_power(layer: Layer, bottoms: list[float], bottom_cut: bool, damp: float)
         "InnerProduct": 2 * damp**2 * most,
         "BatchNorm": 1.0,
         "BN": 1.0,
-        "Scale": damp**2 * most,
+        # a gate of SENet, the second bottom, lets a part through
+        "Scale": damp**2 * math.prod(bottoms),
+        "Axpy": math.prod(bottoms[:2]) + sum(bottoms[2:]),
         # A blob about 0 loses half; one that a ReLU has cut, plus a small branch, next to nothing.
         "ReLU": most if bottom_cut else most / 2,
         "Eltwise": sum(bottoms),
@@ -952,17 +955,26 @@ def branch_ends(steps: Iterable[Step]) -> tuple[set[str], int]:
     """Labels of the layers that end a residual branch, and the number of sums.
 
     Of the branches of a sum that end in weights, the first is left alone if there is no
-    other: it is the projection.
+    other: it is the projection. SENet's gate, which only makes less of a branch, ends none.
     """
     ends: set[str] = set()
     n_sums = 0
     writer: dict[str, str | None] = {}
+    gated: dict[str, str | None] = {}  # who wrote what a gate is for, a ReLU aside
     for step in steps:
         layer = step.layer
-        if layer.type == "Eltwise":
+        own: str | None = None
+        if layer.type in ("Eltwise", "Axpy"):
             n_sums += 1
             found = [writer.get(name) for name in layer.bottoms]
+            if layer.type == "Axpy":  # bottoms a, x, y: y + a x
+                found = [found[2], gated.get(layer.bottoms[1])]
             ends.update(label for label in found[all(found) :] if label)
-        weighted = layer.type in ("Convolution", "Deconvolution", "InnerProduct", "Scale")
-        writer.update(dict.fromkeys(layer.tops, step.label if weighted else None))
+        elif layer.type == "Scale" and len(layer.bottoms) == 2:
+            own = gated.get(layer.bottoms[0])
+        elif layer.type in ("Convolution", "Deconvolution", "InnerProduct", "Scale"):
+            own = step.label
+        passed = gated.get(layer.bottoms[0]) if layer.type == "ReLU" else own
+        writer.update(dict.fromkeys(layer.tops, own))
+        gated.update(dict.fromkeys(layer.tops, passed))
     return ends, n_sums

@@ -212,22 +212,33 @@ def test_windows_are_spelled_short():
     assert [layer.name for layer in new.layers[-3:]] == ["fc", "fc_mean", "fc_flat"]
 
 
-def test_a_global_pooling_elsewhere_stays():
-    """Squeeze and excitation looks at the whole image, whatever its size."""
+@pytest.mark.parametrize("gate", [
+    (conv("up", "gap", num_output=6, kernel_size=1), Flatten.of("flat", "up", "flat")),
+    (fc("down", "gap", n=3), ReLU.of("rd", "down", "down"), fc("flat", "down", n=6)),
+])  # fmt: skip
+def test_a_global_pooling_elsewhere_stays(gate):
+    """Squeeze and excitation looks at the whole image, whatever its size, by InnerProducts too."""
     old = net(
         *TRUNK,
         AVE,
-        conv("up", "gap", num_output=6, kernel_size=1),
-        Flatten.of("flat", "up", "flat"),
+        *gate,
         Scale.of("se", ("b", "flat"), "se", axis=0),
         Pooling.of("last", "se", "last", pool="AVE", global_pooling=True),
         fc("fc", "last"),
     )
+    weights, x = random_weights(old), images(LARGER)
 
-    new, _ = fully_convolutional(old, random_weights(old))
+    new, arrays = fully_convolutional(old, weights)
 
     pools = {layer.name: layer.global_pooling for layer in new.layers if layer.type == "Pooling"}
     assert pools == {"p": False, "gap": True, "last": False, "fc_mean": True}
+    products = [layer.name for layer in new.layers if layer.type == "InnerProduct"]
+    assert products == [layer.name for layer in gate if layer.type == "InnerProduct"]
+    runs = [
+        forward(some.with_input_shapes({"data": LARGER}), values, x, outputs=["se"])
+        for some, values in ((old.until(["se"]), weights), (new, arrays))
+    ]
+    np.testing.assert_array_equal(runs[0]["se"], runs[1]["se"])
 
 
 SHARED = {"param": ({"name": "w"},), "inner_product_param": {"num_output": 6}}

@@ -135,6 +135,8 @@ def check(shown, folder, request, monkeypatch, python=sys.executable):
     """Run a part of a page; programs that read no Caffe net run in another Python."""
     if "to_torch" in shown.text:
         request.getfixturevalue("torch")
+    if "--names torchvision --force" in shown.text:
+        request.getfixturevalue("torch_models")
     if "to_keras" in shown.text or ("keras" in shown.text and "console" in shown.text):
         request.getfixturevalue("keras")
     if HALF_WIDTH.search(shown.text):

@@ -1,6 +1,7 @@
 """An interrupted write leaves the old file."""
 
 import io
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from threading import Barrier, Thread
 import pytest
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import atomic, spooled
+from resnet_proto.files import atomic, spooled, together
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -192,6 +193,85 @@ def test_a_circle_of_links(tmp_path):
     with atomic(tmp_path / "c") as file:
         file.write(b"x")
     assert (tmp_path / "new").read_bytes() == b"x"
+
+
+OLD = {"a": b"old a", "b": b"old b"}
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.mark.parametrize("old", [{}, {"b": b"old b"}, OLD])
+@pytest.mark.parametrize("at", range(3))
+def test_files_take_their_names_together(tmp_path, monkeypatch, old, at):
+    """Whichever of the renames is interrupted, all is as it was; when none is, both are new."""
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    numbers = itertools.count()
+    replace = Path.replace
+
+    def interrupted(part, target):
+        if next(numbers) == at:
+            raise KeyboardInterrupt
+        return replace(part, target)
+
+    def write():
+        with together(tmp_path / "a", tmp_path / "b") as files:
+            for file, name in zip(files, "ab", strict=True):
+                file.write(f"new {name}".encode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        if at < 2:
+            with pytest.raises(KeyboardInterrupt):
+                write()
+        else:
+            write()
+    assert contents(tmp_path) == (old if at < 2 else {"a": b"new a", "b": b"new b"})
+
+
+def test_one_file_that_cannot_take_its_name_keeps_the_other_from_it(tmp_path):
+    (tmp_path / "a").write_bytes(b"old a")
+    with (
+        pytest.raises(ResNetProtoError, match="/b: cannot be written: Is a directory"),
+        together(tmp_path / "a", tmp_path / "b") as (a, _),
+    ):
+        a.write(b"new a")
+        (tmp_path / "b").mkdir()
+
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a"]
+    assert contents(tmp_path) == {"a": b"old a"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_when_a_small_file_is_closed(tmp_path):
+    """Nothing has been flushed until then; the large one does not take its name."""
+    with (
+        pytest.raises(ResNetProtoError, match="cannot be written: No space left"),
+        atomic(tmp_path / "new" / "large", beside={Path("/dev/full"): b"small"}) as file,
+    ):
+        file.write(b"large")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("at", "kept"), [("a", True), ("b", True), ("", False)])
+def test_what_is_in_the_way_of_one_keeps_all(tmp_path, at, kept):
+    """The small file's is known before the work; the same content is in nobody's way."""
+    (tmp_path / "a").write_bytes(b"small" if at != "a" else b"mine")
+    if at == "b":
+        (tmp_path / "b").write_bytes(b"mine")
+    before = contents(tmp_path)
+    worked = False
+    try:
+        with atomic(tmp_path / "b", force=False, beside={tmp_path / "a": b"small"}) as file:
+            worked = True
+            file.write(b"large")
+    except ResNetProtoError as error:
+        assert f"{tmp_path / at} exists with other content" in str(error)  # noqa: PT017
+    assert worked == (at != "a")
+    assert contents(tmp_path) == (before if kept else {"a": b"small", "b": b"large"})
 
 
 def test_spooled():

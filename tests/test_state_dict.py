@@ -145,7 +145,7 @@ def test_prefixes(prefix):
 
     assert weights["fc4.bias"].tolist() == state[f"{prefix}fc.bias"].tolist()
     state["fc.bias"] = state.pop(f"{prefix}fc.bias")
-    with pytest.raises(NetError, match="missing"):
+    with pytest.raises(NetError, match=r"it has no .layer1.*; export it from torch as ONNX"):
         net_of_state_dict(weights_of(state))
 
 

@@ -583,6 +583,44 @@ def test_values_stay_in_sight(seed):
             assert 0.05 < rms < 50, (top, rms)
 
 
+@pytest.mark.parametrize("fields", [{}, {"squeeze_relu": True}, {"order": "pre-activation"}])
+def test_gates_keep_values_in_sight(fields):
+    """Sixteen units whose branches end in a gate: they are damped in front of it, and gates differ.
+
+    Undamped, they grow to 300, and float32 is then 1e-5 away from float64, in any engine.
+    """
+    spec = replace(
+        PRESETS["se-resnet-50"].spec, width=(8,), stem_width=8, squeeze=4, input_size=96, **fields
+    )
+    net = deploy_net(spec)
+
+    blobs = forward(net, random_weights(net), random_inputs(net))
+
+    for top in (top for step in net.walk() if "5" in step.label for top in step.layer.tops):
+        if top.endswith("gate"):
+            assert blobs[top].std() > 0.05
+        else:
+            assert 0.05 < np.square(blobs[top], dtype=np.float64).mean() ** 0.5 < 9, top
+
+
+def test_a_gate_is_one_whether_axpy_adds_or_not():
+    """SENet's Axpy is the same as Scale and a sum, so it has the same random weights."""
+    gated = deploy_net(replace(PRESETS["se-resnet-50"].spec, width=(4,), stem_width=6, squeeze=2))
+    layers = list(gated.layers)
+    for i, layer in enumerate(gated.layers):
+        if layer.type == "Scale" and len(layer.bottoms) == 2:
+            (x, gate), (shortcut, _) = layer.bottoms, gated.layers[i + 1].bottoms
+            name = gated.layers[i + 1].name
+            layers[i] = make_layer(name, "Axpy", (gate, x, shortcut), (name,))
+            layers[i + 1] = None
+    net = replace(gated, layers=tuple(filter(None, layers)))
+
+    one, other = random_weights(gated), random_weights(net)
+
+    assert sum(layer.type == "Axpy" for layer in net.layers) == 16
+    assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in other.items()}
+
+
 @pytest.mark.parametrize("fields", [
     {"kernel_size": 4, "stride": 2},
     {"kernel_size": 4, "stride": (2, 1), "group": 6},

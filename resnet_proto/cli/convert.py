@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,17 +239,14 @@ def command(
         )  # fmt: skip
     else:
         made = the_net is not found.net or found.made
-        beside = (
-            net_beside(the_net, target, force=force)
-            if the_net is not None and made and form == "caffemodel"
-            else None
-        )
-        with beside or nullcontext():
-            convert_weights(
-                weights, the_net, target,
-                to=to, verify=verify, force=force, options=described(transforms),
-                as_json=as_json, proof=found.proof,
-            )  # fmt: skip
+        beside: dict[Path, bytes] = {}
+        if the_net is not None and made and form == "caffemodel":
+            beside = net_beside(the_net, target)
+        convert_weights(
+            weights, the_net, target,
+            to=to, verify=verify, force=force, options=described(transforms), as_json=as_json,
+            proof=found.proof, beside=beside,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -323,7 +320,7 @@ def imported(
 def convert_weights(
     weights: Weights, net: Net | None, target: str, *,
     to: str | None, verify: bool, force: bool, options: Mapping[str, str], as_json: bool,
-    proof: Mapping[str, Any],
+    proof: Mapping[str, Any], beside: Mapping[Path, bytes],
 ) -> None:  # fmt: skip
     """Write one of ``FORMATS``, read it back, and run a ``.pt``; options as in ``save``."""
     from resnet_proto.formats import save
@@ -341,7 +338,7 @@ def convert_weights(
         save(
             out, weights, net,
             to=to, verify=verify, force=force, progress=done, prove=prove,
-            warnings=warnings, options=options,
+            warnings=warnings, options=options, beside=beside,
         )  # fmt: skip
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -356,12 +353,14 @@ def convert_weights(
                 **last,
             }
         )
-        return
-    click.echo(
-        f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
-        f"{weights.nbytes:,} bytes of values{', read back equal' if verify else ''}{ran}",
-        err=True,
-    )
+    else:
+        click.echo(
+            f"wrote {'stdout' if target == '-' else target}: {counted(len(weights), 'blob')}, "
+            f"{weights.nbytes:,} bytes of values{', read back equal' if verify else ''}{ran}",
+            err=True,
+        )
+    for path in beside:
+        click.echo(f"written {path}", err=True)
 
 
 def convert_mean(source: Path, target: str, *, verify: bool, force: bool, as_json: bool) -> None:

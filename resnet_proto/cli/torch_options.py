@@ -61,12 +61,48 @@ def convert_names(
         raise click.UsageError("--names goes with a file OUT whose suffix says all, without --to")
     if net is None:
         raise click.UsageError("--names needs the net that the weights are for; add --net NET")
-    beside = save_for(names, target, weights, net, force=force, verify=verify)
+    proof: dict[str, Any] = {}
+
+    def prove(part: Path) -> None:
+        if verify:
+            proof.update(proof_of_names(part, target, names, net, weights))
+
+    beside = save_for(names, target, weights, net, force=force, verify=verify, prove=prove)
     if as_json:
-        echo_json({"file": target, "model": str(beside), "verified": verify})
+        echo_json({"file": target, "model": str(beside), "verified": verify, **proof})
         return
     read = ", read back equal" if verify else ""
     click.echo(f"wrote {target} for {names}{read}, and {beside}, which builds the model", err=True)
+
+
+def proof_of_names(
+    part: Path, target: str, package: str, net: Net, weights: Weights
+) -> dict[str, Any]:
+    """Run the package's model with what was written; for --json.
+
+    ``part`` is the file before it takes its name ``target``.
+
+    Raises:
+        FormatError: the logits are over the tolerance.
+    """
+    from resnet_proto.engine.compare import TOLERANCE
+    from resnet_proto.formats import load
+    from resnet_proto.torch_models import NotRunError, prove
+
+    try:
+        with load(part) as state:
+            _, row = prove(net.at(phase="TEST").upgraded().filtered(), weights, state, [package])
+    except NotRunError as error:
+        click.echo(printable(f"Warning: {package}'s model is not run: {error}"), err=True)
+        return {"verified": False}
+    text = f"'{row.blob}' has relative L2 {row.distance:.2e}"
+    if not row.within(TOLERANCE):
+        raise FormatError(
+            f"{target}: {package}'s model does not compute what the net does: {text}, over "
+            f"{TOLERANCE:g}. The file was not kept; --no-verify writes it"
+        )
+    click.echo(f"{package}'s model against the net, random input, float64: {text}", err=True)
+    return {"worst_blob": row.blob, "relative_l2": row.distance}
 
 
 def made_of_state_dict(
@@ -135,9 +171,12 @@ def torch_proof(
         return {}, ""
     text = f"the worst blob is '{worst.blob}' with relative L2 {worst.distance:.2e}"
     if not worst.within(TOLERANCE):
+        from resnet_proto.engine.onnx_file import lost_digits
+
+        why = lost_digits(net, weights, worst.blob)
         raise FormatError(
             f"{target}: its module does not compute what the net does: {text}, over "
-            f"{TOLERANCE:g}. The file was not kept; --no-verify writes it"
+            f"{TOLERANCE:g}{why}. The file was not kept; --no-verify writes it"
         )
     found = {"worst_blob": worst.blob, "relative_l2": worst.distance}
     return found, f"; run on random input against float64, {text}"

@@ -7,8 +7,7 @@ Each is an option that stands on the command line, and a function. A new one is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -20,7 +19,6 @@ from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import shape_of_images
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import beside
 from resnet_proto.floor import DIALECTS, spelled
 from resnet_proto.words import counted, printable
 
@@ -298,14 +296,11 @@ def prove(
     )
 
 
-@contextmanager
-def net_beside(net: Net, target: str, *, force: bool) -> Iterator[None]:
-    """Write the prototxt of a net that was made here beside the caffemodel ``target``.
-
-    It takes its name when the block, which writes the caffemodel, has ended without an error.
+def net_beside(net: Net, target: str) -> dict[Path, bytes]:
+    """The prototxt of a net that was made here, which goes beside the caffemodel ``target``.
 
     Raises:
-        ResNetProtoError: it is there already, with other content, and ``force`` is not given.
+        click.UsageError: nothing can lie beside it, or that is its own name.
     """
     from resnet_proto.generate import encoded
     from resnet_proto.prototxt import to_prototxt
@@ -315,8 +310,4 @@ def net_beside(net: Net, target: str, *, force: bool) -> Iterator[None]:
     path = Path(target).with_suffix(".prototxt")
     if path == Path(target):
         raise click.UsageError(f"OUT is {target}, where its prototxt goes; give it another suffix")
-    content = encoded(to_prototxt(net))
-    with beside(path, content, force=force):
-        state = "unchanged" if path.is_file() and path.read_bytes() == content else "written"
-        yield
-    click.echo(f"{state} {path}", err=True)
+    return {path: encoded(to_prototxt(net))}

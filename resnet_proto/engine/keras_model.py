@@ -20,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.engine.compare import TOLERANCE, compare
-from resnet_proto.engine.onnx_file import Proof, net_blobs, results
+from resnet_proto.engine.compare import compare
+from resnet_proto.engine.onnx_file import Proof, net_blobs, refuse_wrong, results
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError, UnknownLayerError
 from resnet_proto.files import atomic, room
@@ -70,10 +70,14 @@ def to_keras(
 
 @dataclass(frozen=True)
 class Drawing:
-    """A model, and for each blob the name of the Keras layer that gives its last value."""
+    """A model, and for each blob the name of the Keras layer that gives its last value.
+
+    ``inputs`` are the names that blobs have as inputs of the model.
+    """
 
     model: Any
     blobs: Mapping[str, str]
+    inputs: Mapping[str, str]
 
     @property
     def depth(self) -> int:
@@ -142,7 +146,7 @@ def draw(
     steps = list(shown.walk(wanted=wanted))
     read = {*wanted, *(name for step in steps for name in step.layer.bottoms)}
     tops, names = name_tops(shown, read)
-    inputs: list[Any] = []
+    inputs: dict[str, Any] = {}
     made: dict[str, Any] = {}
     with net.named():
         overwritten(shown.layers)
@@ -151,8 +155,7 @@ def draw(
             if step.layer.from_outside:
                 for blob, shape in zip(step.layer.tops, step.tops, strict=True):
                     if blob in read:
-                        made[blob] = input_of(keras, own[blob], shape)
-                        inputs.append(made[blob])
+                        made[blob] = inputs[blob] = input_of(keras, own[blob], shape)
                 continue
             blobs = dict(zip(step.blobs, step_blobs(step, values, "float32"), strict=True))
             bottoms = [made[blob] for blob in step.layer.bottoms]
@@ -161,13 +164,16 @@ def draw(
     ends = {blob: made[blob] for blob in made if blob in wanted}
     with recursion(len(steps) * PER_LAYER):
         model = keras.Model(
-            inputs if len(inputs) != 1 else inputs[0],
+            [*inputs.values()] if len(inputs) != 1 else inputs[next(iter(inputs))],
             ends if len(ends) != 1 else ends[next(iter(ends))],
             name=type(names)().free(net.name or "net"),
         )
-    given = {x._keras_history.operation.name for x in inputs}
-    last = {blob: x._keras_history.operation.name for blob, x in made.items()}
-    return Drawing(model, {blob: name for blob, name in last.items() if name not in given})
+    given, last = (
+        {blob: x._keras_history.operation.name for blob, x in some.items()}
+        for some in (inputs, made)
+    )
+    own_names = {blob: name for blob, name in last.items() if name not in given.values()}
+    return Drawing(model, own_names, given)
 
 
 def check_types(net: Net) -> None:
@@ -335,14 +341,9 @@ def save_keras(
         with room(), quiet():
             drawing.model.save(part)
         with recursion(drawing.depth):
-            proof = prove(part, path, net, weights, drawing.blobs) if verify else None
-        if proof is not None and proof.rows and not proof.worst.within(TOLERANCE):
-            over = [row for row in proof.rows if not row.within(TOLERANCE)]
-            raise FormatError(
-                f"{path}: {len(over)} of {len(proof.rows)} blobs are not what the net computes; "
-                f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
-                f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
-            )
+            proof = prove(part, path, net, weights, drawing) if verify else None
+        if proof is not None:
+            refuse_wrong(proof, Path(path), net, weights)
         with atomic(path, force=force) as file, part.open("rb") as done:
             shutil.copyfileobj(done, file)
     if drawing.depth > DEEP and warnings is not None:
@@ -358,11 +359,11 @@ def prove(
     target: str | os.PathLike[str],
     net: Net,
     weights: Mapping[str, Array],
-    blobs: Mapping[str, str],
+    drawing: Drawing,
 ) -> Proof:
     """Run a file on a random input, and compare blobs with our own, in float64.
 
-    ``target`` is what it will be called, ``blobs`` are those of ``Drawing``.
+    ``target`` is what it will be called, ``drawing`` what it was made of.
 
     Raises:
         FormatError: Keras cannot load and run it.
@@ -372,13 +373,14 @@ def prove(
     net = net.at(phase="TEST").upgraded().filtered()
     inputs = random_inputs(net)
     try:
-        ours = forward(net, weights, inputs, dtype="float64", outputs=list(blobs))
+        ours = forward(net, weights, inputs, dtype="float64", outputs=list(drawing.blobs))
     except ResNetProtoError as error:
         return Proof(missing=f"our own forward pass does not run on random inputs: {error}")
     try:
         with quiet():
             model = import_keras().saving.load_model(file, safe_mode=True, compile=False)
-            theirs = run_model(model, inputs, blobs)
+            feeds = {name: inputs[blob] for blob, name in drawing.inputs.items()}
+            theirs = run_model(model, feeds, drawing.blobs)
     except Exception as error:  # its errors have no class in common
         raise FormatError(f"{target}: Keras cannot load and run it: {one_line(error)}") from None
     return Proof(tuple(compare(theirs, ours)))

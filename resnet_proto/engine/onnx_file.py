@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError
-from resnet_proto.files import atomic, path_of
+from resnet_proto.files import path_of, together
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
 from resnet_proto.formats.onnx import LIMIT, Pixels, draw, free, loosen, write_model
@@ -118,19 +117,24 @@ def save_onnx(
             drawing = free(drawing, shown, dynamic, ends, None, pixels)
         except NetError as error:
             if dynamic != "batch":
-                raise
+                dense = "(InnerProduct)" in str(error)
+                hint = "; --dense makes a Convolution of it" if dense else ""
+                raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
             if warnings is not None:
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
     target = Path(path)
-    with ExitStack() as stack:
-        file = stack.enter_context(atomic(path, force=force))
-        beside = None
-        if drawing.nbytes > LIMIT:
-            name = target.name + BESIDE
-            beside = stack.enter_context(atomic(target.with_name(name), force=force))
-            write_model(file, drawing, metadata, (path_of(beside).name if verify else name, beside))
-            beside.flush()
+    name = target.name + BESIDE
+    more = [target.with_name(name)] if drawing.nbytes > LIMIT else []
+    with together(path, *more, force=force) as (file, *others):
+        if others:
+            (data,) = others
+            if warnings is not None:
+                warnings.append(
+                    f"a model holds 2 GB: its values are in {more[0]}; keep the two together"
+                )
+            write_model(file, drawing, metadata, (path_of(data).name if verify else name, data))
+            data.flush()
         else:
             write_model(file, drawing, metadata)
         file.flush()
@@ -138,16 +142,49 @@ def save_onnx(
             return None
         blobs = [name for name in drawing.values if name in net_blobs(shown)]
         proof = prove(file, target, net, weights, blobs, pixels)
-        over = [row for row in proof.rows if not row.within(TOLERANCE)]
-        if over:
-            raise FormatError(
-                f"{target}: {len(over)} of {len(proof.rows)} blobs are not what the net computes; "
-                f"the worst is '{proof.worst.blob}' with relative L2 {proof.worst.distance:.2e}, "
-                f"over {TOLERANCE:g}. The file was not kept; --no-verify writes it"
-            )
-        if beside is not None:  # until here it has no name of its own, and the model none of it
+        refuse_wrong(proof, target, net, weights)
+        if others:  # until here it has no name of its own, and the model none of it
             moved(file, name)
     return proof
+
+
+def refuse_wrong(proof: Proof, target: Path, net: Net, weights: Mapping[str, Array]) -> None:
+    """Refuse a file, which will be called ``target``, of which a blob is too far from our own.
+
+    Raises:
+        FormatError: one is; where the net itself loses digits, in any engine, that is said.
+    """
+    over = [row for row in proof.rows if not row.within(TOLERANCE)]
+    if over:
+        worst = proof.worst
+        raise FormatError(
+            f"{target}: {len(over)} of {len(proof.rows)} blobs are not what the net computes; "
+            f"the worst is '{worst.blob}' with relative L2 {worst.distance:.2e}, over "
+            f"{TOLERANCE:g}{lost_digits(net, weights, worst.blob)}. The file was not kept; "
+            "--no-verify writes it"
+        )
+
+
+def lost_digits(net: Net, weights: Mapping[str, Array], blob: str) -> str:
+    """What to say of a blob that our own forward pass in float32 misses too; else nothing.
+
+    Values that grow from layer to layer lose them, and differences of large ones.
+    """
+    from resnet_proto.engine import random_inputs
+
+    net = net.at(phase="TEST").upgraded().filtered()
+    inputs = random_inputs(net)
+    ours, exact = (
+        forward(net, weights, inputs, dtype=dtype, outputs=[blob])
+        for dtype in ("float32", "float64")
+    )
+    (row,) = compare(ours, exact)
+    if not TOLERANCE < row.distance < float("inf"):
+        return ""
+    return (
+        f"; our own forward pass in float32 is {row.distance:.2e} away too: the net loses the "
+        "digits, in any engine"
+    )
 
 
 def moved(file: BinaryIO, name: str) -> None:

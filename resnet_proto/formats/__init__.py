@@ -78,6 +78,7 @@ def save(
     prove: Callable[[Path], object] = lambda part: None,
     warnings: list[str] | None = None,
     options: Mapping[str, str] = MappingProxyType({}),
+    beside: Mapping[Path, bytes] = MappingProxyType({}),
 ) -> None:
     """Write weights to a file, which is there when it is complete, and not before.
 
@@ -97,6 +98,7 @@ def save(
             could not be checked, a caffemodel that is too large for Caffe.
         options: names and values that formats with metadata keep, beside the name and the sha256
             of the file that the weights come from.
+        beside: small files that are there when that of a path is, and not without it.
 
     Raises:
         WeightsError: the weights do not fit the net, or the format cannot hold them.
@@ -104,7 +106,7 @@ def save(
         ResNetProtoError: the file cannot be written, or may not be replaced.
     """
     if isinstance(path, str | os.PathLike):
-        target, opened = Path(path), atomic(path, force=force)
+        target, opened = Path(path), atomic(path, force=force, beside=beside)
     else:
         target, opened = Path(str(getattr(path, "name", "the stream"))), buffered(path)
     name = format_to_write(target, to)

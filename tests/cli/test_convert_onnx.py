@@ -270,7 +270,7 @@ def test_a_smaller_net_elsewhere(tmp_path, model, net):
         (["OUT.npz", "--opset", "13"], 2, "--opset is for ONNX; give OUT the suffix .onnx"),
         (["OUT.npz", "--mean", "3"], 2, "--mean is for ONNX"),
         (["-", "--to", "onnx"], 2, "OUT is -: a model is run when it is written"),
-        (["OUT.onnx", "--dynamic", "size"], 1, "the weights allow no such size"),
+        (["OUT.onnx", "--dynamic", "size"], 1, "no such size; --dense makes a Convolution of it"),
         (
             ["OUT.onnx", "--with-preprocessing", "--channels", "GRAY"],
             1,

@@ -161,6 +161,27 @@ def test_names(folder, tmp_path, suffix):
     assert len(weights) == 74  # as torchvision's ResNet(BasicBlock, [1, 1, 1, 1])
 
 
+def test_their_model_is_run_with_the_names(torch_models, folder, tmp_path, monkeypatch):
+    """Where it does not compute what the net does nothing is left, no model.py either."""
+    model, *net = given(folder)
+    norm = __import__("resnet_proto.layers.batch_norm", fromlist=["BatchNorm"]).BatchNorm
+    exact = norm.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(norm, "forward", lambda self, bottoms, blobs: [
+            top * 1.001 for top in exact(self, bottoms, blobs)
+        ])  # fmt: skip
+        wrong = convert(model, tmp_path / "new" / "x.pt", *net, "--names", "timm")
+    assert wrong.exit_code == 1
+    assert "x.pt: timm's model does not compute what the net does: 'fc5' has" in wrong.output
+    assert list(tmp_path.iterdir()) == []
+
+    right = convert(model, tmp_path / "x.pt", *net, "--names", "timm", "--json")
+    row = json.loads(right.stdout)
+    assert (row["verified"], row["worst_blob"]) == (True, "fc5")
+    assert 0 < row["relative_l2"] < 1e-6
+    assert "timm's model against the net, random input, float64: 'fc5' has" in right.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -33,6 +33,7 @@ from resnet_proto.layers import (
     Eltwise,
     Flatten,
     InnerProduct,
+    Input,
     Pooling,
     ReLU,
     Reshape,
@@ -144,6 +145,20 @@ def test_names(keras):
     assert [x.name for x in drawing.model.inputs] == ["data"]
     again = draw(odd, {})
     assert [o.name for o in again.model.operations] == [o.name for o in drawing.model.operations]
+
+
+def test_inputs_are_found_whatever_they_are_called(tmp_path):
+    """As ONNX models have them; also where a layer overwrites one in place."""
+    first = Input.of("i", (), ("in:0", "in/0"), shape=tuple({"dim": (2, n, 7, 5)} for n in (3, 4)))
+    odd = Net("n", (
+        first, ReLU.of("relu", "in/0", "in/0"), Concat.of("c", ("in/0", "in:0"), "c"),
+    ))  # fmt: skip
+
+    proof = save_keras(tmp_path / "m.keras", odd, {})
+
+    assert {row.blob for row in proof.rows} == {"in/0", "c"}
+    assert proof.worst.within(TOLERANCE)
+    assert draw(odd, {}).inputs == {"in:0": "in_0", "in/0": "in_0_2"}
 
 
 def Power(name, bottom, top):

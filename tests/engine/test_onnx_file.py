@@ -10,7 +10,7 @@ from resnet_proto.build import deploy_net
 from resnet_proto.engine import onnx_file
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.engine.onnx_file import results, save_onnx
-from resnet_proto.errors import FormatError, NetError
+from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.formats.onnx import write_model
 from resnet_proto.layers import (
     Convolution,
@@ -50,12 +50,31 @@ def test_a_model_that_one_file_cannot_hold(tmp_path, monkeypatch):
     """With a limit of 1 kB in the place of 2 GB: two files, and still verified."""
     monkeypatch.setattr(onnx_file, "LIMIT", 1000)
     weights = random_weights(SMALL)
+    warnings = []
 
-    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights)
+    proof = save_onnx(tmp_path / "m.onnx", SMALL, weights, warnings=warnings)
 
     assert proof.worst.within(TOLERANCE)
+    (warning,) = warnings
+    assert warning.endswith(f"are in {tmp_path / 'm.onnx.data'}; keep the two together")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+
+
+@pytest.mark.parametrize("mine", ["m.onnx", "m.onnx.data", None])
+def test_a_model_of_two_files_with_one_in_the_way(tmp_path, monkeypatch, mine):
+    """It is kept, and the other is not written."""
+    monkeypatch.setattr(onnx_file, "LIMIT", 1000)
+    if mine is None:
+        save_onnx(tmp_path / "m.onnx", SMALL, random_weights(SMALL), verify=False, force=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+        return
+    (tmp_path / mine).write_bytes(b"mine")
+
+    with pytest.raises(ResNetProtoError, match=f"{mine} exists with other content"):
+        save_onnx(tmp_path / "m.onnx", SMALL, random_weights(SMALL), verify=False, force=False)
+
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(mine, b"mine")]
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -120,8 +139,22 @@ def test_what_is_chosen_is_held_against_the_models_own_scores(tmp_path, monkeypa
         write_model(file, drawing, *args)
 
     monkeypatch.setattr(onnx_file, "write_model", wrong)
-    with pytest.raises(FormatError, match="are not what the net computes"):
+    with pytest.raises(FormatError, match=r"over 1e-05\. The file was not kept") as refused:
         save_onnx(tmp_path / "m.onnx", some_net, weights, dynamic="none")
+    assert "are not what the net computes" in str(refused.value)
+
+
+def test_a_net_that_loses_digits_is_blamed_itself(tmp_path):
+    """A difference of large numbers, of which float32 has three digits; its twin has them all."""
+    moves = [
+        (Power.of("far", "data", "far", shift=shift), Power.of("back", "far", "y", shift=-shift))
+        for shift in (1e7, 1.0)
+    ]
+
+    with pytest.raises(FormatError, match=r"'y' .* over 1e-05; our own forward pass in float32 is"):
+        save_onnx(tmp_path / "m.onnx", net(*moves[0]), {})
+    assert list(tmp_path.iterdir()) == []
+    assert save_onnx(tmp_path / "m.onnx", net(*moves[1]), {}).worst.within(TOLERANCE)
 
 
 def test_a_batch_that_cannot_vary_is_said(tmp_path):
