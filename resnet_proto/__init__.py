@@ -14,11 +14,9 @@ Everything is imported when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own would be imported before the command line minds Ctrl-C
 if TYPE_CHECKING:
-    __version__: str
+    from typing import Any
 
     from resnet_proto.build import deploy_net
     from resnet_proto.engine import forward
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
     from resnet_proto.spec import ResNetSpec
     from resnet_proto.state_dict import net_of_state_dict
     from resnet_proto.weights import Weights, random_weights
+
+    __version__: str
 
 __all__ = [
     "PRESETS",
@@ -102,6 +102,8 @@ def __getattr__(name: str) -> Any:
         return version("resnet-proto")
     if name not in HOMES:
         raise AttributeError(f"module 'resnet_proto' has no attribute '{name}'")
+    from importlib import import_module
+
     return getattr(import_module(f"resnet_proto.{HOMES[name]}"), name)
 
 

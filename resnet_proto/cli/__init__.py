@@ -114,9 +114,27 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; an output that takes nothing ends with a message and status 1.
+
+        Its own help and version come here, and what click says of wrong usage.
+        """
+        reopen_closed()
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            drop_stdout()
+            with suppress(OSError):  # it may have been stderr
+                click.echo(f"Error: {unprinted(error)}", err=True)
+            sys.exit(1)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            sys.unraisablehook = sys.__unraisablehook__
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the library refuses ends with its message and status 1."""
-        reopen_closed()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -140,9 +158,8 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # the reader has had enough: click ends quietly
         except OSError as error:
-            drop_stdout()  # readers and writers of files name theirs, so this is stdout
-            name = error.filename or "stdout"
-            raise click.ClickException(shown(f"{name}: {error.strerror or error}")) from None
+            drop_stdout()
+            raise click.ClickException(unprinted(error)) from None
         except KeyboardInterrupt:
             click.echo("Aborted!", err=True)
             sys.exit(130)
@@ -170,6 +187,11 @@ def shown(message: str) -> str:
     return "\n".join(map(printable, message.split("\n")))
 
 
+def unprinted(error: OSError) -> str:
+    """What is said of an error that names no file: those of files do, so it is stdout's."""
+    return shown(f"{error.filename or 'stdout'}: {error.strerror or error}")
+
+
 def drop_stdout() -> None:
     """Forget what could not be printed; the interpreter would try once more when it ends."""
     with suppress(OSError):
@@ -194,6 +216,16 @@ def stop(number: int, _: object) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def unheard(lost: Any) -> None:
+    """Stop once more, if the end came in a callback, as of a weak reference: Python goes on."""
+    if not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
+        sys.__unraisablehook__(lost)
+    elif hasattr(signal, "setitimer"):
+        ends = lost.exc_value.code - 128 if lost.exc_type is SystemExit else signal.SIGINT
+        signal.signal(signal.SIGALRM, lambda _, frame: stop(ends, frame))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)  # when the callback is over
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -223,6 +255,7 @@ def main() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, stop)
+    sys.unraisablehook = unheard
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of layers may be no UTF-8
             stream.reconfigure(errors="backslashreplace")
