@@ -1,4 +1,7 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Writing files so that a reader sees the old content or the new, never a part.
+
+And what is said of a file that cannot be read or written, with what to do.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,22 @@ import errno
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, cast
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, similar
 
+MAX_LISTED = 1000
+"""How many names of a folder are looked at for a hint."""
+NETS = ("deploy.prototxt", "*.prototxt")
+WEIGHTS = ("*.caffemodel", "*.npz", "*.safetensors", "*.h5", "*.pt")
+"""What is meant by a folder that is given for a file: the one file of the first such name."""
+FOUND = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What opening a file can end with, whatever is in it."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What only writing can end with."""
 
@@ -76,7 +87,7 @@ def together(*paths: str | os.PathLike[str], force: bool = True) -> Iterator[lis
             with suppress(OSError):  # somebody else has put something there
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise ResNetProtoError(f"{path}: cannot be written: {error.strerror}") from None
+            raise ResNetProtoError(f"{path}: cannot be written: {why(path, error)}") from None
         raise
 
 
@@ -138,6 +149,63 @@ def take_names(parts: Mapping[Path, Path]) -> None:
                     undo.callback(old.replace, target)
             part.replace(target)
         undo.pop_all()
+
+
+def unreadable(
+    path: str | os.PathLike[str], error: Exception, meant: Sequence[str] = (), name: str = ""
+) -> str:
+    """What is said of a file that cannot be read, and what to do.
+
+    Args:
+        path: the file.
+        error: what opening or reading it ended with.
+        meant: patterns of the files that may be meant by a folder, the likeliest first.
+        name: what messages call it, if not by its path.
+    """
+    name = name or os.fspath(path)
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"{name}: no such file{elsewhere(Path(path))}"
+    return f"{name}: cannot be read: {why(path, error, meant)}"
+
+
+def why(path: str | os.PathLike[str], error: Exception, meant: Sequence[str] = ()) -> str:
+    """The system's word for an error, and what to do where that is known."""
+    if not isinstance(error, OSError):
+        return str(error)
+    word = error.strerror or str(error)
+    if error.errno == errno.EISDIR:
+        return f"{word}; give {within(Path(path), meant)}"
+    if isinstance(error, PermissionError) and error.errno:
+        return f"{word}; `ls -ld {path}` shows who may, chmod lets others"
+    if error.errno == errno.EROFS:
+        return f"{word}; give a name in another folder"
+    return word
+
+
+def within(folder: Path, meant: Sequence[str]) -> str:
+    """The file of a folder that may be meant, if one is alone of its name."""
+    with suppress(OSError):
+        for pattern in meant:
+            if len(found := list(islice(folder.glob(pattern), 2))) == 1:
+                return str(found[0])
+    return "the name of a file" + (" within" if meant else "")
+
+
+def elsewhere(path: Path) -> str:
+    """Where a file may be that is not there, as the end of a message."""
+    with suppress(OSError, ValueError):
+        above = next(x for x in path.parents if x.exists())
+        if not above.is_dir():
+            return f"; {above} is a file, no folder"
+        missing = next(x for x in (path, *path.parents) if x.parent == above)
+        with os.scandir(above) as entries:
+            near = similar(missing.name, (entry.name for entry in islice(entries, MAX_LISTED)))
+        if missing != path:
+            return f"; there is no folder {missing}{near.replace('; ', ', ')}"
+        if near or path.is_absolute():
+            return near or f"; `ls {above}` shows what is there"
+        return f"; the current folder is {Path.cwd()}"
+    return ""
 
 
 def refuse_other(path: str | os.PathLike[str], file: BinaryIO) -> None:

@@ -10,7 +10,7 @@ from shlex import quote
 
 from resnet_proto.build import deploy_net
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import atomic
+from resnet_proto.files import atomic, unreadable
 from resnet_proto.forks import needs
 from resnet_proto.prototxt import to_prototxt
 from resnet_proto.recipe import Training
@@ -121,9 +121,11 @@ def write_files(
             if not path.exists():
                 done[path] = "written"
                 continue
+            if path.is_dir():
+                raise ResNetProtoError(f"{path} is a folder; give the name of a file")
             same = path.is_file() and path.read_bytes() == encoded(text)
         except OSError as error:
-            raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
+            raise ResNetProtoError(unreadable(path, error)) from None
         if not same and not force:
             raise ResNetProtoError(
                 f"{path} exists with other content; --force overwrites it, "

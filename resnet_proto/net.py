@@ -15,8 +15,8 @@ from operator import index
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
-from resnet_proto.layers import MAX_COUNT, REGISTRY, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.errors import NetError, ShapeError, similar
+from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
 from resnet_proto.shared import Keys, check_rates, check_shared, sharing
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import input_layer
@@ -286,12 +286,6 @@ class Net:
                 check_shared(layer, label, blobs, shared.get(label, {}), owned)
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
-            except UnknownLayerError as error:
-                from resnet_proto.schema import MAINLINE_TYPES  # `gen` knows its types
-
-                types = {*REGISTRY, *MAINLINE_TYPES}
-                hint = "" if layer.type in types else similar(layer.type, sorted(types))
-                raise UnknownLayerError(f"{error}{hint}") from None
             shapes.update(zip(layer.tops, tops, strict=True))
             macs = layer.macs(bottoms, tops, blobs)
             yield Step(layer, label, bottoms, tops, blobs, macs, shared.get(label, NONE))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.files import FOUND, unreadable
 from resnet_proto.layers import Shape, dims
 from resnet_proto.words import counted
 
@@ -251,10 +252,8 @@ def loaded(
                     image.draft("L", None)
                 image.load()
                 yield image
-    except FileNotFoundError:
-        raise ResNetProtoError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise ResNetProtoError(f"{name}: a folder; give a file") from None
+    except FOUND as error:
+        raise ResNetProtoError(unreadable(name, error)) from None
     except UnidentifiedImageError:
         raise ResNetProtoError(f"{name}: not an image that Pillow knows; {advice}") from None
     except Image.DecompressionBombError:

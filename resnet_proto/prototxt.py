@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_proto.errors import NetError, PrototxtError
+from resnet_proto.files import NETS, unreadable
 from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.render import render
@@ -103,11 +104,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
             head = file.read(HEAD)
             refuse_other(head.decode("utf-8", "surrogateescape"), str(path))
             return (head + file.read()).decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        raise PrototxtError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PrototxtError(f"{path}: cannot be read: {reason}") from None
+        raise PrototxtError(unreadable(path, error, NETS)) from None
 
 
 def refuse_other(head: str, source: str) -> None:

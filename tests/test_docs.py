@@ -396,6 +396,14 @@ def test_every_layer_that_onnx_has_is_in_the_table():
     assert all(type in below for type in others if not type.endswith("Loss"))
 
 
+def test_every_layer_type_is_listed():
+    """Where the message for another type leads."""
+    text = " ".join((ROOT / "docs/engines.md").read_text().split())
+    listed = text.partition("known, to all commands: ")[2].partition(". ")[0]
+
+    assert listed.split(", ") == sorted(REGISTRY)
+
+
 def test_the_number_of_presets():
     for page in ("README.md", "CHANGELOG.md"):
         assert f"{len(presets.PRESETS)} presets" in (ROOT / page).read_text()

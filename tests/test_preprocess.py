@@ -220,7 +220,7 @@ def test_too_many_pixels(photo, monkeypatch, recwarn):
 
 @pytest.mark.parametrize("read", [read_npy, lambda path: load_image(path, SHAPE)])
 def test_a_folder(tmp_path, read):
-    with pytest.raises(ResNetProtoError, match=f"{tmp_path.name}: a folder; give a file"):
+    with pytest.raises(ResNetProtoError, match=f"{tmp_path.name}: cannot be read: Is a directory"):
         read(tmp_path)
 
 

@@ -188,8 +188,11 @@ def shown(message: str) -> str:
 
 
 def unprinted(error: OSError) -> str:
-    """What is said of an error that names no file: those of files do, so it is stdout's."""
-    return shown(f"{error.filename or 'stdout'}: {error.strerror or error}")
+    """What is said of an error that nobody has caught; where it names no file it is stdout's."""
+    from resnet_proto.files import why
+
+    name = error.filename
+    return shown(f"{name}: {why(name, error)}" if name else f"stdout: {error.strerror or error}")
 
 
 def drop_stdout() -> None:

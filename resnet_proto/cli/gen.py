@@ -187,17 +187,15 @@ def read_spec(path: str) -> ResNetSpec:
     """
     from resnet_proto.errors import ResNetProtoError
 
-    try:
-        if path == "-":
-            with readable("stdin"):
-                text = sys.stdin.buffer.read().decode()
-        else:
-            text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ResNetProtoError(
-            f"{path}: no such file; `resnet-proto gen --depth 50 --print-spec` makes one"
-        ) from None
-    except UnicodeDecodeError:
-        raise ResNetProtoError(f"{path}: this is no UTF-8 text; a spec is a TOML file") from None
     source = "stdin" if path == "-" else path
+    with readable(source):
+        if path != "-" and not Path(path).exists():
+            raise ResNetProtoError(
+                f"{path}: no such file; `resnet-proto gen --depth 50 --print-spec` makes one"
+            )
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ResNetProtoError(f"{source}: this is no UTF-8 text; a spec is a TOML file") from None
     return adapted(ResNetSpec(), read_toml(text, source), source)

@@ -304,11 +304,13 @@ def called(file: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn what goes wrong with a pipe into an error that names it."""
+    """Turn what goes wrong with a pipe or a file into an error that names it."""
     try:
         yield
     except OSError as error:
-        raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}") from None
+        from resnet_proto.files import unreadable
+
+        raise ResNetProtoError(unreadable(name, error)) from None
 
 
 def say(message: str) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from resnet_proto.data.sources import Images, of_arrays
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import FOUND, unreadable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -261,6 +262,8 @@ def unpacked(path: Path, whole: bool = False) -> Iterator[tarfile.TarFile]:
                 pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise ResNetProtoError(f"{path}: no archive, or damaged: {error}; get it again") from None
+    except FOUND as error:
+        raise ResNetProtoError(unreadable(path, error)) from None
     except OSError as error:
         reason = error.strerror or error
         raise ResNetProtoError(f"{path}: cannot be read: {reason}; get it again") from None

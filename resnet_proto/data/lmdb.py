@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import unreadable
 
 FILE = "data.mdb"
 FIRST_SIZE = 1 << 26
@@ -272,6 +273,6 @@ def records(path: Path) -> Iterator[Records]:
                 raise ResNetProtoError(f"{path}: {FILE} is empty; write it again")
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ResNetProtoError(unreadable(path, error)) from None
     with content:
         yield Records(path, content)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import unreadable
 from resnet_proto.sniff import HEAD, PROTOTXT, TEXT, kind
 from resnet_proto.words import counted, printable
 
@@ -224,7 +225,7 @@ def entries(folder: bytes) -> list[os.DirEntry[bytes]]:
         with os.scandir(folder) as found:
             return sorted((x for x in found if x.name[:1] != b"."), key=lambda entry: entry.name)
     except OSError as error:
-        raise ResNetProtoError(f"{shown(folder)}: cannot be read: {error.strerror}") from None
+        raise ResNetProtoError(unreadable(os.fsdecode(folder), error, (), shown(folder))) from None
 
 
 def files(root: bytes, folder: bytes, above: tuple[tuple[int, int], ...]) -> Iterator[bytes]:
@@ -277,7 +278,7 @@ def listed(path: Path, root: Path | None) -> Images:
             if about.st_size:
                 text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise ResNetProtoError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ResNetProtoError(unreadable(path, error)) from None
     found = kind(bytes(text[:HEAD]))
     if found not in (None, TEXT, PROTOTXT):
         raise no_list(path, found.what)

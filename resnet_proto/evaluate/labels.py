@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.files import unreadable
 from resnet_proto.words import counted
 
 IMAGENET = "imagenet"
@@ -57,8 +58,7 @@ def lines_of(path: Path) -> tuple[str, ...]:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ResNetProtoError(
-            f"{path}: cannot be read: {error.strerror}; '{IMAGENET}' stands for ImageNet's "
-            "1,000 labels"
+            f"{unreadable(path, error)}; '{IMAGENET}' stands for ImageNet's 1,000 labels"
         ) from None
     if len(content) > MAX_BYTES:
         raise ResNetProtoError(f"{path}: more than {MAX_BYTES:,} bytes; no file of labels?")

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
-from resnet_proto.files import atomic, buffered, path_of
+from resnet_proto.files import WEIGHTS, atomic, buffered, path_of, unreadable
 from resnet_proto.formats.metadata import provenance
 from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
 from resnet_proto.weights import Weights, fitted, named, same_values, with_shared
@@ -55,11 +55,8 @@ def load(path: str | os.PathLike[str]) -> Weights:
     """
     try:
         mode = Path(path).stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise FormatError(f"{path}: cannot be read: {why}") from None
+        raise FormatError(unreadable(path, error)) from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         what = "a pipe" if stat.S_ISFIFO(mode) else "a device"
         raise FormatError(f"{path} is {what}, not a weight file; save what comes from it in a file")
@@ -229,7 +226,7 @@ def _format_to_read(path: Path) -> str:
         with path.open("rb") as file:
             found = format_of(file.read(HEAD))
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+        raise FormatError(unreadable(path, error, WEIGHTS)) from None
     return found if known is None or found == "hdf5" else known
 
 

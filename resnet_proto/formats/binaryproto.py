@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import FormatError
-from resnet_proto.files import atomic
+from resnet_proto.files import FOUND, atomic, unreadable
 from resnet_proto.formats import MEANS
 from resnet_proto.formats.caffemodel import Walk, blob_head, mapped
 from resnet_proto.layers import Shape, dims
@@ -61,10 +61,8 @@ def load_npy(path: Path) -> Array:
     try:
         with path.open("rb") as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise FormatError(f"{path}: a folder; give a file") from None
+    except FOUND as error:
+        raise FormatError(unreadable(path, error)) from None
     except (*DAMAGED, MemoryError) as error:
         raise FormatError(f"{path}: not an .npy file of numbers: {error}") from None
     if array.dtype.kind not in "fiub":

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from resnet_proto import upgrade
 from resnet_proto.errors import FormatError, WeightsError
+from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HEAD, refuse
@@ -175,7 +176,7 @@ def mapped(path: Path) -> tuple[memoryview, Callable[[], None]]:
                 return memoryview(file.read()), lambda: None
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+        raise FormatError(unreadable(path, error, WEIGHTS)) from None
     view = memoryview(data)
 
     def close() -> None:

@@ -20,6 +20,7 @@ from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from resnet_proto.errors import FormatError, WeightsError
+from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
 from resnet_proto.layers import Shape, count
 from resnet_proto.sniff import HEAD, KERAS, kind, refuse
@@ -115,7 +116,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
             refuse(source, head, "an npz file")
         archive = zipfile.ZipFile(path)
     except OSError as error:
-        raise FormatError(f"{source}: cannot be read: {error.strerror or error}") from None
+        raise FormatError(unreadable(path, error, WEIGHTS)) from None
     except DAMAGED as error:
         raise FormatError(f"{source}: no npz file, or cut off: {error}; get it again") from None
     try:

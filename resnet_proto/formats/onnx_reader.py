@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError, NetError, UnknownLayerError
+from resnet_proto.files import unreadable
 from resnet_proto.formats.onnx import check_installed
 from resnet_proto.formats.onnx_draft import Around, Blob, Draft, Lost, NoWayError, Site, Turned
 from resnet_proto.formats.onnx_fold import TYPES, folded
@@ -83,7 +84,7 @@ def load_model(path: Path) -> Any:
             )
         data = path.read_bytes()
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+        raise FormatError(unreadable(path, error, ("*.onnx",))) from None
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
 from resnet_proto.formats.npz import DAMAGED, stored
 from resnet_proto.layers import Shape, count
@@ -139,7 +140,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         with Path(path).open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise FormatError(f"{source}: cannot be read: {error.strerror}") from None
+        raise FormatError(unreadable(path, error, WEIGHTS)) from None
     old = head.startswith(OLD_MAGIC)
     if head[:1] == b"\x80" and not old:
         raise FormatError(

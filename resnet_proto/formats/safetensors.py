@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.formats.metadata import pack, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
@@ -99,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         with Path(path).open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise FormatError(f"{source}: cannot be read: {error.strerror}") from None
+        raise FormatError(unreadable(path, error, WEIGHTS)) from None
     if head[8:9] != b"{":
         refuse(source, head, "a safetensors file")
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from resnet_proto.errors import FormatError, NetError, PrototxtError
-from resnet_proto.files import atomic, buffered, path_of
+from resnet_proto.files import NETS, atomic, buffered, path_of, unreadable
 from resnet_proto.formats import INT_MAX, compare
 from resnet_proto.formats.caffemodel import (
     BYTES,
@@ -110,11 +110,8 @@ def is_binary(path: Path, name: str) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
-    except FileNotFoundError:
-        raise FormatError(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise FormatError(f"{name}: cannot be read: {why}") from None
+        raise FormatError(unreadable(path, error, NETS, name)) from None
     found = kind(head)
     if found not in (None, CAFFEMODEL, EMPTY, PROTOTXT, TEXT):
         what = found.what if found else ""

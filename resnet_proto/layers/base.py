@@ -16,7 +16,7 @@ from importlib import import_module
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
+from resnet_proto.errors import NetError, ShapeError, UnknownLayerError, similar
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
@@ -321,8 +321,8 @@ class Layer:
             ShapeError: these bottoms cannot be taken.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}'{self.code}, whose shapes are not known; "
-            f"known: {', '.join(sorted(REGISTRY))}"
+            f"layer '{self.name}' has type '{self.type}'{self.code}, whose shapes are not known"
+            f"{others(self.type)}"
         )
 
     def tops_with(self, given: Mapping[str, Shape]) -> list[Shape]:
@@ -358,9 +358,16 @@ class Layer:
             blobs: the weight blobs in the order of ``blob_shapes``.
         """
         raise UnknownLayerError(
-            f"layer '{self.name}' has type '{self.type}'{self.code}, which cannot be computed; "
-            f"known: {', '.join(sorted(REGISTRY))}"
+            f"layer '{self.name}' has type '{self.type}'{self.code}, which cannot be computed"
+            f"{others(self.type)}"
         )
+
+
+def others(type: str) -> str:
+    """What may be meant by a type that has no class here, as the end of a message."""
+    return (
+        f"{similar(type, sorted(REGISTRY)) or ';'} docs/engines.md lists the types that are known"
+    )
 
 
 def names_of(value: str | Iterable[str]) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def test_ten_crops(tmp_path):
         ([], 2, "Missing argument 'IMAGE...'"),
         ([""], 2, "it is empty; give the name of a file"),
         (["--labels", "imagenet", "x.png"], 1, "1,000 labels, and the net has 10 classes"),
-        (["--labels", "none.txt", "x.png"], 1, "none.txt: cannot be read"),
+        (["--labels", "none.txt", "x.png"], 1, "none.txt: no such file"),
         (["--crops", "10", "--scales", "8", "x.png"], 2, "give one of them"),
         (["--scales", "8,0", "x.png"], 2, "is not a list of positive numbers"),
         (["--crops", "5", "x.png"], 2, "'5' is not one of '1', '10'"),

@@ -159,8 +159,8 @@ def test_options_go_before_the_preset(files):
     ("arguments", "message"),
     [
         (["--input", "none.npy"], "none.npy: no such file"),
-        (["--input", "folder.npy"], "folder.npy: a folder; give a file"),
-        (["--input", "folder.png"], "folder.png: a folder; give a file"),
+        (["--input", "folder.npy"], "folder.npy: cannot be read: Is a directory; give"),
+        (["--input", "folder.png"], "folder.png: cannot be read: Is a directory; give"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
         (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),

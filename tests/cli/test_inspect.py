@@ -300,7 +300,7 @@ def test_missing_and_wrong_arguments(tmp_path):
     folder = run(tmp_path)
     assert (folder.exit_code, folder.stderr) == (
         1,
-        f"Error: {tmp_path}: cannot be read: Is a directory\n",
+        f"Error: {tmp_path}: cannot be read: Is a directory; give the name of a file within\n",
     )
     assert run("x", "--nett", "y").exit_code == 2
 

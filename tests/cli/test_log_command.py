@@ -146,7 +146,7 @@ def test_plot_as_png(logs):
 @pytest.mark.parametrize(
     ("args", "status", "words"),
     [
-        (["nothing.log"], 1, "cannot be read: No such file"),
+        (["nothing.log"], 1, "nothing.log: no such file; did you mean no.log"),
         (["a.log", "--plot", "x.gif"], 2, "give it one of the suffixes .svg, .png, .pdf"),
         (["a.log", "nv.log", "--follow"], 2, "--follow takes one LOG"),
         (["a.log", "--csv", "-", "--json"], 2, "both write to stdout"),

@@ -232,7 +232,7 @@ def test_refused_and_its_twin(folder, bad, good, message):
 
 
 def test_files_that_are_not_there(folder):
-    assert run("nosuch", "new").stderr == "Error: nosuch: no such file\n"
+    assert "Error: nosuch: no such file; the current folder is " in run("nosuch", "new").stderr
     assert "cannot be read: Is a directory" in run(".", "new").stderr
     assert run("-", "-", "-", stdin="").exit_code == 2
     assert run("old").exit_code == 2
