@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -327,10 +328,19 @@ def say_once(message: str) -> None:
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as JSON, one key a line."""
+    """Print a value as JSON, one key a line; a float that is not finite, as null."""
     import json
 
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(all_finite(value), indent=2, allow_nan=False))
+
+
+def all_finite(value: Any) -> Any:
+    """The value with None for each nan and infinity within: JSON has none."""
+    if isinstance(value, dict):
+        return {key: all_finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [all_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 # ---- the files of a net
