@@ -11,7 +11,9 @@ cuDNN's workspace and what CUDA takes for itself come on top.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from resnet_proto.errors import NetError
@@ -452,3 +454,18 @@ KEPT: dict[str, Callable[[Step], Kept]] = {
     "SoftmaxWithLoss": softmax_loss,
     **dict.fromkeys(PREFETCH, data),
 }
+
+
+def available() -> int | None:
+    """Bytes of memory that can still be had, swap among them; None where no system says it.
+
+    In a container no more than it may have at all.
+    """
+    try:
+        rows = dict(row.split(":") for row in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * sum(int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
+    except (OSError, ValueError, KeyError):
+        return None
+    with suppress(OSError, ValueError):  # where there is no limit, it is the word max
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free

@@ -177,6 +177,9 @@ def usage_hint(error: click.UsageError) -> str:
         if isinstance(error.param.type, click.Choice):
             return ""
         return f"give {error.param.opts[0]} {error.param.metavar or '...'}"
+    dashed = (name for name in sys.argv[1:] if name.startswith("-") and os.path.lexists(name))
+    if isinstance(error, click.NoSuchOption) and (name := next(dashed, "")):
+        return f"the file is given as ./{name}"
     if error.ctx and "unexpected extra argument" in error.message:
         return EXTRA.get(error.ctx.info_name or "", "")
     return ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_proto.cli.options import (
+    file_to_write,
     force_option,
     lenient_option,
     net_argument,
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 @click.command("deploy")
 @net_argument
 @click.option(
-    "-o", "--out", default="-", metavar="FILE", help="File to write to; - is stdout.  [-]"
+    "-o",
+    "--out",
+    default="-",
+    metavar="FILE",
+    callback=file_to_write,
+    help="File to write to; - is stdout.  [-]",
 )
 @stage_options
 @shape_option

@@ -13,7 +13,13 @@ import click
 from resnet_proto.cli.image_options import is_array, of_release, read_inputs
 from resnet_proto.cli.options import carries_net, file_to_read, read_weights, say_once
 from resnet_proto.engine import ENGINES
-from resnet_proto.errors import NetError, ShapeError, UnknownLayerError
+from resnet_proto.errors import (
+    NetError,
+    ResNetProtoError,
+    ShapeError,
+    UnknownLayerError,
+    UnknownShapeError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +105,43 @@ def inputs_and_weights(
     if stored is None:
         stored = weights_for(net, weights, seed, found, outputs, until)
     return found, stored, image
+
+
+def check_room(
+    net: Net, engines: Sequence[str], outputs: Sequence[str] | None = None, until: str | None = None
+) -> None:
+    """Refuse a run whose blobs would not fit into memory, before any of them is made.
+
+    Args:
+        net: as it is run. Of one that reads data the shapes are not known yet.
+        engines: whose blobs are there together.
+        outputs: the blobs wanted; with None all are kept, else those of one layer at least.
+        until: as for ``engine.run``.
+
+    Raises:
+        ResNetProtoError: they would not.
+        NetError: the net cannot be run.
+    """
+    from resnet_proto.engine.plain import Schedule
+    from resnet_proto.layers import count
+    from resnet_proto.memory import available, human
+
+    if net.data_tops():
+        return
+    with suppress(UnknownLayerError, UnknownShapeError):  # another engine may know the layer
+        steps = Schedule.of(net, outputs, until).steps
+        each = [
+            {*zip(s.layer.bottoms + s.layer.tops, s.bottoms + s.tops, strict=True)} for s in steps
+        ]
+        together = [set().union(*each)] if outputs is None else each
+        values = max((sum(count(shape) for _, shape in blobs) for blobs in together), default=0)
+        size = values * sum(8 if engine == "float64" else 4 for engine in engines)
+        free = available()
+        if free is not None and size > free:
+            raise ResNetProtoError(
+                f"{net.source}: its blobs take {human(size)} with {' and '.join(engines)}, and "
+                f"{human(free)} of memory are free; give a smaller --input-shape, or --until"
+            )
 
 
 def warn_ignored(weights: Weights, net: Net) -> None:

@@ -10,6 +10,7 @@ import click
 
 from resnet_proto.cli.engine_options import (
     caffe_python_option,
+    check_room,
     engine_choice,
     files,
     inputs_and_weights,
@@ -101,6 +102,7 @@ def command(
     if "" in wanted:
         raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
     wanted = wanted or ([until] if until else the_net.outputs())
+    check_room(the_net, (engine,), wanted, until)
     arrays, the_weights, _ = inputs_and_weights(
         the_net, weights, seed, inputs, image, wanted, until
     )

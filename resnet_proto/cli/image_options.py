@@ -161,6 +161,8 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
     shapes, data = net.inputs(), net.data_tops()
     files: dict[str, list[str]] = {}
     for text in given:
+        if not text:
+            raise click.UsageError("--input is empty; give it the name of a file")
         name, _, path = text.partition("=")
         if name not in {**shapes, **data} or not path:
             if len(shapes) != 1 or (path and not Path(text).exists()):

@@ -9,6 +9,7 @@ import click
 
 from resnet_proto.cli.engine_options import (
     caffe_python_option,
+    check_room,
     engine_choice,
     files,
     finite,
@@ -87,6 +88,7 @@ def command(
     if engine == against:
         raise click.UsageError(f"--engine and --against are both {engine}; name two engines")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
+    check_room(the_net, (engine, against), until=until)
     arrays, the_weights, _ = inputs_and_weights(
         the_net, weights, seed, inputs, image, None, until, random_inputs(the_net, seed)
     )

@@ -89,7 +89,7 @@ def provenance(source: str, options: Mapping[str, str]) -> dict[str, str]:
         if Path(source).is_file():
             with Path(source).open("rb") as file:
                 found["source_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-            found["source"] = Path(source).name
+            found["source"] = Path(source).name.encode(errors="backslashreplace").decode()
     if options:
         found["options"] = json.dumps(dict(options), sort_keys=True)
     return found
