@@ -11,7 +11,7 @@ import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -47,6 +47,8 @@ COMMANDS = {
     "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
     "completion": "Print what makes a shell complete commands, options, files, and names in a net.",
 }
+STOPPED: list[int] = []
+"""The signal that ends the command, once there is one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
 
@@ -123,15 +125,21 @@ class Commands(click.Group):
         before = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:
+        except Exception as error:
+            if STOPPED:  # a library, or the compiler, has made something else of it
+                aborted(STOPPED[0])
+            if not isinstance(error, OSError):
+                raise
             drop_stdout()
             with suppress(OSError):  # it may have been stderr
                 click.echo(f"Error: {unprinted(error)}", err=True)
             sys.exit(1)
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # set by another language, and gone
+                    signal.signal(number, handler)
             sys.unraisablehook = sys.__unraisablehook__
+            STOPPED.clear()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the library refuses ends with its message and status 1."""
@@ -161,8 +169,7 @@ class Commands(click.Group):
             drop_stdout()
             raise click.ClickException(unprinted(error)) from None
         except KeyboardInterrupt:
-            click.echo("Aborted!", err=True)
-            sys.exit(130)
+            aborted(signal.SIGINT)
 
 
 def headed(command: click.Command) -> None:
@@ -215,8 +222,16 @@ def reopen_closed() -> None:
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
+def aborted(number: int) -> NoReturn:
+    """End as a shell says of this signal."""
+    if number == signal.SIGINT:
+        click.echo("Aborted!", err=True)
+    sys.exit(128 + number)
+
+
 def stop(number: int, _: object) -> None:
     """End in good order: a plain signal would leave half-written files, a second one too."""
+    STOPPED[:] = [number]
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     if number == signal.SIGINT:
@@ -228,9 +243,8 @@ def unheard(lost: Any) -> None:
     """Stop once more, if the end came in a callback, as of a weak reference: Python goes on."""
     if not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(lost)
-    elif hasattr(signal, "setitimer"):
-        ends = lost.exc_value.code - 128 if lost.exc_type is SystemExit else signal.SIGINT
-        signal.signal(signal.SIGALRM, lambda _, frame: stop(ends, frame))
+    elif STOPPED and hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda _, frame: STOPPED and stop(STOPPED[0], frame))
         signal.setitimer(signal.ITIMER_REAL, 0.001)  # when the callback is over
 
 

@@ -115,7 +115,8 @@ def check_room(
     Args:
         net: as it is run. Of one that reads data the shapes are not known yet.
         engines: whose blobs are there together.
-        outputs: the blobs wanted; with None all are kept, else those of one layer at least.
+        outputs: the blobs wanted; with None all are kept, else what one layer reads or writes is
+            what is there at least.
         until: as for ``engine.run``.
 
     Raises:
@@ -130,11 +131,13 @@ def check_room(
         return
     with suppress(UnknownLayerError, UnknownShapeError):  # another engine may know the layer
         steps = Schedule.of(net, outputs, until).steps
-        each = [
-            {*zip(s.layer.bottoms + s.layer.tops, s.bottoms + s.tops, strict=True)} for s in steps
+        blobs = [
+            {*zip(names, shapes, strict=True)}
+            for step in steps
+            for names, shapes in ((step.layer.bottoms, step.bottoms), (step.layer.tops, step.tops))
         ]
-        together = [set().union(*each)] if outputs is None else each
-        values = max((sum(count(shape) for _, shape in blobs) for blobs in together), default=0)
+        together = [set().union(*blobs)] if outputs is None else blobs
+        values = max((sum(count(shape) for _, shape in some) for some in together), default=0)
         size = values * sum(8 if engine == "float64" else 4 for engine in engines)
         free = available()
         if free is not None and size > free:

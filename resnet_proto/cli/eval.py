@@ -24,6 +24,7 @@ from resnet_proto.cli.options import (
     json_option,
     lenient_option,
     net_argument,
+    pairs_to_read,
     read_net,
     say,
     shape_of_images,
@@ -53,7 +54,7 @@ NAMED = 10
 @click.argument("images", metavar="[IMAGES]", required=False)
 @weights_option
 @click.option(
-    "--also", nargs=2, multiple=True, metavar="NET WEIGHTS",
+    "--also", nargs=2, multiple=True, metavar="NET WEIGHTS", callback=pairs_to_read,
     help="Another net; the scores of all are averaged. Once for each.",
 )  # fmt: skip
 @click.option(

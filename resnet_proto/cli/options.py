@@ -53,6 +53,15 @@ def files_to_read(
     return values
 
 
+def pairs_to_read(
+    context: click.Context, option: click.Parameter, values: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[str, ...], ...]:
+    """The same for an option that takes several at a time."""
+    for names in values:
+        files_to_read(context, option, names)
+    return values
+
+
 def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A click callback for a file's name: not empty, and in a folder that is there or can be made.
 
@@ -80,7 +89,8 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
         return None
     parts = value.split(",")
     # Python refuses to read numbers of thousands of digits.
-    if not all(part.strip().isdecimal() and len(part) < 100 and int(part) > 0 for part in parts):
+    digits = all(part.isascii() and part.strip().isdigit() and len(part) < 100 for part in parts)
+    if not digits or 0 in map(int, parts):
         raise click.BadParameter(f"'{value}' is not a list of positive numbers, parted by commas")
     return tuple(map(int, parts))
 

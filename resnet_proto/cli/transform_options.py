@@ -7,6 +7,7 @@ Each is an option that stands on the command line, and a function. A new one is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -80,11 +81,15 @@ def read_scale(
 ) -> tuple[float, ...] | None:
     """A click callback: ``0.017`` or ``0.0171,0.0175,0.0174`` as numbers."""
     try:
-        return None if value is None else tuple(map(float, value.split(",")))
+        factors = None if value is None else tuple(map(float, value.split(",")))
     except ValueError:
+        factors = (math.nan,)
+    if factors and not all(math.isfinite(one) and one for one in factors):
         raise click.BadParameter(
-            f"'{value}' is no number, nor one for each channel, as in 0.0171,0.0175,0.0174"
-        ) from None
+            f"'{value}' is no number to divide by, nor one for each channel, as in "
+            "0.0171,0.0175,0.0174"
+        )
+    return factors
 
 
 def floor(net: Net, weights: Weights, dialect: str) -> tuple[Net, Arrays]:

@@ -586,7 +586,13 @@ class Averages:
             for i, blob in enumerate(blobs):
                 if blob.key in copies:
                     dtype = "float64" if blob.dtype == "float64" else "float32"
-                    array = averages[copies[blob.key]].astype(dtype).reshape(blob.shape)
+                    with np.errstate(over="ignore"):
+                        array = averages[copies[blob.key]].astype(dtype).reshape(blob.shape)
+                    if not np.isfinite(array).all():
+                        raise ResNetProtoError(
+                            f"'{blob.key}' would not be finite in {dtype}; are mean and scale of "
+                            "the images those of the net?"
+                        )
                     blobs[i] = blob._replace(
                         dtype=dtype, nbytes=array.nbytes, data=Held(array), stored=""
                     )

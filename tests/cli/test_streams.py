@@ -10,6 +10,8 @@ import pytest
 GENERATED = Path(__file__).parents[2] / "generated/resnet-18/deploy.prototxt"
 COMMAND = f"{sys.executable} -c 'from resnet_proto.cli import main; main()'"
 SUMMARY = f"{COMMAND} summary {GENERATED}"
+OWN = ["--help", "--version", "gen --help"]
+"""What is printed before a command runs."""
 
 
 def shell(text):
@@ -51,9 +53,11 @@ def test_closed_streams_that_are_not_needed(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("options", ["", "--json"])
-def test_a_full_disk(options):
-    done = shell(f"{SUMMARY} {options} > /dev/full")
+@pytest.mark.parametrize(
+    "command", [SUMMARY, f"{SUMMARY} --json", *(f"{COMMAND} {one}" for one in OWN)]
+)
+def test_a_full_disk(command):
+    done = shell(f"{command} > /dev/full")
 
     assert (done.returncode, done.stderr) == (
         1, f"Error: stdout: {os.strerror(28)}\n",
@@ -81,14 +85,58 @@ def test_the_last_flush_is_the_command_s_own():
     assert (done.returncode, done.stderr) == (1, "Error: stdout: No space left on device\n")
 
 
-def test_a_reader_that_has_enough():
+@pytest.mark.parametrize("command", [SUMMARY, *(f"{COMMAND} {one}" for one in OWN)])
+def test_a_reader_that_has_enough(command):
     """As with ``head``: the other end of the pipe is closed. No word, and no traceback."""
     reader, writer = os.pipe()
     os.close(reader)
 
     done = subprocess.run(
-        ["bash", "-c", SUMMARY], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=300
+        ["bash", "-c", command], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=300
     )
 
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+WHERE = """
+import os, signal, sys, weakref
+class Thing: pass
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            sys.meta_path.remove(self)
+            if {callback}:  # what is raised in one is printed and forgotten
+                thing = Thing()
+                self.kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+                del thing
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["summary", {net!r}]
+from resnet_proto.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "callback", "status", "talk"),
+    [
+        ("click", False, -2, ""),
+        ("resnet_proto.cli", False, -2, ""),
+        ("resnet_proto.cli.summary", False, -2, ""),
+        ("resnet_proto.report.summary", False, 130, "Aborted!\n"),
+        ("resnet_proto.report.summary", True, 130, "Aborted!\n"),
+        ("no.such.module", False, 0, ""),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported(name, callback, status, talk):
+    """No traceback, and it is not lost, whatever it meets; the last is the twin."""
+    code = WHERE.format(name=name, callback=callback, net=str(GENERATED))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (status, talk)

@@ -171,8 +171,12 @@ def test_nothing_is_left_of_what_fails(tmp_path, model, net):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["new.npz", "--input-scale", "a"], 2, "'a' is no number, nor one for each channel"),
-        (["new.npz", "--input-scale", "0"], 1, "a factor of the input is 0"),
+        (
+            ["new.npz", "--input-scale", "a"],
+            2,
+            "'a' is no number to divide by, nor one for each channel",
+        ),
+        (["new.npz", "--input-scale", "0"], 2, "'0' is no number to divide by"),
         (["new.npz", "--input-scale", "1,2"], 1, "input 'data' is 1x3x7x5, and 2 factors are"),
         (["new.onnx", "--to-rgb", "--preprocess", "vgg"], 2, "--preprocess says what the net take"),
         (
