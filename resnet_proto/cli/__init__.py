@@ -244,8 +244,14 @@ def unheard(lost: Any) -> None:
     if not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
         sys.__unraisablehook__(lost)
     elif STOPPED and hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda _, frame: STOPPED and stop(STOPPED[0], frame))
+        signal.signal(signal.SIGALRM, again)
         signal.setitimer(signal.ITIMER_REAL, 0.001)  # when the callback is over
+
+
+def again(_: int, frame: object) -> None:
+    """Stop as before, if it has not come to that meanwhile."""
+    if STOPPED:
+        stop(STOPPED[0], frame)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
