@@ -10,7 +10,7 @@ from threading import Barrier, Thread
 import pytest
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import atomic, spooled, together
+from resnet_proto.files import NETS, WEIGHTS, atomic, spooled, together, unreadable
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -314,3 +314,59 @@ def test_no_temporary_folder_at_all(monkeypatch, tmp_path):
         spooled(io.BytesIO(b"x")),
     ):
         raise AssertionError("not reached")
+
+
+# ---- what cannot be read
+
+
+def said(path, meant=()):
+    """What is said when this cannot be opened."""
+    with pytest.raises(OSError) as error, open(path):  # noqa: PT011, PTH123 - of any kind
+        pass
+    return unreadable(path, error.value, meant)
+
+
+def test_where_a_file_is_that_is_not_there(tmp_path, monkeypatch):
+    """Its neighbours of a like name, or what is there in the place of a folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("nets").mkdir()
+    Path("nets/deploy.prototxt").touch()
+
+    for path, hint in {
+        "nets/deploy.protoxt": "did you mean deploy.prototxt?",
+        "nest/deploy.prototxt": "there is no folder nest, did you mean nets?",
+        "a/b/deploy.prototxt": "there is no folder a",
+        "nets/deploy.prototxt/x": "nets/deploy.prototxt is a file, no folder",
+        "zzz": f"the current folder is {tmp_path}",
+        f"{tmp_path}/nets/zzz": f"`ls {tmp_path}/nets` shows what is there",
+    }.items():
+        assert said(path) == f"{path}: no such file; {hint}"
+
+
+def test_the_file_of_a_folder_that_is_meant(tmp_path):
+    """The net or the weights, as what is wanted; but none of several."""
+    net = tmp_path / "deploy.prototxt"
+    weights = tmp_path / "a.caffemodel"
+    for path in (net, tmp_path / "train_val.prototxt", tmp_path / "solver.prototxt", weights):
+        path.touch()
+
+    start = f"{tmp_path}: cannot be read: Is a directory; give "
+    assert said(tmp_path, NETS) == start + str(net)
+    assert said(tmp_path, WEIGHTS) == start + str(weights)
+    assert said(tmp_path) == start + "the name of a file"
+    net.unlink()
+    (tmp_path / "b.caffemodel").touch()
+    assert said(tmp_path, NETS) == said(tmp_path, WEIGHTS) == start + "the name of a file within"
+
+
+def test_a_file_of_somebody_else():
+    """As ``root`` may read all, the error is made here."""
+    error = PermissionError(13, "Permission denied")
+
+    assert unreadable("x", error) == (
+        "x: cannot be read: Permission denied; `ls -ld x` shows who may, chmod lets others"
+    )
+    assert unreadable("x", OSError(5, "Input/output error")).endswith(": Input/output error")
+    assert unreadable("x", ValueError("embedded null byte"), (), "y") == (
+        "y: cannot be read: embedded null byte"
+    )

@@ -111,6 +111,22 @@ def test_every_option_takes_or_refuses_any_value(folder, monkeypatch, name):
     assert used < 1_000_000  # KiB
 
 
+def test_odd_names_of_files(tmp_path, monkeypatch):
+    """Bytes that are no UTF-8, and a dash at the beginning."""
+    monkeypatch.chdir(tmp_path)
+    Path("w\udcff.caffemodel").write_bytes((DIGITS / "digits.caffemodel").read_bytes())
+    Path("-net.prototxt").write_bytes(NET.read_bytes())
+
+    done = run("convert", "w\udcff.caffemodel", "w\udcff.npz", "--net", "./-net.prototxt")
+    assert (done.exit_code, done.stderr[:18]) == (0, "wrote w\\udcff.npz:")
+    assert run("diff", "w\udcff.caffemodel", "w\udcff.npz").exit_code == 0
+    assert run("summary", "--", "-net.prototxt").exit_code == 0
+    monkeypatch.setattr("sys.argv", ["resnet-proto", "summary", "-net.prototxt"])
+    refused = run("summary", "-net.prototxt")
+    assert refused.exit_code == 2
+    assert "; the file is given as ./-net.prototxt\n" in refused.stderr
+
+
 # ---- memory
 
 

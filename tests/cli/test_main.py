@@ -36,6 +36,9 @@ def test_version():
         ("inspect - --net -", "two files are -, and stdin can be read only once"),
         ("gen --depth 18 --out=", "Invalid value for '--out': it is empty"),
         ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
+        ("deploy a --out=", "'--out': it is empty; give the name of a file"),
+        ("convert a b --input-scale inf", "'--input-scale': 'inf' is no number to divide by"),
+        ("summary a --input-shape \u0663,3,7,5", "is not a list of positive numbers"),
         (
             "verify a --weights b",
             "'--against'. Choose from: numpy, float64, caffe, opencv, onnxruntime, torch\n",
