@@ -709,7 +709,7 @@ def fitted(
     wanted, _, unknown = targets(net)
     if unknown and warnings is not None:
         partly = sum(label in wanted for label in unknown)
-        why = next(iter(unknown.values())).partition("; known:")[0]
+        why = next(iter(unknown.values())).partition("; docs/")[0]
         warnings.append(
             f"{len(unknown) - partly} of the net's layers cannot be checked with the weights, and "
             f"{partly} only in part: {why}"

@@ -365,9 +365,8 @@ class Layer:
 
 def others(type: str) -> str:
     """What may be meant by a type that has no class here, as the end of a message."""
-    return (
-        f"{similar(type, sorted(REGISTRY)) or ';'} docs/engines.md lists the types that are known"
-    )
+    near = similar(type, sorted(REGISTRY))
+    return f"; docs/engines.md lists the types that are known{near}"
 
 
 def names_of(value: str | Iterable[str]) -> tuple[str, ...]:
