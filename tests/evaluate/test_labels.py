@@ -137,7 +137,7 @@ def test_files_that_are_none(tmp_path, monkeypatch):
     for path in (fifo, tmp_path):
         with pytest.raises(ResNetProtoError, match="have to be in a regular file"):
             read_labels(path)
-    with pytest.raises(ResNetProtoError, match=r"No such file.*'imagenet' stands for"):
+    with pytest.raises(ResNetProtoError, match=r"no such file.*'imagenet' stands for"):
         read_labels(tmp_path / "none.txt")
     large = tmp_path / "large.txt"
     large.write_text("cat\ndog\n")
