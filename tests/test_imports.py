@@ -44,6 +44,7 @@ ORDER = [
     "generate",
     "memory",
     "weights",
+    "fit",
     "fold",
     "dense",
     "inputs",
@@ -64,7 +65,7 @@ ORDER = [
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
-    "memory", "weights", "fold", "dense", "inputs", "floor", "formats", "preprocess", "data",
+    "memory", "weights", "fit", "fold", "dense", "inputs", "floor", "formats", "preprocess", "data",
     "engine", "evaluate", "report",
 }  # fmt: skip
 
