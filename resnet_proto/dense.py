@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_proto.errors import NetError
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.fold import Kept, is_affine
 from resnet_proto.layers import (
     Flatten,
@@ -30,7 +31,6 @@ from resnet_proto.layers import (
     make_layer,
 )
 from resnet_proto.layers.neuron import Neuron
-from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.layers import (
     BN,
     BatchNorm,
@@ -25,7 +26,7 @@ from resnet_proto.layers import (
     axis_index,
 )
 from resnet_proto.layers.batch_norm import affine
-from resnet_proto.weights import Weights, named, step_blobs
+from resnet_proto.weights import Weights
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

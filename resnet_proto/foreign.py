@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.formats import save
 from resnet_proto.graph import Graph
 from resnet_proto.layers.batch_norm import statistics
@@ -22,7 +23,7 @@ from resnet_proto.naming import Sighting, counterparts, sightings
 from resnet_proto.recognize import one_image, recognize
 from resnet_proto.render import render
 from resnet_proto.spec import EXPANSION, ResNetSpec
-from resnet_proto.weights import Weights, named, step_blobs
+from resnet_proto.weights import Weights
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array, Layer

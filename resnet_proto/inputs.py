@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet_proto.errors import NetError
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.fold import Kept, with_field
 from resnet_proto.layers import (
     Convolution,
@@ -27,7 +28,6 @@ from resnet_proto.layers import (
     dims,
     make_layer,
 )
-from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape

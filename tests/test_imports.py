@@ -45,6 +45,7 @@ ORDER = [
     "generate",
     "memory",
     "weights",
+    "fit",
     "fold",
     "dense",
     "inputs",
@@ -65,7 +66,7 @@ ORDER = [
 ]
 # Nothing behind the net knows what a stage is.
 NO_SPEC = {
-    "memory", "weights", "fold", "dense", "inputs", "floor", "formats", "preprocess", "data",
+    "memory", "weights", "fit", "fold", "dense", "inputs", "floor", "formats", "preprocess", "data",
     "engine", "evaluate", "report",
 }  # fmt: skip
 
@@ -155,7 +156,9 @@ def test_a_command_imports_what_it_needs(arguments, absent):
 
 
 @pytest.mark.parametrize("name", resnet_proto.__all__)
-def test_public_names(name):
+def test_public_names(name, request):
+    if name == "to_torch":
+        request.getfixturevalue("torch")
     assert getattr(resnet_proto, name)
 
 

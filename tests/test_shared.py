@@ -8,6 +8,7 @@ import pytest
 
 from resnet_proto.check import check_text
 from resnet_proto.errors import NetError, WeightsError
+from resnet_proto.fit import step_blobs
 from resnet_proto.formats import load, save
 from resnet_proto.formats.onnx import to_onnx
 from resnet_proto.graph import difference
@@ -16,7 +17,7 @@ from resnet_proto.recipe import Training
 from resnet_proto.recognize import recognize
 from resnet_proto.training.classifier import with_classes
 from resnet_proto.training.train_val import to_deploy, to_train_val
-from resnet_proto.weights import Weights, random_weights, step_blobs
+from resnet_proto.weights import Weights, random_weights
 
 DATA = 'input: "data" input_dim: 2 input_dim: 3 input_dim: 7 input_dim: 7\n'
 

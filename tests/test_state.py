@@ -5,12 +5,13 @@ import pytest
 from resnet_proto.engine import forward, run
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import NetError
+from resnet_proto.fit import match
 from resnet_proto.layers import ReLU, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import parse_net
 from resnet_proto.report.summary import summarize
 from resnet_proto.state import DEFAULT, State
-from resnet_proto.weights import match, random_weights
+from resnet_proto.weights import random_weights
 
 IP = """layer {
   name: "%s" type: "InnerProduct" bottom: "data" top: "%s" %s

@@ -84,8 +84,8 @@ def command(
     """
     from resnet_proto.evaluate.bn_stats import average, feed_of, training_net
     from resnet_proto.evaluate.released import known_release
+    from resnet_proto.fit import fitted, named
     from resnet_proto.formats import SUFFIXES, save
-    from resnet_proto.weights import fitted, named
 
     if Path(out).is_file() and not force:  # known before the work, whatever comes of it
         raise ResNetProtoError(f"{out} is there already; --force overwrites it")

@@ -152,7 +152,7 @@ def warn_ignored(weights: Weights, net: Net) -> None:
 
     What only Caffe ignores, layers in HDF5 with a slash in their names, is read here.
     """
-    from resnet_proto.weights import match
+    from resnet_proto.fit import match
 
     with suppress(NetError):  # the run says it, if it needs that layer
         own = {layer.name for layer in net.upgraded().filtered().layers}

@@ -22,7 +22,7 @@ from resnet_proto.engine.running import (
     needed_inputs,
 )
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.weights import named
+from resnet_proto.fit import named
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array

@@ -15,9 +15,10 @@ from resnet_proto.errors import (
     UnknownShapeError,
     WeightsError,
 )
+from resnet_proto.fit import step_blobs, targets
 from resnet_proto.net import labels
 from resnet_proto.state import DEFAULT
-from resnet_proto.weights import Weights, split, step_blobs, targets
+from resnet_proto.weights import Weights, split
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array

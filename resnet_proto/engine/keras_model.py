@@ -25,10 +25,11 @@ from resnet_proto.engine.onnx_file import Proof, net_blobs, refuse_wrong, result
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError, UnknownLayerError
 from resnet_proto.files import atomic, room
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.fold import folded
 from resnet_proto.layers import Shape
 from resnet_proto.net import check_runs, labels, overwritten
-from resnet_proto.weights import named, random_weights, step_blobs
+from resnet_proto.weights import random_weights
 
 if TYPE_CHECKING:
     from resnet_proto.engine.keras_layers import Site

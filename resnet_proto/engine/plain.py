@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.layers import dims
 from resnet_proto.net import Net, check_runs, met, nearest, overwritten
-from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

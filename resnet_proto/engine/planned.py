@@ -35,6 +35,7 @@ from resnet_proto.engine.plain import (
     name_list,
     tops_of,
 )
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.fold import batch_norm_blobs, fold, is_affine, normalises
 from resnet_proto.layers import (
     Convolution,
@@ -46,7 +47,6 @@ from resnet_proto.layers import (
 )
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.pooling import LOWEST
-from resnet_proto.weights import named, step_blobs
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike

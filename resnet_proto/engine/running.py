@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, given_shapes, name_list
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
+from resnet_proto.fit import exact, fit, step_blobs
 from resnet_proto.fold import folded
 from resnet_proto.net import check_runs
-from resnet_proto.weights import Weights, exact, fit, step_blobs
+from resnet_proto.weights import Weights
 
 if TYPE_CHECKING:
     from resnet_proto.engine.job import Job

@@ -19,10 +19,11 @@ from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.plain import Schedule, cut
 from resnet_proto.engine.torch_layers import batch_statistics, normalised
 from resnet_proto.errors import FormatError, NetError, UnknownLayerError
+from resnet_proto.fit import named, step_blobs
 from resnet_proto.formats.pt import module_name
 from resnet_proto.layers import Shape, dims
 from resnet_proto.shared import rates
-from resnet_proto.weights import named, random_weights, step_blobs
+from resnet_proto.weights import random_weights
 
 if TYPE_CHECKING:
     from resnet_proto.engine.compare import Row

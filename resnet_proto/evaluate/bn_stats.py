@@ -131,7 +131,7 @@ class Measure:
         """
         from resnet_proto.engine.plain import Schedule, float_type
         from resnet_proto.engine.planned import Normalise, Program, Store
-        from resnet_proto.weights import named
+        from resnet_proto.fit import named
 
         wanted = [top for layer in net.layers if is_measured(layer) for top in layer.tops]
         data = blob in net.data_tops()

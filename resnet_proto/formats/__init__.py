@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError
 from resnet_proto.files import WEIGHTS, atomic, buffered, path_of, unreadable
+from resnet_proto.fit import fitted, named, with_shared
 from resnet_proto.formats.metadata import provenance
 from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
-from resnet_proto.weights import Weights, fitted, named, same_values, with_shared
+from resnet_proto.weights import Weights, same_values
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def compare(given: Weights, written: Weights, target: Path) -> None:
 
 
 def not_found(weights: Weights) -> list[str]:
-    """The layers that Caffe does not find in an HDF5 file: ``weights.match``."""
+    """The layers that Caffe does not find in an HDF5 file: ``fit.match``."""
     return [
         layer.label
         for layer in weights.layers

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from resnet_proto import upgrade
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.files import WEIGHTS, unreadable
+from resnet_proto.fit import fitted
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HEAD, refuse
@@ -34,7 +35,6 @@ from resnet_proto.weights import (
     StoredLayer,
     Weights,
     blob_names,
-    fitted,
     possible,
 )
 

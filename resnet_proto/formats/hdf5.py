@@ -21,20 +21,12 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.fit import targets
 from resnet_proto.formats.caffemodel import MAX_ITEMS, Piece, Pieces, mapped
 from resnet_proto.formats.metadata import MAX_METADATA, pack, read_layers, too_long, unpack
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.sniff import HEAD, refuse
-from resnet_proto.weights import (
-    PART,
-    Blob,
-    BlobData,
-    Held,
-    Weights,
-    blob_names,
-    possible,
-    targets,
-)
+from resnet_proto.weights import PART, Blob, BlobData, Held, Weights, blob_names, possible
 
 if TYPE_CHECKING:
     from resnet_proto.formats import Progress

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.fit import step_blobs
 from resnet_proto.formats.caffemodel import encoded
 from resnet_proto.formats.onnx_graph import FLOAT, INT64, OPSET, Graph, Site
 from resnet_proto.formats.onnx_layers import write
 from resnet_proto.layers.input import Input
 from resnet_proto.net import check_runs, labels, overwritten
-from resnet_proto.weights import Weights, step_blobs
+from resnet_proto.weights import Weights
 
 if TYPE_CHECKING:
     import onnx

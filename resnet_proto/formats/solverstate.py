@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import FormatError
+from resnet_proto.fit import Need, targets
 from resnet_proto.formats.caffemodel import BYTES, MAX_ITEMS, VARINT, Walk, mapped, signed
 from resnet_proto.layers import Layer, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HDF5_MARK, HEAD, SOLVERSTATE, refuse
-from resnet_proto.weights import Blob, Need, targets
+from resnet_proto.weights import Blob
 
 if TYPE_CHECKING:
     from resnet_proto.net import Net

@@ -83,7 +83,7 @@ def diff_weights(one: Weights, other: Weights) -> list[BlobRow]:
 
 def blob_row(key: str, one: Blob | None, other: Blob | None) -> BlobRow:
     """Compare a blob; values only where the shapes agree."""
-    from resnet_proto.weights import without_ones
+    from resnet_proto.fit import without_ones
 
     if one is None or other is None:
         return BlobRow(key, one and one.shape, other and other.shape)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from resnet_proto.evaluate.released import Release, known_release
+from resnet_proto.fit import Verdict, match, named
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
-from resnet_proto.weights import Blob, Verdict, Weights, match, named
+from resnet_proto.weights import Blob, Weights
 from resnet_proto.words import columns_of, counted, padded, printable
 
 LEFT = "left at its filler"

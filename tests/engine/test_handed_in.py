@@ -6,6 +6,7 @@ import pytest
 from resnet_proto.engine import forward, run
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import NetError, ShapeError, UnknownShapeError
+from resnet_proto.fit import match
 from resnet_proto.formats.onnx import to_onnx
 from resnet_proto.layers import (
     Convolution,
@@ -19,7 +20,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.net import Net
 from resnet_proto.report.summary import summarize
-from resnet_proto.weights import match, random_weights
+from resnet_proto.weights import random_weights
 
 LAYERS = (
     Convolution.of("conv", "data", "conv", num_output=4, kernel_size=3),

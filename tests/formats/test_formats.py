@@ -14,13 +14,14 @@ import pytest
 from wire import field, layer, legacy, packed, shape
 
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.fit import fitted
 from resnet_proto.formats import FORMATS as ALL
 from resnet_proto.formats import convert, load, save
 from resnet_proto.formats.metadata import pack
 from resnet_proto.layers import BatchNorm, Convolution, InnerProduct, Input, Scale, make_layer
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt
-from resnet_proto.weights import Weights, fitted, random_weights
+from resnet_proto.weights import Weights, random_weights
 
 NET = Net(
     "small",

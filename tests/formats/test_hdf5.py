@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from resnet_proto.engine import forward, random_inputs
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
+from resnet_proto.fit import exact, fit, match, named
 from resnet_proto.formats import FORMATS as ALL
 from resnet_proto.formats import convert, load, save
 from resnet_proto.layers import (
@@ -31,7 +32,7 @@ from resnet_proto.layers import (
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.report.inspect import inspect
-from resnet_proto.weights import Weights, exact, fit, match, named, random_weights
+from resnet_proto.weights import Weights, random_weights
 
 NET = Net(
     "small",

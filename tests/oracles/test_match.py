@@ -12,9 +12,9 @@ from wire import field, layer, layers, legacy, packed, shape, unpacked
 
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.fit import match
 from resnet_proto.formats import load
 from resnet_proto.prototxt import read_prototxt
-from resnet_proto.weights import match
 
 NET = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }

@@ -14,11 +14,12 @@ from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.engine.plain import forward
 from resnet_proto.engine.planned import Plan
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, WeightsError
+from resnet_proto.fit import match
 from resnet_proto.formats import convert, load, save
 from resnet_proto.memory import memory
 from resnet_proto.prototxt import parse_net, read_prototxt
 from resnet_proto.report.summary import summarize
-from resnet_proto.weights import Weights, match, random_weights
+from resnet_proto.weights import Weights, random_weights
 
 TWO = """layer {
   name: "in" type: "Input" top: "data" top: "other"

@@ -206,9 +206,9 @@ def by_place(page: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 def add_weights(page: dict[str, Any], weights: Weights, net: Net) -> None:
     """Put what weights hold at the layers they belong to."""
+    from resnet_proto.fit import named as named_blobs
     from resnet_proto.report.inspect import inspect
     from resnet_proto.report.page.values import profile
-    from resnet_proto.weights import named as named_blobs
 
     shown_weights = named_blobs(weights, net)
     stored = shown_weights.blobs_of

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet_proto.engine.plain import Schedule, check_inputs, given_shapes, steps_run
+from resnet_proto.fit import named
 from resnet_proto.report.inspect import Stats, measure_parts
-from resnet_proto.weights import Held, named
+from resnet_proto.weights import Held
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Layer, Shape
