@@ -114,6 +114,8 @@ def opened(
         """Open a file that is new, no link, and for nobody who may not read the old one."""
         return os.open(name, flags, 0o666 if mode is None else 0o600)
 
+    if target in parts:
+        raise ResNetProtoError(f"{path}: two files would have this name; give one another")
     make_folder(target.parent, made)
     parts[target] = part = name_beside(target)
     with open(part, "x+b", opener=exclusively) as file:
@@ -147,7 +149,11 @@ def take_names(parts: Mapping[Path, Path]) -> None:
                     pass
                 else:
                     undo.callback(old.replace, target)
-            part.replace(target)
+            try:
+                part.replace(target)
+            except OSError as error:
+                text = f"{target}: cannot be written: {error.strerror}"
+                raise ResNetProtoError(text) from None
         undo.pop_all()
 
 

@@ -231,17 +231,30 @@ def test_files_take_their_names_together(tmp_path, monkeypatch, old, at):
     assert contents(tmp_path) == (old if at < 2 else {"a": b"new a", "b": b"new b"})
 
 
-def test_one_file_that_cannot_take_its_name_keeps_the_other_from_it(tmp_path):
+@pytest.mark.parametrize("at", "bc")
+def test_one_file_that_cannot_take_its_name_keeps_the_others_from_it(tmp_path, at):
     (tmp_path / "a").write_bytes(b"old a")
     with (
-        pytest.raises(ResNetProtoError, match="/b: cannot be written: Is a directory"),
-        together(tmp_path / "a", tmp_path / "b") as (a, _),
+        pytest.raises(ResNetProtoError, match=f"/{at}: cannot be written: Is a directory"),
+        together(*(tmp_path / name for name in "abc")) as (a, *_),
     ):
         a.write(b"new a")
-        (tmp_path / "b").mkdir()
+        (tmp_path / at).mkdir()
 
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a"]
     assert contents(tmp_path) == {"a": b"old a"}
+
+
+def test_two_files_of_one_name(tmp_path):
+    """Through a link; each would be complete, and one of them lost."""
+    (tmp_path / "b").symlink_to("a")
+    with (
+        pytest.raises(ResNetProtoError, match="/b: two files would have this name"),
+        together(tmp_path / "a", tmp_path / "b"),
+    ):
+        pytest.fail("it is known before the work begins")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
