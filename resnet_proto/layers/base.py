@@ -86,6 +86,9 @@ class Field(Generic[T]):
     Args:
         default: Caffe's.
         message: the message that holds it, if that is not the layer's own: ``loss_param``.
+
+    Attributes:
+        item: of a repeated field, what each value is, as the annotation says.
     """
 
     def __init__(self, default: T, message: str = "") -> None:
@@ -94,6 +97,8 @@ class Field(Generic[T]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        kind = str(owner.__annotations__.get(name)).partition("tuple[")[2].partition(",")[0]
+        self.item: type = {"int": int, "float": float}.get(kind, dict)
 
     @overload
     def __get__(self, layer: None, owner: type) -> Self: ...
@@ -112,12 +117,15 @@ class Field(Generic[T]):
         Raises:
             NetError: a value of another kind.
         """
-        default = self.default
-        if isinstance(default, tuple):
-            return tuple(value) if isinstance(value, list | tuple) else (value,)
-        if default is None:
+        if self.default is None:
             return value
-        made: Any = type(default)
+        if not isinstance(self.default, tuple):
+            return self.one_in_form(value, type(self.default))
+        items = value if isinstance(value, list | tuple) else (value,)
+        return tuple(self.one_in_form(item, self.item) for item in items)
+
+    def one_in_form(self, value: Any, made: Any) -> Any:
+        """``in_form`` of one value, as the type ``made``."""
         kind, what = FORMS[made]
         if not isinstance(value, kind):
             raise NetError(f"{self.name} is {value!r:.80}; expected {what}")

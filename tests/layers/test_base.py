@@ -79,6 +79,11 @@ def test_fields_of_another_message():
          "num_output is '4'; expected a whole number"),
         ("Convolution", {"convolution_param": {"num_output": None}}, "num_output is None"),
         ("Convolution", {"convolution_param": {"num_output": 4.5}}, "num_output is 4.5"),
+        ("Convolution", {"convolution_param": {"kernel_size": "3"}},
+         "kernel_size is '3'; expected a whole number"),
+        ("Convolution", {"convolution_param": {"stride": [2, 1.5]}}, "stride is 1.5; expected a w"),
+        ("Eltwise", {"eltwise_param": {"coeff": [1, "x"]}}, "coeff is 'x'; expected a number"),
+        ("Input", {"input_param": {"shape": [1, 3]}}, "shape is 1; expected fields"),
         ("Convolution", {"convolution_param": {"bias_term": "no"}},
          "bias_term is 'no'; expected true or false"),
         ("Convolution", {"convolution_param": 4}, "convolution_param is 4; expected its fields"),
@@ -105,7 +110,7 @@ layer { name: "c" type: "Convolution" bottom: "x" top: "y" include { phase: TEST
 layer { name: "p" type: "Pooling" bottom: "y" top: "z" pooling_param { pool: AVE kernel_size: 2 } }
 """
     filler = {"type": "msra", "variance_norm": "FAN_OUT"}
-    convolution = {"num_output": np.int64(4), "kernel_size": 3, "engine": "CAFFE",
+    convolution = {"num_output": np.int64(4), "kernel_size": np.int64(3), "engine": "CAFFE",
                    "bias_term": False, "weight_filler": filler}  # fmt: skip
     rules = {"include": [{"phase": "TEST"}], "param": [{"name": "w", "share_mode": "PERMISSIVE"}]}
 
@@ -115,6 +120,22 @@ layer { name: "p" type: "Pooling" bottom: "y" top: "z" pooling_param { pool: AVE
     ))  # fmt: skip
 
     assert net == read_prototxt(text) == read_prototxt(to_prototxt(net))
+
+
+def test_items_of_repeated_fields_are_what_the_schema_says():
+    """Which their annotations say again."""
+    kinds = {"uint32": int, "int32": int, "float": float, "message": dict}
+    messages = schema.fields("LayerParameter")
+    found = 0
+    for cls in REGISTRY.values():
+        for name in dir(cls):
+            ours = getattr(cls, name)
+            if isinstance(getattr(ours, "default", None), tuple):
+                field = schema.fields(messages[ours.message or cls.message].message)[name]
+                assert (field.repeated, kinds[field.kind]) == (True, ours.item)
+                found += 1
+
+    assert found
 
 
 def test_every_enum_of_a_layer_is_known():
