@@ -9,7 +9,7 @@ import errno
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
@@ -66,29 +66,41 @@ def together(*paths: str | os.PathLike[str], force: bool = True) -> Iterator[lis
 
     Everything else is as for ``atomic``.
     """
-    path = paths[0]
     parts: dict[Path, Path] = {}  # a file -> what it is called until it is complete
     made: list[Path] = []
     try:
         with ExitStack() as stack:
-            files = []
-            for path in paths:
-                files.append(stack.enter_context(opened(path, parts, made)))
+            files = [stack.enter_context(opened(path, parts, made)) for path in paths]
             yield files
             for path, file in zip(paths, files, strict=True):
                 if not force:
                     refuse_other(path, file)
         take_names(parts)
-    except BaseException as error:
+    except BaseException:
         for part in parts.values():
-            with suppress(OSError):
-                part.unlink()
+            attempt(part.unlink)
         for folder in made:
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise ResNetProtoError(f"{path}: cannot be written: {why(path, error)}") from None
+            attempt(folder.rmdir)  # somebody else may have put something there
         raise
+
+
+@contextmanager
+def blamed_on(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of which file it is that it cannot be written.
+
+    Raises:
+        ResNetProtoError: an OSError came.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResNetProtoError(f"{path}: cannot be written: {why(path, error)}") from None
+
+
+def attempt(do: Callable[..., object], *args: object) -> None:
+    """Do what is no error where it cannot be done."""
+    with suppress(OSError):
+        do(*args)
 
 
 @contextmanager
@@ -99,29 +111,32 @@ def opened(
 
     What is no regular file gets the content when the block ends.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_symlink():  # which realpath could not follow to its end
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if target.exists() and not target.is_file():
-        with buffered(target) as file:
+    with blamed_on(path):
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():  # which realpath could not follow to its end
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not target.is_file():
+            with buffered(target) as file:
+                yield file
+            return
+        mode = target.stat().st_mode & 0o7777 if target.exists() else None
+        if mode is not None and not os.access(target, os.W_OK):
+            raise PermissionError(0, "the file is read-only")
+
+        def exclusively(name: str, flags: int) -> int:
+            """Open a file that is new, no link, and for nobody who may not read the old one."""
+            return os.open(name, flags, 0o666 if mode is None else 0o600)
+
+        if target in parts:
+            raise ResNetProtoError(f"{path}: two files would have this name; give one another")
+        make_folder(target.parent, made)
+        parts[target] = part = name_beside(target)
+        with open(part, "x+b", opener=exclusively) as file:
             yield file
-        return
-    mode = target.stat().st_mode & 0o7777 if target.exists() else None
-    if mode is not None and not os.access(target, os.W_OK):
-        raise PermissionError(0, "the file is read-only")
-
-    def exclusively(name: str, flags: int) -> int:
-        """Open a file that is new, no link, and for nobody who may not read the old one."""
-        return os.open(name, flags, 0o666 if mode is None else 0o600)
-
-    if target in parts:
-        raise ResNetProtoError(f"{path}: two files would have this name; give one another")
-    make_folder(target.parent, made)
-    parts[target] = part = name_beside(target)
-    with open(part, "x+b", opener=exclusively) as file:
-        yield file
-    if mode is not None:
-        part.chmod(mode)
+        if mode is not None:
+            part.chmod(mode)
 
 
 def name_beside(target: Path) -> Path:
@@ -140,20 +155,17 @@ def take_names(parts: Mapping[Path, Path]) -> None:
         for target, part in parts.items():
             if len(parts) > 1:
                 old = name_beside(target)
-                kept.callback(old.unlink, missing_ok=True)
+                kept.callback(attempt, old.unlink)
                 try:
                     old.hardlink_to(target)
                 except FileNotFoundError:
-                    undo.callback(target.unlink, missing_ok=True)
+                    undo.callback(attempt, target.unlink)
                 except OSError:
                     pass
                 else:
-                    undo.callback(old.replace, target)
-            try:
+                    undo.callback(attempt, old.replace, target)
+            with blamed_on(target):
                 part.replace(target)
-            except OSError as error:
-                text = f"{target}: cannot be written: {error.strerror}"
-                raise ResNetProtoError(text) from None
         undo.pop_all()
 
 

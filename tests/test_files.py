@@ -245,6 +245,18 @@ def test_one_file_that_cannot_take_its_name_keeps_the_others_from_it(tmp_path, a
     assert contents(tmp_path) == {"a": b"old a"}
 
 
+@pytest.mark.parametrize("at", "ab")
+def test_a_folder_in_the_way_is_known_before_the_work(tmp_path, at):
+    (tmp_path / at).mkdir()
+    with (
+        pytest.raises(ResNetProtoError, match=f"/{at}: cannot be written: Is a directory"),
+        together(tmp_path / "a", tmp_path / "b"),
+    ):
+        pytest.fail("the work begins")
+
+    assert [p.name for p in tmp_path.iterdir()] == [at]
+
+
 def test_two_files_of_one_name(tmp_path):
     """Through a link; each would be complete, and one of them lost."""
     (tmp_path / "b").symlink_to("a")
@@ -261,7 +273,7 @@ def test_two_files_of_one_name(tmp_path):
 def test_a_full_disk_when_a_small_file_is_closed(tmp_path):
     """Nothing has been flushed until then; the large one does not take its name."""
     with (
-        pytest.raises(ResNetProtoError, match="cannot be written: No space left"),
+        pytest.raises(ResNetProtoError, match="/dev/full: cannot be written: No space left"),
         atomic(tmp_path / "new" / "large", beside={Path("/dev/full"): b"small"}) as file,
     ):
         file.write(b"large")
