@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from resnet_proto.cli.options import say, say_once
+from resnet_proto.cli.options import say_once
 from resnet_proto.preprocess import CHANNELS, PRESETS, ImageOptions
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
             arrays[name] = np.concatenate(one)
         for path in paths:
             if note := note_on(path, image):
-                say(f"Note: {note}")
+                say_once(f"Note: {note}")
     return arrays
 
 

@@ -22,9 +22,12 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, missing, module
 from nets import googlenet, ssd
+from PIL import Image
 
 from resnet_proto import PRESETS, deploy_net, forward, random_weights, read_prototxt, to_prototxt
 from resnet_proto.cli import main
+from resnet_proto.evaluate.released import Release
+from resnet_proto.preprocess import ImageOptions
 from resnet_proto.report.page import VENDOR
 from resnet_proto.report.page.values import LARGEST_HALF, ROOM, SIDES, is_image, profile, side_of
 from resnet_proto.structure import structure
@@ -100,13 +103,13 @@ def picture(tmp_path):
     return lambda page, name: page.screenshot(path=folder / f"{name}.png")
 
 
-def view(folder, net, *arguments, status=0):
+def view(folder, net, *arguments, status=0, notes=0):
     """The page of a net, or of a file."""
     path = folder / "net.prototxt"
     path.write_text(to_prototxt(net)) if not isinstance(net, Path) else shutil.copy(net, path)
     out = folder / "page.html"
     run = CliRunner().invoke(main, ["view", str(path), "-o", str(out), *map(str, arguments)])
-    assert run.exit_code == status, run.output
+    assert (run.exit_code, run.stderr.count("Note: ")) == (status, notes), run.output
     return out
 
 
@@ -379,6 +382,32 @@ def test_two_nets_each_with_its_weights(tmp_path, screen, picture):
     ]  # fmt: skip
     picture(page, "compare-weights")
     view(tmp_path, net, "--weights", before, "--weights", after, status=2)
+
+
+def test_two_nets_see_the_same_image(tmp_path, monkeypatch):
+    """Also where only the first is a released model; and what is noted of it is noted once."""
+    net, weights, before = small(tmp_path)
+    after, image = tmp_path / "after.npz", tmp_path / "x.png"
+    np.savez(after, **weights)
+    Image.fromarray(np.arange(900, dtype=np.uint16).astype(np.uint8).reshape(20, 15, 3)).save(image)
+    known = Release("Small", "example.org", ImageOptions(mean=(70,)), found="sha256")
+
+    def page(release):
+        monkeypatch.setattr(
+            "resnet_proto.evaluate.released.known_release",
+            lambda _, stored: release if stored.source == str(before) else None,
+        )
+        other = tmp_path / "net.prototxt"
+        path = view(tmp_path, net, "--weights", before, "--compare", other, "--weights", after,
+                    "--input", image, notes=1)  # fmt: skip
+        return [
+            next(layer["values"] for layer in page["layers"] if layer["name"] == "conv1")
+            for page in facts(path)
+        ]
+
+    bare, released = page(None), page(known)
+
+    assert bare[0] == bare[1] != released[0] == released[1]
 
 
 def test_a_net_beside_itself_under_other_names(tmp_path):
