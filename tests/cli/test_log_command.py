@@ -248,7 +248,7 @@ def test_follow_a_log_that_is_begun_anew(logs, how):
     while (said := process.stderr.readline()) != f"{path} was begun anew; so is this\n":
         assert process.poll() is None, said
     path.write_text(RESUMED)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
 
     assert process.returncode == 0, err
     (found,) = json.loads(out)
