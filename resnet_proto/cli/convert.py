@@ -77,7 +77,6 @@ LONG = 1 << 26
 @click.argument(
     "target",
     metavar="OUT",
-    type=click.Path(dir_okay=False, allow_dash=True),
     callback=file_to_write,
 )
 @net_option

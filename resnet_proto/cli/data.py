@@ -8,7 +8,13 @@ from pathlib import Path
 
 import click
 
-from resnet_proto.cli.options import echo_json, file_to_write, force_option, json_option
+from resnet_proto.cli.options import (
+    echo_json,
+    file_to_write,
+    folder_to_write,
+    force_option,
+    json_option,
+)
 from resnet_proto.cli.progress import processors, progress
 
 NAMED = 10
@@ -56,7 +62,7 @@ def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 
 @command.command("lmdb")
 @click.argument("images", metavar="IMAGES")
-@click.argument("out", metavar="OUT", callback=file_to_write)
+@click.argument("out", metavar="OUT", callback=folder_to_write)
 @click.option(
     "--root", type=click.Path(), metavar="DIR",
     help="Where the paths of a list lead from (default: its folder).",

@@ -58,8 +58,9 @@ IMAGES = 16
 @caffe_python_option
 @stage_options
 @seed_option
-@click.option("--out", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE.npz",
-              callback=file_to_write, help="Write the blobs; - is stdout.")  # fmt: skip
+@click.option(
+    "--out", metavar="FILE.npz", callback=file_to_write, help="Write the blobs; - is stdout."
+)
 @lenient_option
 @json_option
 def command(

@@ -70,17 +70,30 @@ def file_to_write(_: click.Context, __: click.Parameter, value: str | None) -> s
     if value == "":
         raise click.BadParameter("it is empty; give the name of a file")
     if value is not None:
-        above = next(x for x in Path(value).absolute().parents if os.path.lexists(x))
-        if not above.is_dir():
-            raise ResNetProtoError(f"{value}: {above} is no folder; give another name")
+        if Path(value).is_dir():
+            raise click.BadParameter(f"{value} is a folder; give the name of a file")
+        check_above(value)
     return value
 
 
 def folder_to_write(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A click callback for a folder's name: not empty."""
+    """A click callback for a folder's name, as ``file_to_write`` of a file's."""
     if value == "":
         raise click.BadParameter("it is empty; give the name of a folder; . is this one")
+    if value is not None:
+        check_above(value)
     return value
+
+
+def check_above(name: str) -> None:
+    """Refuse a name in what is no folder.
+
+    Raises:
+        ResNetProtoError: it is in a file.
+    """
+    above = next(x for x in Path(name).absolute().parents if os.path.lexists(x))
+    if not above.is_dir():
+        raise ResNetProtoError(f"{name}: {above} is no folder; give another name")
 
 
 def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:

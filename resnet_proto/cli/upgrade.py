@@ -22,7 +22,6 @@ from resnet_proto.cli.options import (
 @click.argument(
     "new",
     metavar="NEW",
-    type=click.Path(dir_okay=False, allow_dash=True),
     callback=file_to_write,
 )
 @force_option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -270,11 +269,11 @@ def as_json(known: Sequence[Known], place: int) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A field's value as JSON has it; what JSON has no number for is a text."""
+    """A field's value as JSON has it, with the digits that its text has."""
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, tuple):
         return [plain(one) for one in value]
     if isinstance(value, float):
-        return float(shortest(value)) if math.isfinite(value) else str(value)
+        return float(shortest(value))
     return value

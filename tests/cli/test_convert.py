@@ -119,7 +119,7 @@ def test_stdin_and_stdout(tmp_path, model, net):
         (["IN", "-"], "OUT is -: name its format with --to"),
         (["IN", "x.npz", "--to", "onyx"], "'onyx' is not one of"),
         (["IN", "x.npz", "--too", "npz"], "No such option"),
-        (["IN", "."], "is a directory"),
+        (["IN", "."], ". is a folder; give the name of a file"),
     ],
 )
 def test_usage(model, arguments, message):

@@ -185,10 +185,11 @@ def test_an_ensemble_and_no_mistake(place, tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
-def test_a_file_that_cannot_be_written_costs_no_figure(tmp_path):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_file_that_cannot_be_written_costs_no_figure():
     args = ["eval", DIGITS / "deploy.prototxt", DIGITS / "labels.txt", "--weights", WEIGHTS, *GREY]
 
-    result = run(*args, "--jobs", 1, "--csv", tmp_path)
+    result = run(*args, "--jobs", 1, "--csv", "/dev/full")
 
     assert result.exit_code == 1
     assert "64 images; Digits-ResNet-20" in result.stdout
@@ -267,6 +268,7 @@ def refused_cases():
         ),
         ((deploy, "digits", *own, "--mistakes", "{tmp}/c.svg"), "written as .png"),
         ((deploy, "digits", *own, "--csv", "-", "--json"), "leave one out"),
+        ((deploy, "digits", *own, "--csv", "{tmp}"), "is a folder; give the name of a file"),
         ((deploy, "{tmp}/eleven.txt", *own), "b.png has label 11, the net's classes are 0 to 9"),
         (("{tmp}/soft.prototxt", "digits", *own), "/soft.prototxt: the net ends in 'fc10'"),
         (("{tmp}/wide.prototxt", "digits", *own), "needs"),

@@ -301,6 +301,17 @@ def test_all_of_a_layer_as_json():
     assert "type 'Who'" in shown["unknown"]
 
 
+def test_a_field_that_is_not_finite():
+    """Null in JSON, as all such numbers are."""
+    power = 'name: "p" type: "Power" bottom: "x" top: "p" power_param { scale: inf }'
+    text = f"{LAYERS} layer {{ {power} }}"
+    (shown,) = json.loads(run("-", "--layer", "p", "--json", stdin=text).stdout)["layers"]
+
+    assert shown["fields"]["power_param.scale"] == {"value": None, "default": False}
+    assert shown["fields"]["power_param.shift"] == {"value": 0, "default": True}
+    assert "power_param.scale  inf\n" in run("-", "--layer", "p", stdin=text).stdout
+
+
 def test_all_of_a_layer_whose_shapes_are_not_known():
     result = run("-", "--layer", "who", stdin=LAYERS)
 
