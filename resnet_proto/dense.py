@@ -92,19 +92,24 @@ class Plan:
             for source in self.sources[i]:
                 self.readers[source].append(i)
             writers.update(dict.fromkeys(step.layer.tops, i))
-        self.products = [i for i, step in enumerate(steps) if isinstance(step.layer, InnerProduct)]
+        self.products = {i for i, step in enumerate(steps) if isinstance(step.layer, InnerProduct)}
         if not self.products:
             raise NetError("the net has no InnerProduct, so none can become a Convolution")
         leads = [False] * len(steps)
         for i in reversed(range(len(steps))):
             leads[i] = any(leads[k] or k in self.products for k in self.readers[i])
         self.last = {i for i in self.products if not leads[i]}
+        alike = [i in self.products or is_alike(step) for i, step in enumerate(steps)]
         head: set[int] = set()  # what leads to a last one, alike at each place
         for i in reversed(range(len(steps))):
-            alike = i in self.products or is_alike(steps[i])
-            if i in self.last or (alike and not head.isdisjoint(self.readers[i])):
+            if i in self.last or (alike[i] and not head.isdisjoint(self.readers[i])):
                 head.add(i)
-        self.products = [i for i in self.products if i in head or not self.is_of_a_gate(i)]
+        gates: set[int] = set()  # what a global pooling gives: one place of any image
+        for i, step in enumerate(steps):
+            pools = isinstance(step.layer, Pooling) and step.layer.global_pooling
+            if pools or (alike[i] and self.sources[i][0] in gates):
+                gates.add(i)
+        self.products -= gates - head
         self.maps: set[int] = set()
         """The layers whose tops were vectors and become maps."""
         self.windows: dict[int, Shape] = {}
@@ -118,13 +123,6 @@ class Plan:
                 continue
             if i not in self.last:
                 self.maps.add(i)
-
-    def is_of_a_gate(self, i: int) -> bool:
-        """Whether an InnerProduct reads one place of any image: what a global pooling gives."""
-        while i in self.products or is_alike(self.steps[i]):
-            (i,) = self.sources[i]
-        layer = self.steps[i].layer
-        return isinstance(layer, Pooling) and layer.global_pooling
 
     def check_product(self, i: int) -> None:
         """An InnerProduct reads a map, or what another one has made."""

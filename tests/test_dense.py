@@ -1,12 +1,14 @@
 """Classifiers in their fully convolutional form: the same at their own size, and larger."""
 
+import itertools
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from resnet_proto import forward, load, read_prototxt, save, to_prototxt
 from resnet_proto.cli import main
-from resnet_proto.dense import fully_convolutional
+from resnet_proto.dense import Plan, fully_convolutional
 from resnet_proto.engine import start
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.errors import NetError, WeightsError
@@ -293,6 +295,22 @@ def test_refused(name):
 
     with pytest.raises(NetError, match=message):
         fully_convolutional(old, random_weights(old))
+
+
+def test_a_gate_of_thousands():
+    """Each layer is looked at once; looked back from each, these would be minutes."""
+    names = ["gap", *(f"fc{i}" for i in range(4000))]
+    gate = [fc(top, bottom, n=1) for bottom, top in itertools.pairwise(names)]
+    old = net(
+        conv("conv", "data", num_output=1, kernel_size=3),
+        Pooling.of("gap", "conv", "gap", pool="AVE", global_pooling=True),
+        *gate,
+        Scale.of("se", ("conv", names[-1]), "se", axis=0),
+        fc("score", "se"),
+    )
+    plan = Plan(list(old.walk()))
+
+    assert plan.products == {len(old.layers) - 1}
 
 
 def test_weights_of_another_net():

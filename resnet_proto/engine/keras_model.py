@@ -320,7 +320,7 @@ def save_keras(
 
     Args:
         path: any name.
-        net: a deploy net; of a train_val net ``training.to_deploy`` makes one.
+        net: a deploy net; of a train_val net ``training.train_val.to_deploy`` makes one.
         weights: arrays by ``<layer>.<blob>``.
         verify: load the file and compare what it computes with ``forward`` in float64.
         force: take the place of a file that has other content.

@@ -84,7 +84,7 @@ def save_onnx(
 
     Args:
         path: a model of more than 2 GB gets a file of its values beside it, ``<path>.data``.
-        net: a deploy net; of a train_val net ``training.to_deploy`` makes one.
+        net: a deploy net; of a train_val net ``training.train_val.to_deploy`` makes one.
         weights: arrays by ``<layer>.<blob>``.
         fold_bn: write BatchNorm and Scale as part of the layers before them, and what is left of
             them as one BatchNormalization.
