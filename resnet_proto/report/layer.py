@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from resnet_proto.check.finding import Finding, placed
@@ -28,6 +29,8 @@ OWN_FILLERS = ("BatchNorm", "BN")
 """Types of forks whose fillers, where they are not set, depend on the fork."""
 DEFAULT = " (default)"
 """What stands behind a value that Caffe fills in."""
+NAMED = 8
+"""Blobs that are one with another and are named."""
 
 
 class Read(NamedTuple):
@@ -58,7 +61,8 @@ class Known:
         shapes: those of its tops; None where they are not known.
         row: its figures, as in ``summary``; None behind a layer whose shapes are not known.
         weight_bytes: of its blobs, float32, those of other layers aside.
-        blobs: name, shape, and the keys of the blobs that it is one with, if there are any.
+        blobs: name, shape, and the keys of the blobs that are one with it, its own among them; none
+            of one that is alone. Layers that share have the same tuple: of n there may be n keys.
         findings: what ``check`` finds of it.
     """
 
@@ -105,7 +109,9 @@ def known_layers(net: Net, found: Structure) -> tuple[list[Known], list[Finding]
             step.tops if step else (None,) * len(node.layer.tops),
             row(step) if step else None,
             FLOAT * sum(map(count, step.owned.values())) if step else None,
-            tuple(blobs_of(step)) if step else (),
+            tuple((blob, shape, step.shared.get(blob, ())) for blob, shape in step.blobs.items())
+            if step
+            else (),
             tuple(of_layer[node.layer.name]),
         )
         for i, (node, name, step) in enumerate(zip(nodes, names, steps, strict=True))
@@ -113,11 +119,12 @@ def known_layers(net: Net, found: Structure) -> tuple[list[Known], list[Finding]
     return known, findings
 
 
-def blobs_of(step: Step) -> Iterator[tuple[str, Shape, Keys]]:
-    """The blobs of a layer, with the keys of the others that are one with each."""
-    for blob, shape in step.blobs.items():
-        keys = step.shared.get(blob, ())
-        yield blob, shape, tuple(key for key in keys if key != f"{step.label}.{blob}")
+def one_with(item: Known, blob: str, keys: Keys) -> str:
+    """The other blobs that are one with a layer's blob: the first by name, and how many more."""
+    others = (key for key in keys if key != f"{item.name}.{blob}")
+    text = ", ".join(islice(others, NAMED))
+    more = len(keys) - 1 - NAMED
+    return f"{text} and {more:,} more" if more > 0 else text
 
 
 def places_of(found: Structure) -> Iterator[tuple[int, str]]:
@@ -203,8 +210,9 @@ def pairs(known: Sequence[Known], item: Known) -> Iterator[tuple[str, str]]:
         yield "bottom", f"{blob}: {shape}, of layer {known[read.layer].name}{mark}"
     for blob, top in zip(layer.tops, item.shapes, strict=True):
         yield "top", f"{blob}: {shape_words(top)}"
-    for blob, blob_shape, others in item.blobs:
-        yield "blob", f"{blob}: {dims(blob_shape)}{', one with ' * bool(others)}{', '.join(others)}"
+    for blob, blob_shape, keys in item.blobs:
+        shared = f", one with {one_with(item, blob, keys)}" if keys else ""
+        yield "blob", f"{blob}: {dims(blob_shape)}{shared}"
     for name, figure in figures(item).items():
         if figure is None or figure:
             yield name.replace("_", " ").replace("macs", "MACs"), shown_figure(figure)
@@ -254,7 +262,12 @@ def as_json(known: Sequence[Known], place: int) -> dict[str, Any]:
             for blob, shape in zip(layer.tops, item.shapes, strict=True)
         ],
         "blobs": [
-            {"blob": blob, "shape": shape, "one_with": others} for blob, shape, others in item.blobs
+            {
+                "blob": blob,
+                "shape": shape,
+                "one_with": [key for key in keys if key != f"{item.name}.{blob}"],
+            }
+            for blob, shape, keys in item.blobs
         ],
         **figures(item),
         "fields": {

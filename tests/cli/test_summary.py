@@ -301,6 +301,25 @@ def test_all_of_a_layer_as_json():
     assert "type 'Who'" in shown["unknown"]
 
 
+def test_a_blob_of_many_layers():
+    """Eight are named; in JSON all."""
+    text = 'input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 5 }' + "".join(
+        f'layer {{ name: "c{i}" type: "Convolution" bottom: "x" top: "c{i}" param {{ name: "w" }} '
+        "convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }"
+        for i in range(12)
+    )
+    names = [f"c{i}.weight" for i in range(12) if i != 2]
+    (shown,) = json.loads(run("-", "--layer", "c2", "--json", stdin=text).stdout)["layers"]
+
+    assert shown["blobs"] == [{"blob": "weight", "shape": [2, 3, 1, 1], "one_with": names}]
+    assert (
+        f"one with {', '.join(names[:8])} and 3 more\n"
+        in run("-", "--layer", "c2", stdin=text).stdout
+    )
+    few = text.partition('layer { name: "c9"')[0]
+    assert f"one with {', '.join(names[:8])}\n" in run("-", "--layer", "c2", stdin=few).stdout
+
+
 def test_a_field_that_is_not_finite():
     """Null in JSON, as all such numbers are."""
     power = 'name: "p" type: "Power" bottom: "x" top: "p" power_param { scale: inf }'

@@ -19,7 +19,7 @@ from resnet_proto.layers import dims
 from resnet_proto.memory import memory
 from resnet_proto.net import Net, labels
 from resnet_proto.report.drawing import kind_of, main_path, part_box, steps_of
-from resnet_proto.report.layer import Known, fields_of, figures, known_layers
+from resnet_proto.report.layer import Known, fields_of, figures, known_layers, one_with
 from resnet_proto.report.words import named
 from resnet_proto.structure import Part, Structure, Unit, structure
 from resnet_proto.words import printable
@@ -89,7 +89,7 @@ def layer_facts(item: Known, details: dict[Any, int]) -> dict[str, Any]:
         "tops": [[cut(top), "" if shape is None else dims(shape)] for top, shape in tops],
         "figures": None if item.row is None else list(figures(item).values()),
         "blobs": [
-            [name, dims(shape), cut(", ".join(others))] for name, shape, others in item.blobs
+            [name, dims(shape), cut(one_with(item, name, keys))] for name, shape, keys in item.blobs
         ],
         "details": details.setdefault(rows, len(details)),
     }
