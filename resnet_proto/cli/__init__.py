@@ -123,6 +123,7 @@ class Commands(click.Group):
         """
         reopen_closed()
         before = {number: signal.getsignal(number) for number in SIGNALS}
+        hook = sys.unraisablehook
         try:
             return super().main(*args, **kwargs)
         except Exception as error:
@@ -138,7 +139,7 @@ class Commands(click.Group):
             for number, handler in before.items():
                 if handler is not None:  # set by another language, and gone
                     signal.signal(number, handler)
-            sys.unraisablehook = sys.__unraisablehook__
+            sys.unraisablehook = hook
             STOPPED.clear()
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,9 +1,12 @@
 """The group of commands: help, version, errors."""
 
+import signal
+import sys
+
 import pytest
 from click.testing import CliRunner
 
-from resnet_proto.cli import COMMANDS, main
+from resnet_proto.cli import COMMANDS, SIGNALS, main
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -122,3 +125,14 @@ def test_a_phase_is_shown_as_caffe_spells_it():
         result = CliRunner().invoke(main, ["summary", "-", "--phase", phase], input=net)
         assert "reads blob 'x'" in result.stderr  # it was taken
     assert CliRunner().invoke(main, ["summary", "-", "--phase", "DEPLOY"]).exit_code == 2
+
+
+def test_a_program_that_calls_a_command_keeps_its_own_hooks(monkeypatch):
+    """Those for signals, and for what is raised where nobody can catch it."""
+    hooks = []
+    monkeypatch.setattr("sys.unraisablehook", hooks.append)
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    assert CliRunner().invoke(main, ["list"]).exit_code == 0
+    assert sys.unraisablehook == hooks.append
+    assert [signal.getsignal(number) for number in SIGNALS] == before
