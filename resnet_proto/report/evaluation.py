@@ -130,7 +130,8 @@ def images_csv(found: Evaluation, source: Source) -> str:
     writer.writerow(["image", "label", "name", "rank", "score", *heads])
     columns = (rows.label, rows.rank, rows.score, rows.top[:, :n], rows.top_scores[:, :n])
     names = source.names(rows.place.tolist())
-    for name, label, rank, score, *top in zip(names, *(x.tolist() for x in columns), strict=True):
+    for name, *row in zip(names, *columns, strict=True):
+        label, rank, score, *top = (x.tolist() for x in row)  # a line at a time: there are millions
         best = [x for i, own in zip(*top, strict=True) for x in (i, found.name(i), f"{own:.6g}")]
         writer.writerow([name, label, found.name(label), rank + 1, f"{score:.6g}", *best])
     return text.getvalue()
