@@ -161,7 +161,7 @@ def test_a_row_for_each_image(place):
     said = json.loads(run("classify", *args, "--json", *(DIGITS / r["image"] for r in rows)).stdout)
     for row, own in zip(rows, said, strict=True):
         top = [(int(row[f"class_{k}"]), float(row[f"score_{k}"])) for k in range(1, 6)]
-        assert top == [(g["index"], pytest.approx(g["score"], rel=1e-4)) for g in own["top"]]
+        assert top == [(g["index"], pytest.approx(g["score"], rel=1e-5)) for g in own["top"]]
         assert (row["rank"], row["score"]) == ("1", row["score_1"])
 
     stored = (*args, place / "test_lmdb")

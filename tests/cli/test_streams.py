@@ -136,7 +136,7 @@ def test_ctrl_c_while_modules_are_imported(name, callback, status, talk):
     code = WHERE.format(name=name, callback=callback, net=str(GENERATED))
 
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
     )
 
     assert (done.returncode, done.stderr) == (status, talk)
