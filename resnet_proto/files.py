@@ -9,6 +9,7 @@ import errno
 import filecmp
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
@@ -124,6 +125,10 @@ def opened(
         mode = target.stat().st_mode & 0o7777 if target.exists() else None
         if mode is not None and not os.access(target, os.W_OK):
             raise PermissionError(0, "the file is read-only")
+        if mode is not None and not may_replace(target):
+            raise PermissionError(
+                0, "it is another's, in a sticky folder of another's; give another name"
+            )
 
         def exclusively(name: str, flags: int) -> int:
             """Open a file that is new, no link, and for nobody who may not read the old one."""
@@ -137,6 +142,13 @@ def opened(
             yield file
         if mode is not None:
             part.chmod(mode)
+
+
+def may_replace(target: Path) -> bool:
+    """Whether its folder lets us: in a sticky one, as /tmp, only owners do (``rename(2)``)."""
+    folder = target.parent.stat()
+    me = getattr(os, "geteuid", lambda: 0)()
+    return not folder.st_mode & stat.S_ISVTX or me in (0, folder.st_uid, target.stat().st_uid)
 
 
 def name_beside(target: Path) -> Path:
@@ -194,7 +206,8 @@ def why(path: str | os.PathLike[str], error: Exception, meant: Sequence[str] = (
     if error.errno == errno.EISDIR:
         return f"{word}; give {within(Path(path), meant)}"
     if isinstance(error, PermissionError) and error.errno:
-        return f"{word}; `ls -ld {path}` shows who may, chmod lets others"
+        what = path if os.path.lexists(path) else Path(path).parent
+        return f"{word}; `ls -ld {what}` shows who may, chmod lets others"
     if error.errno == errno.EROFS:
         return f"{word}; give a name in another folder"
     return word

@@ -257,6 +257,27 @@ def test_a_folder_in_the_way_is_known_before_the_work(tmp_path, at):
     assert [p.name for p in tmp_path.iterdir()] == [at]
 
 
+@pytest.mark.parametrize(("mode", "me"), [(0o1777, 1), (0o777, 1), (0o1777, None)])
+def test_a_file_of_another_in_a_sticky_folder(tmp_path, monkeypatch, mode, me):
+    """Nobody could take its name, nor a second name away again; other folders and owners may."""
+    (tmp_path / "b").write_bytes(b"old")
+    tmp_path.chmod(mode)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + me if me else os.getuid())
+    refused = mode == 0o1777 and me
+    if refused:
+        with (
+            pytest.raises(ResNetProtoError, match="/b: cannot be written: it is another's"),
+            together(tmp_path / "a", tmp_path / "b"),
+        ):
+            pytest.fail("the work begins")
+    else:
+        with together(tmp_path / "a", tmp_path / "b") as files:
+            for file in files:
+                file.write(b"new")
+
+    assert contents(tmp_path) == ({"b": b"old"} if refused else {"a": b"new", "b": b"new"})
+
+
 def test_two_files_of_one_name(tmp_path):
     """Through a link; each would be complete, and one of them lost."""
     (tmp_path / "b").symlink_to("a")
@@ -384,13 +405,17 @@ def test_the_file_of_a_folder_that_is_meant(tmp_path):
     assert said(tmp_path, NETS) == said(tmp_path, WEIGHTS) == start + "the name of a file within"
 
 
-def test_a_file_of_somebody_else():
-    """As ``root`` may read all, the error is made here."""
+def test_a_file_of_somebody_else(tmp_path):
+    """As ``root`` may read all, the error is made here; of what is not seen the folder is shown."""
     error = PermissionError(13, "Permission denied")
+    path = tmp_path / "x"
 
-    assert unreadable("x", error) == (
-        "x: cannot be read: Permission denied; `ls -ld x` shows who may, chmod lets others"
-    )
+    for seen in (tmp_path, path):
+        assert unreadable(path, error) == (
+            f"{path}: cannot be read: Permission denied; `ls -ld {seen}` shows who may, "
+            "chmod lets others"
+        )
+        path.touch()
     assert unreadable("x", OSError(5, "Input/output error")).endswith(": Input/output error")
     assert unreadable("x", ValueError("embedded null byte"), (), "y") == (
         "y: cannot be read: embedded null byte"
