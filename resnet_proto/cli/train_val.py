@@ -73,8 +73,7 @@ def command(
     NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
     are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
     up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
-    are those of `gen --print-spec`, [training], with or
-    without `training.` before them.
+    are those of `gen --print-spec`, [training], with or without `training.` before them.
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
