@@ -120,7 +120,9 @@ def changed(settings: T, table: Mapping[str, Any], source: str) -> T:
         if name not in known or is_dataclass(old) != isinstance(value, Mapping):
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, n=3) or list(known)
+            tables = {key: names(getattr(settings, key)) for key in known}
+            within = [f"{key}.{name}" for key, inner in tables.items() if name in inner]
+            near = within or get_close_matches(name, known, n=3) or list(known)
             what = "a table; set a field of it" if is_dataclass(old) else "a value, not a table"
             raise ResNetProtoError(
                 f"{source}: there is no field '{name}'; known: {', '.join(near)}"

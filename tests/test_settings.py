@@ -87,6 +87,7 @@ def test_field_equals_value():
         ("flag=yes", 'flag is "yes"; expected true or false'),
         ("sizes=1,x", r'sizes is \[1, "x"\]; expected a list of int'),
         ("inner=1", "'inner' is a table; set a field of it"),
+        ("text=x", "no field 'text'; known: inner.text"),
         ("inner.words=1", "inner: there is no field 'words'; known: text"),
         ("number.x=1", "'number' is a value, not a table"),
         ("other.x=1", "no field 'other'"),

@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
-from resnet_proto.errors import NetError, UnknownLayerError, UnknownShapeError
-from resnet_proto.layers import Layer, Shape, count, dims
+from resnet_proto.errors import MAX_NAME, NetError, UnknownLayerError, UnknownShapeError
+from resnet_proto.layers import REGISTRY, Layer, Shape, count, dims
 from resnet_proto.memory import SMALL_BATCH, layer_batch
 from resnet_proto.net import Net, Step, count_readers
 from resnet_proto.presets import PRESETS
+from resnet_proto.schema import MAINLINE_TYPES
 from resnet_proto.spec import ResNetSpec
 from resnet_proto.structure import is_activation
 
@@ -357,6 +359,23 @@ def topology(at: View) -> Iterator[Found]:
         )
 
 
+def misspelt_type(at: View) -> Iterator[Found]:
+    """A type that is no layer's, and almost another. One with more at an end is a fork's own."""
+    known = {name.lower(): name for name in (*REGISTRY, *MAINLINE_TYPES)}
+    for layer in at.layers:
+        if layer.type in known.values():
+            continue
+        folded = layer.type[:MAX_NAME].lower()
+        near = get_close_matches(folded, known, n=1, cutoff=0.85)
+        if near and (near[0] == folded or near[0] not in folded):
+            yield Found(
+                WARNING,
+                f"no layer type is called '{layer.type}'; Caffe ends there",
+                f"write {known[near[0]]}, unless it is a fork's own",
+                layer.name,
+            )
+
+
 def does_not_fit(at: View) -> Iterator[Found]:
     """What ends Caffe when it sets the net up."""
     unknown = (UnknownLayerError, UnknownShapeError)
@@ -379,6 +398,7 @@ RULES: dict[str, Rule] = {
     "swapped-data": swapped_data,
     "topology": topology,
     "bias-before-batch-norm": bias_before_batch_norm,
+    "misspelt-type": misspelt_type,
     "does-not-fit": does_not_fit,
 }
 

@@ -54,6 +54,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTE
 
 EXTRA = {
     "gen": "a depth goes with --depth N",
+    "train-val": "it takes one net, and a folder to write to with --out DIR",
+    "deploy": "it takes one net, and a file to write with --out FILE",
     "summary": "it takes one net",
     "draw": "it takes one net, and a file to write with -o FILE",
     "view": "it takes one net; a second one goes with --compare OTHER",

@@ -122,5 +122,6 @@ def command(
         from resnet_proto.report.curves import plot_rate
 
         plot_rate(plot, text if files[0] == "-" else read_text(files[0]))
+        click.echo(f"wrote {plot}", err=True)
     if report.count("error") or (strict and report.count("warning")):
         sys.exit(1)

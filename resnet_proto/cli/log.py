@@ -87,6 +87,9 @@ def command(
         echo_json([curves.as_json(run) for run in runs])
     elif csv != "-":
         click.echo("\n\n".join("\n".join(curves.table(run)) for run in runs))
+    for name in (csv, plot):
+        if name not in (None, "-"):
+            click.echo(f"wrote {name}", err=True)
 
 
 def called(name: str) -> str:

@@ -73,7 +73,7 @@ def command(
     NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
     are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
     up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
-    are those of `gen --print-spec`, [training].
+    are those of `gen --print-spec`, [training], with or without `training.` before them.
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
@@ -104,9 +104,8 @@ def command(
     else:
         channels, *sides = shape[1:] if len(shape) == 4 else (3, 224)
         training = training_for(channels, max(sides))
-    training = changed(
-        training, assignments(training, (*LAUNCHERS[launcher], *settings)), "the training"
-    )
+    told = (*LAUNCHERS[launcher], *(setting.removeprefix("training.") for setting in settings))
+    training = changed(training, assignments(training, told), "the training")
     training = replace(training, finetune=finetune or training.finetune)
     check_data(task, training)
     trained = to_train_val(found, training, FINISH[task])

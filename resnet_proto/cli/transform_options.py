@@ -159,8 +159,8 @@ TRANSFORMS = (
     Transform(
         "to_rgb",
         click.option("--to-rgb", is_flag=True, default=None,
-                     help="A net that takes RGB where this one takes BGR: weights of the layers "
-                     "that read the images, reversed."),
+                     help="A net that takes RGB where this one takes BGR, or the other way "
+                     "round: weights of the layers that read the images, reversed."),
         to_rgb, reversed_channels,
     ),
     Transform(
@@ -180,8 +180,7 @@ TRANSFORMS = (
     Transform(
         "aim",
         click.option("--target", "aim", type=click.Choice(NAMES), metavar="NAME",
-                     help="A net that a tool chain for Caffe takes, one of those of check "
-                     "--target."),
+                     help="A net that a tool chain for Caffe takes: " + ", ".join(NAMES) + "."),
         retarget,
     ),
 )  # fmt: skip

@@ -245,7 +245,7 @@ class Caffe(Running):
         if not python:
             raise ResNetProtoError(
                 "engine 'caffe' runs in a Python of its own, one that can `import caffe`; "
-                "name it with --caffe-python or CAFFE_PYTHON"
+                "name it with --caffe-python or CAFFE_PYTHON; `make oracles` in a clone makes one"
             )
         self._folder = self._stack.enter_context(scratch())
         self._lost: set[str] = set()

@@ -8,6 +8,7 @@ from good_nets import deploy, edited, of_type, train_val, without
 from resnet_proto.build import deploy_net
 from resnet_proto.check import check_text
 from resnet_proto.check.nets import RULES, namesake
+from resnet_proto.layers import make_layer
 from resnet_proto.net import Net
 from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
@@ -64,6 +65,14 @@ layer {{ name: "dw" type: "ConvolutionDepthwise" bottom: "data" top: "dw" convol
     text = to_prototxt(edited(CIFAR, "conv1", bottoms=("dw",)))
     at = text.index('layer {\n  name: "conv1"')
     return read_prototxt(text[:at] + one + text[at:])
+
+
+def retyped(net, name, type):
+    """The net with another word for the type of one layer."""
+    layers = (
+        make_layer(x.name, type, x.bottoms, x.tops) if x.name == name else x for x in net.layers
+    )
+    return Net(net.name, tuple(layers), net.fields)
 
 
 CASES = {
@@ -187,6 +196,14 @@ CASES = {
             fields={"transform_param": {"crop_size": 224, "mirror": True}},
         ), train_val("resnet-18"),
         ("swapped-data", "warning", "data"),
+    ),
+    "misspelt-type": (
+        retyped(CIFAR_DEPLOY, "res2a", "Elwtise"), retyped(CIFAR_DEPLOY, "res2a", "Eltwise3D"),
+        ("misspelt-type", "warning", "res2a"),
+    ),
+    "misspelt-type: upper case": (
+        retyped(CIFAR_DEPLOY, "res2a", "ELTWISE"), CIFAR_DEPLOY,
+        ("misspelt-type", "warning", "res2a"),
     ),
     "topology: deeper": (
         Net("ResNet-18", DEPLOY.layers, DEPLOY.fields), deploy("resnet-18"),

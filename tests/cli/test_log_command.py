@@ -67,7 +67,9 @@ def test_csv(logs):
         "seconds": "1.5", "lr": "0.1", "accuracy": "", "loss": "2.0", "smoothed loss": "3.0",
         "aux": "10.0",
     }  # fmt: skip
-    assert run(logs / "a.log", "--csv", logs / "x.csv").output.startswith("net ")
+    written = run(logs / "a.log", "--csv", logs / "x.csv")
+    assert written.output.startswith("net ")
+    assert written.stderr == f"wrote {logs / 'x.csv'}\n"
     assert (logs / "x.csv").read_text() == result.stdout
 
 

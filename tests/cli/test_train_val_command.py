@@ -99,6 +99,17 @@ def test_settings_of_the_training():
     assert net.layers[0].fields["image_data_param"]["batch_size"] == 16
 
 
+def test_a_setting_as_gen_has_it(folder):
+    """`check` tells of ``training.train_images``, whichever command has written the solver."""
+    texts = [
+        run("-", "--set", f"{prefix}batch=16", "--only", "train_val", "--out", "-").stdout
+        for prefix in ("", "training.")
+    ]
+
+    assert "batch_size: 16" in texts[0]
+    assert texts[1] == texts[0]
+
+
 def test_warm_up():
     settings = ("--set", "warm_up_lr=0.01", "--set", "warm_up_iterations=400")
 

@@ -68,12 +68,27 @@ def test_a_path_to_caffe_is_seen_from_where_the_script_is_started(start):
     assert start(Training(**ONE), CAFFE="programs/caffe")[0] == 0
 
 
-def test_names_of_weights(start):
+def test_names_of_weights(start, tmp_path):
     """Nothing in them is taken for the shell's."""
     weights = "it's $(here).caffemodel"
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / weights).touch()
 
     assert start(Training(**ONE, weights=weights))[1].endswith(f"--weights {weights}\n")
     assert "WEIGHTS: names the caffemodel" in start(Training(**ONE, freeze_batch_norm=True))[2]
+
+
+def test_weights_that_are_not_there(start, tmp_path):
+    """Caffe would say so behind a thousand lines about the net; with commas there are several."""
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder/a.caffemodel").touch()
+
+    status, said, complaint = start(Training(**ONE, weights="a.caffemodel,it's.caffemodel"))
+
+    assert (status, said) == (1, "")
+    assert complaint.startswith("it's.caffemodel: no such file; the training begins with these")
+    (tmp_path / "a folder/it's.caffemodel").touch()
+    assert start(Training(**ONE, weights="a.caffemodel,it's.caffemodel"))[0] == 0
 
 
 @pytest.mark.parametrize("name", ["-net", 'it\'s "a" $(net)\nof `mine`', "日本"])
