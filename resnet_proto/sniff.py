@@ -10,7 +10,7 @@ from resnet_proto.errors import FormatError
 AGAIN = "download the file itself"
 UNPACK = "unpack it first"
 RUN = "`forward NET --input FILE` runs a net on it"
-IMAGE = f"{RUN}, and `classify NET FILE` says what it shows"
+IMAGE = f"{RUN}, as `view` does; `classify NET FILE` says what it shows"
 WEIGHTS = "give the prototxt; this file's weights go to --weights of `forward` (IN of `convert`)"
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from resnet_proto.words import printable
+from resnet_proto.words import counted, printable
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
 """Caffe ends or nothing is learned; it hurts; it is worth knowing."""
+MOST = 6
+"""Files that the last line names; of more it gives the number."""
 
 
 class Found(NamedTuple):
@@ -84,9 +86,11 @@ class Report:
     def lines(self) -> Iterator[str]:
         """A line for each finding, and one that sums up."""
         yield from (finding.line for finding in self.findings)
-        files = ", ".join(
-            f"{file} ({kind}{f' {how}' if how else ''})" for file, kind, how in self.checked
-        )
+        files = counted(len(self.checked), "file")
+        if len(self.checked) <= MOST:
+            files = ", ".join(
+                f"{file} ({kind}{f' {how}' if how else ''})" for file, kind, how in self.checked
+            )
         whose = f", for {self.target}" if self.target else ""
         yield printable(f"{summed_up(self)} in {files}{whose}")
 

@@ -127,8 +127,8 @@ class Classifier:
         self.labels = None if labels is None else tuple(labels)
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
-                f"labels are {len(self.labels):,}, and the net has "
-                f"{counted(self.classes or 0, 'class', 'classes')}; give one label for each "
+                f"{counted(len(self.labels), 'label')} for "
+                f"{counted(self.classes or 0, 'class', 'classes')} of the net; give one for each "
                 "class, in the net's order"
             )
         if scales and any(layer.type == "InnerProduct" for layer in net.filtered().layers):

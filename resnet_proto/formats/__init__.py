@@ -253,7 +253,8 @@ def format_to_write(path: Path, to: str | None, others: Iterable[str] = ()) -> s
     known = (*FORMATS, *others)
     if name not in known:
         raise FormatError(
-            f"{path}: no format is called '{name}'; known: {', '.join(known)}, by the suffix"
+            f"{path}: no format is called '{name}'; known: {', '.join(known)}, by the "
+            "suffix; where a net is made too, its prototxt comes to stand beside the caffemodel"
         )
     if SUFFIXES.get(suffix, name) != name:
         raise FormatError(f"{path}: its suffix is that of another format than {name}; change one")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
@@ -56,6 +57,8 @@ COLORS = {
     "other": "#f4f4f4",
 }
 SHORTCUT = "#b2182b"
+NOTE, NOTE_LINES = 36, 4
+"""Letters of a line of a box's note, and how many lines it may have."""
 MAX_TEXT = 60
 """Letters of a name in a picture."""
 MAX_STEPS = 12
@@ -361,7 +364,9 @@ def label_of(box: Box) -> str:
             f"<td> \N{MULTIPLICATION SIGN} {n}</td></tr></table>"
         )
     if box.note:
-        rows.append(f'<font point-size="9" color="{SHORTCUT}">{entity(box.note)}</font>')
+        # a long line would make the box wide, and its brackets with it
+        note = "<br/>".join(map(entity, wrap(box.note, NOTE, max_lines=NOTE_LINES)))
+        rows.append(f'<font point-size="9" color="{SHORTCUT}">{note}</font>')
     cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
     return f'<table border="0" cellborder="0" cellspacing="1">{cells}</table>'
 

@@ -131,6 +131,8 @@ def test_lines_and_what_sums_them_up():
     assert lines[0].startswith("a.prototxt: error: layer 'a': ")
     assert lines[-1] == "1 error in a.prototxt (net)"
     assert list(check_text(NET, "b").lines()) == ["nothing found in b (net)"]
+    seven = joined([check_text(NET, f"{i}") for i in range(7)])
+    assert list(seven.lines()) == ["nothing found in 7 files"]
 
 
 def test_the_worst_goes_first():

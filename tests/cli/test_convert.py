@@ -195,8 +195,10 @@ def test_existing_target_is_replaced_at_once(tmp_path, model):
 
 
 @pytest.mark.parametrize("suffix", ["caffemodel", "npz", "safetensors", "h5", "pt", "onnx"])
-def test_what_has_other_content_is_kept(tmp_path, model, net, suffix):
+def test_what_has_other_content_is_kept(tmp_path, model, net, suffix, request):
     """And the same command may run twice."""
+    if suffix == "pt":
+        request.getfixturevalue("torch")
     target = tmp_path / f"x.{suffix}"
     target.write_bytes(b"somebody's")
 

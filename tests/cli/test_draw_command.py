@@ -64,6 +64,22 @@ def test_units_that_differ_have_each_its_bracket(tmp_path):
     assert path.read_text().count("\N{MULTIPLICATION SIGN} 1<") == 9
 
 
+def test_a_long_note_makes_no_wide_box():
+    """The shortcuts of option A in full, in lines of a bounded length."""
+    net = read_prototxt(DIGITS / "deploy.prototxt")
+    boxes = drawing.draw("digits", structure(net), "stages").boxes
+
+    labels = "".join(map(drawing.label_of, boxes))
+
+    notes = re.findall(r'">(shortcuts: 1x1.*?)</font>', labels)
+
+    assert [note.replace("<br/>", " ") for note in notes] == [
+        f"shortcuts: 1x1, {n}, {n} groups, /2, Power, Concat, identity \N{MULTIPLICATION SIGN} 2"
+        for n in (16, 32)
+    ]
+    assert all(len(line) <= 36 for note in notes for line in note.split("<br/>"))
+
+
 def test_units_show_their_shortcuts():
     lines = draw(preset("resnet-18"), "--detail", "units").stdout.splitlines()
 

@@ -253,7 +253,7 @@ def test_nets_that_are_no_classifiers(net, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": ["cat"] * 5}, "labels are 5, and the net has 6 classes"),
+        ({"labels": ["cat"] * 5}, "5 labels for 6 classes of the net"),
         ({"batch": 0}, "batch is 0"),
         ({"image": GREY}, "images of 1 channel need one such input; the net's inputs: data"),
         ({"engine": "cafe"}, "unknown engine 'cafe'"),
