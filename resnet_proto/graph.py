@@ -9,6 +9,7 @@ connections, and which weights are shared are.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,7 +117,18 @@ def meaning(layer: Layer) -> dict[str, Any]:
         kept["coeff"] = ()
     if layer.type == "Scale" and len(layer.bottoms) == 2:
         del kept["num_axes"]  # Caffe ignores it: the second bottom has the axes
-    return kept
+    return {key: with_one_nan(value) for key, value in kept.items()}
+
+
+def with_one_nan(value: Any) -> Any:
+    """A value that equals itself: of one object, nan does too."""
+    if isinstance(value, float):
+        return math.nan if math.isnan(value) else value
+    if isinstance(value, tuple):
+        return tuple(map(with_one_nan, value))
+    if isinstance(value, Mapping):
+        return {key: with_one_nan(item) for key, item in value.items()}
+    return value
 
 
 def windows(layer: Convolution | Pooling, values: dict[str, Any]) -> dict[str, Any]:

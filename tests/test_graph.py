@@ -208,6 +208,15 @@ def test_rates_are_no_part_of_the_graph_but_data_and_loss_are():
     )
 
 
+def test_what_is_no_number_equals_itself():
+    text = wild.data() + 'layer { name: "p" type: "Power" bottom: "data" power_param { %s } }'
+    top = ' top: "p" }'
+    nan, inf = (read_prototxt(text[:-2] % f"shift: {value}" + top) for value in ("nan", "inf"))
+
+    assert difference(nan, read_prototxt(text[:-2] % "shift: nan" + top)) is None
+    assert str(difference(nan, inf)) == "layer 'p' (Power) has shift nan; the other net has inf"
+
+
 def test_no_graph():
     text = wild.data() + wild.conv("a", "image", 4, 3)
 
