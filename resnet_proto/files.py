@@ -159,7 +159,7 @@ def name_beside(target: Path) -> Path:
 def take_names(parts: Mapping[Path, Path]) -> None:
     """Give complete files their names; if one cannot have it, the others have theirs no more.
 
-    What had a name before has it again then, where the file system knows a second name for a file.
+    What had a name before has it again then.
     """
     # No fsync: file systems write the content before such a rename, and if a machine loses
     # its power all the same, the file can be made again. It costs more than the writing.
@@ -172,8 +172,11 @@ def take_names(parts: Mapping[Path, Path]) -> None:
                     old.hardlink_to(target)
                 except FileNotFoundError:
                     undo.callback(attempt, target.unlink)
-                except OSError:
-                    pass
+                except OSError:  # a file system where a file has one name
+                    undo.callback(attempt, old.replace, target)
+                    if target.is_file():
+                        with blamed_on(target):
+                            target.rename(old)
                 else:
                     undo.callback(attempt, old.replace, target)
             with blamed_on(target):

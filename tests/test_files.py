@@ -1,5 +1,6 @@
 """An interrupted write leaves the old file."""
 
+import errno
 import io
 import itertools
 import os
@@ -204,7 +205,8 @@ def contents(folder):
 
 @pytest.mark.parametrize("old", [{}, {"b": b"old b"}, OLD])
 @pytest.mark.parametrize("at", range(3))
-def test_files_take_their_names_together(tmp_path, monkeypatch, old, at):
+@pytest.mark.parametrize("links", [True, False])
+def test_files_take_their_names_together(tmp_path, monkeypatch, old, at, links):
     """Whichever of the renames is interrupted, all is as it was; when none is, both are new."""
     for name, content in old.items():
         (tmp_path / name).write_bytes(content)
@@ -216,6 +218,11 @@ def test_files_take_their_names_together(tmp_path, monkeypatch, old, at):
             raise KeyboardInterrupt
         return replace(part, target)
 
+    def refused(link, target):
+        """As FAT and others do."""
+        target.stat()
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
     def write():
         with together(tmp_path / "a", tmp_path / "b") as files:
             for file, name in zip(files, "ab", strict=True):
@@ -223,6 +230,8 @@ def test_files_take_their_names_together(tmp_path, monkeypatch, old, at):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", interrupted)
+        if not links:
+            patch.setattr(Path, "hardlink_to", refused)
         if at < 2:
             with pytest.raises(KeyboardInterrupt):
                 write()
