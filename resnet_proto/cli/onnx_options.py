@@ -13,11 +13,11 @@ import click
 from resnet_proto.cli.engine_options import warn_ignored
 from resnet_proto.cli.image_options import image_options
 from resnet_proto.cli.options import echo_json, shape_option
-from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.engine.compare import TOLERANCE, summed_up
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats.onnx import DYNAMIC, OPSETS
 from resnet_proto.formats.onnx_graph import OPSET
-from resnet_proto.words import counted, printable
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.engine.onnx_file import Proof
@@ -122,10 +122,7 @@ def read_onnx(
             "written. --no-verify writes it"
         )
     click.echo(
-        printable(
-            f"the new net against onnxruntime, random input: {counted(len(proof.rows), 'blob')} "
-            f"within {TOLERANCE:g}; the worst is '{worst.blob}' with {worst.distance:.2e}"
-        ),
+        printable(summed_up("the new net against onnxruntime, random input", proof.rows)),
         err=True,
     )
     return made, weights, {"worst_blob": worst.blob, "relative_l2": worst.distance}
@@ -180,10 +177,6 @@ def echo_model(
         click.echo(printable(f"Warning: not verified: {proof.missing}"), err=True)
     elif proof is not None:
         click.echo(
-            printable(
-                f"{runtime} against float64, random input: {counted(len(proof.rows), 'blob')} "
-                f"within {TOLERANCE:g}; the worst is '{proof.worst.blob}' with "
-                f"{proof.worst.distance:.2e}"
-            ),
+            printable(summed_up(f"{runtime} against float64, random input", proof.rows)),
             err=True,
         )

@@ -18,10 +18,10 @@ import click
 
 from resnet_proto.check.target import NAMES
 from resnet_proto.cli.options import shape_of_images
-from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.engine.compare import TOLERANCE, summed_up
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.floor import DIALECTS, spelled
-from resnet_proto.words import counted, printable
+from resnet_proto.words import printable
 
 if TYPE_CHECKING:
     from resnet_proto.layers import Shape
@@ -292,10 +292,7 @@ def prove(
             f"{TOLERANCE:g} (relative L2); nothing was written"
         )
     click.echo(
-        printable(
-            f"the new net against the old, random input: {counted(len(rows), 'blob')} within "
-            f"{TOLERANCE:g}; the worst is '{worst.blob}' with {worst.distance:.2e}"
-        ),
+        printable(summed_up("the new net against the old, random input", rows)),
         err=True,
     )
 

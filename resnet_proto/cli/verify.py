@@ -29,7 +29,7 @@ from resnet_proto.cli.options import (
     shape_option,
     stage_options,
 )
-from resnet_proto.engine.compare import TOLERANCE
+from resnet_proto.engine.compare import TOLERANCE, summed_up
 from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
@@ -148,8 +148,4 @@ def verdict(rows: list[Row], over: list[Row], who: str, tolerance: float) -> str
             f"{who}: {len(over)} of {counted(len(rows), 'blob')} over {tolerance:g}; "
             f"the first is '{over[0].blob}' with {over[0].distance:.2e}"
         )
-    worst = max(rows, key=lambda row: row.distance)
-    return (
-        f"{who}: {counted(len(rows), 'blob')} within {tolerance:g}; "
-        f"the worst is '{worst.blob}' with {worst.distance:.2e}"
-    )
+    return summed_up(who, rows, tolerance)

@@ -6,12 +6,13 @@ ResNet-152 makes about 3e-7; the mildest bug met in other converters makes 3.5e-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape, dims
+from resnet_proto.words import counted
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -81,3 +82,12 @@ def some(blobs: Mapping[str, Array]) -> str:
     """A few names, for a message."""
     names = list(blobs)
     return ", ".join([*names[:3], "..."] if len(names) > 3 else names) or "none"
+
+
+def summed_up(who: str, rows: Sequence[Row], tolerance: float = TOLERANCE) -> str:
+    """That all blobs are right, and how far the worst is away."""
+    worst = max(rows, key=lambda row: row.distance)
+    far = (
+        f"the worst is '{worst.blob}' with {worst.distance:.2e}" if worst.distance else "all equal"
+    )
+    return f"{who}: {counted(len(rows), 'blob')} within {tolerance:g}; {far}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from resnet_proto.engine.compare import TOLERANCE, compare, relative_l2
+from resnet_proto.engine.compare import TOLERANCE, Row, compare, relative_l2, summed_up
 from resnet_proto.errors import ResNetProtoError
 
 
@@ -73,3 +73,14 @@ def test_another_shape_is_over_any_tolerance():
 def test_nothing_in_common():
     with pytest.raises(ResNetProtoError, match=r"ours: a, b, c, \.\.\.; theirs: none"):
         compare(dict.fromkeys("abcd", blob(1)), {})
+
+
+@pytest.mark.parametrize(
+    ("distances", "words"),
+    [([3e-7, 0.0], "2 blobs within 1e-05; the worst is 'b0' with 3.00e-07"),
+     ([0.0], "1 blob within 1e-05; all equal")],
+)  # fmt: skip
+def test_summed_up(distances, words):
+    rows = [Row(f"b{i}", (2, 3), (2, 3), d) for i, d in enumerate(distances)]
+
+    assert summed_up("A against B", rows) == f"A against B: {words}"
