@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from resnet_proto.data.sources import Images, of_arrays
+from resnet_proto.data.labelled import Images, of_arrays
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import FOUND, unreadable
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.data.images import pixels_of
+from resnet_proto.data.labelled import shown
 from resnet_proto.data.lmdb import records
-from resnet_proto.data.sources import shown
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import dims
 from resnet_proto.schema import decode

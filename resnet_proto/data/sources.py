@@ -12,20 +12,18 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from resnet_proto.data.cifar import cifar, kind_of
+from resnet_proto.data.labelled import Images, of_arrays, shown
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import unreadable
 from resnet_proto.sniff import HEAD, PROTOTXT, TEXT, kind
-from resnet_proto.words import counted, printable
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from resnet_proto.words import counted
 
 DIGITS = "digits"
 """The name of the built-in images."""
@@ -45,34 +43,6 @@ MAX_DEPTH = 100
 """Of folders within a class folder."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """Labelled images, in order.
-
-    Args:
-        source: what messages call them.
-        labels: of each image.
-        name: place -> what the image is called in keys, as in a list file.
-        read: place -> the bytes of an image file; or pixels, (H, W) or (H, W, 3), uint8, RGB.
-        digest: of names and labels, or of contents.
-        classes: the names of labels 0, 1 ...; empty where they are not known.
-        warnings: what to tell of them.
-        stamp: place -> ``stamp_of`` an image's file; empty where ``digest`` is of contents.
-    """
-
-    source: str
-    labels: array[int]
-    name: Callable[[int], bytes]
-    read: Callable[[int], bytes | NDArray[Any]]
-    digest: str
-    classes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    stamp: Callable[[int], str] = lambda i: ""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
 def find_images(source: str, *, root: Path | None = None, part: str = "") -> Images:
     """The images that IMAGES on the command line stands for.
 
@@ -84,8 +54,6 @@ def find_images(source: str, *, root: Path | None = None, part: str = "") -> Ima
     Raises:
         ResNetProtoError: there are none, or something is wrong with a label.
     """
-    from resnet_proto.data.cifar import cifar, kind_of
-
     path = Path(source)
     if source == DIGITS:
         found, kind = digits(), None
@@ -144,11 +112,6 @@ def stamp_of(path: bytes | Path) -> str:
     except (OSError, ValueError):
         return ""
     return f"{about.st_size} {about.st_mtime_ns}"
-
-
-def shown(name: bytes) -> str:
-    """A file's name in messages, whatever its bytes are."""
-    return printable(os.fsdecode(name).encode("utf-8", "backslashreplace").decode())
 
 
 # ---- folders
@@ -327,32 +290,6 @@ def listed(path: Path, root: Path | None) -> Images:
 
 
 # ---- arrays
-
-
-def of_arrays(
-    source: str, prefix: str, pixels: NDArray[Any], labels: NDArray[Any], classes: tuple[str, ...]
-) -> Images:
-    """Images whose pixels are in memory.
-
-    Args:
-        source: what messages call them.
-        prefix: of the names in keys; the number of the image follows.
-        pixels: (N, H, W) or (N, 3, H, W), uint8, RGB.
-        labels: (N,), integers.
-        classes: as in ``Images``.
-    """
-    digest = hashlib.sha256(pixels.tobytes())
-    numbers = array("i", [int(label) for label in labels])
-    digest.update(numbers.tobytes())
-    planes = pixels if pixels.ndim == 3 else pixels.transpose(0, 2, 3, 1)
-    return Images(
-        source,
-        numbers,
-        lambda i: f"{prefix}/{i}".encode(),
-        lambda i: planes[i],
-        digest.hexdigest(),
-        classes,
-    )
 
 
 def digits() -> Images:

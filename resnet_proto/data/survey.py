@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_proto.data.images import shape_of
+from resnet_proto.data.labelled import shown
 from resnet_proto.data.lmdb import records
-from resnet_proto.data.sources import shown
 from resnet_proto.layers import Shape
 from resnet_proto.schema import decode
 

@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from resnet_proto.data.images import Options, datum
+from resnet_proto.data.labelled import Images, shown
 from resnet_proto.data.lmdb import FILE, MAX_KEY, Writer, needed
-from resnet_proto.data.sources import Images, shown
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
 from resnet_proto.layers import Shape, dims

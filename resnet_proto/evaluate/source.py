@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from resnet_proto.data.cifar import kind_of
 from resnet_proto.data.images import Options, datum, pixels_of
+from resnet_proto.data.labelled import Images, shown
 from resnet_proto.data.lmdb import FILE, is_lmdb, records
 from resnet_proto.data.show import class_names
-from resnet_proto.data.sources import DIGITS, Images, find_images, shown, stamp_of
+from resnet_proto.data.sources import DIGITS, find_images, stamp_of
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.preprocess import decode as decode_image
 from resnet_proto.schema import decode

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.data.images import shape_of
+from resnet_proto.data.labelled import shown
 from resnet_proto.data.lmdb import is_lmdb, records
-from resnet_proto.data.sources import shown
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.preprocess import ImageOptions
 from resnet_proto.schema import decode
