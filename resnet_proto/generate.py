@@ -88,6 +88,7 @@ def launch_files(
         warm_up=FILES["solver_warmup"] in found,
         gpus=training.gpus if training.uses_gpus else 0,
         weights=weights,
+        reads=[quote(path) for path in training.reads],
         begins=[quote(file) for file in training.weights.split(",") if file],
         quote=quote,
     )

@@ -151,6 +151,14 @@ class Training:
         """Whether ``caffe train`` is told which GPUs it takes."""
         return self.launcher == "caffe" and self.solver_mode == "GPU"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Files and folders that the data layers read, as seen from the nets'."""
+        if self.data not in ("lmdb", "leveldb", "image-list", "hdf5"):
+            return ()
+        mean = () if self.data == "hdf5" or not self.mean_file else (self.mean_file,)
+        return tuple(dict.fromkeys((self.train_source, self.test_source, *mean)))
+
     def iterations(self, epochs: float) -> int:
         """As many iterations as epochs have, at least one."""
         return max(1, round(epochs * self.train_images / self.effective_batch))

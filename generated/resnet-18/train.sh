@@ -17,6 +17,12 @@ if ! command -v "$caffe" >/dev/null; then
     echo "$caffe: no such program; CAFFE=FILE names the caffe binary" >&2
     exit 127
 fi
+for file in train_lmdb val_lmdb; do
+    if [ ! -e "$file" ]; then
+        echo "$file: no such file or folder; the nets read it, as seen from $PWD" >&2
+        exit 1
+    fi
+done
 mkdir -p logs
 
 latest() {

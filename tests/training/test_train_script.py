@@ -21,11 +21,13 @@ def start(tmp_path):
     programs = tmp_path / "programs"
     programs.mkdir()
 
-    def run(training, *arguments, name="net", stub=STUB, **environment):
+    def run(training, *arguments, name="net", stub=STUB, without=None, **environment):
         for program in ("caffe", "mpirun"):
             (programs / program).write_text(stub)
             (programs / program).chmod(0o755)
         write_files(launch_files(name, training), tmp_path / "a folder", force=True)
+        for path in {*training.reads} - {without}:
+            (tmp_path / "a folder" / path).touch()
         path = f"{programs}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "a folder/train.sh", *arguments], cwd=tmp_path, capture_output=True,
@@ -89,6 +91,40 @@ def test_weights_that_are_not_there(start, tmp_path):
     assert complaint.startswith("it's.caffemodel: no such file; the training begins with these")
     (tmp_path / "a folder/it's.caffemodel").touch()
     assert start(Training(**ONE, weights="a.caffemodel,it's.caffemodel"))[0] == 0
+
+
+MEAN = {"data": "image-list", "train_source": "-e", "mean_file": "it's $(mean)"}
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({}, "train_lmdb"),
+        ({"data": "hdf5", "test_source": "a list.txt", "mean_file": "not read"}, "a list.txt"),
+        (MEAN, "-e"),
+        (MEAN, "it's $(mean)"),
+    ],
+)
+def test_data_that_is_not_there(values, path, start, tmp_path):
+    """Said before Caffe sets up a net, whatever the name; a mean too, where the nets have one."""
+    training = Training(**ONE, **values)
+
+    status, said, complaint = start(training, without=path)
+
+    assert (status, said) == (1, "")
+    assert complaint == (
+        f"{path}: no such file or folder; the nets read it, as seen from {tmp_path}/a folder\n"
+    )
+    assert not (tmp_path / "a folder/logs").exists()
+    assert start(training) == (0, "caffe train --solver solver.prototxt\n", "")
+
+
+@pytest.mark.parametrize("data", ["dummy", "lmdb"])
+def test_data_that_is_not_looked_for(data, start):
+    """There is none, or it lies on other machines."""
+    training = Training(**ONE, data=data) if data == "dummy" else Training(**MPI)
+
+    assert start(training, without="train_lmdb")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["-net", 'it\'s "a" $(net)\nof `mine`', "日本"])
