@@ -321,20 +321,35 @@ def swapped_nets(case: Case) -> Iterator[Found]:
 
 
 def not_there(case: Case) -> Iterator[Found]:
-    """What the nets read and is not there (yet), by the command that makes it: db_lmdb.cpp and
-    data_transformer.cpp, which end Caffe.
+    """What the nets read and is not there (yet), by the command that makes it, or is in the other
+    folder than the net: db_lmdb.cpp and data_transformer.cpp, which end Caffe.
     """
     missing: dict[str, dict[str, str]] = {}
+    elsewhere: dict[str, str] = {}
     for at in (*([case.train] if case.train else []), *case.tests):
         for layer in at.layers:
             for path, remedy in reads(layer):
-                if "\0" not in path and not any(os.path.exists(f / path) for f in case.folders):  # noqa: PTH110
+                there = ["\0" in path or os.path.exists(f / path) for f in case.folders]  # noqa: PTH110
+                if not any(there):
                     missing.setdefault(remedy, {}).setdefault(path, at.phase)
-    for remedy, paths in missing.items():
-        names = " and ".join(f"'{path}' ({phase})" for path, phase in paths.items())
+                elif not there[0] and case.fields.keys() & {"net", "train_net"}:
+                    elsewhere.setdefault(path, at.phase)
+    if elsewhere:
+        start, other = (
+            "the current directory" if folder == Path() else f"'{folder}'"
+            for folder in case.folders
+        )  # fmt: skip
         yield Found(
             NOTE,
-            f"{names} {'is' if len(paths) == 1 else 'are'} not there, neither in the current "
+            f"{those(elsewhere)} in {other} and not in {start}, where the net is, so Caffe is "
+            "started there, and does not find it",
+            "move it, or name it as seen from there",
+            field="net",
+        )
+    for remedy, paths in missing.items():
+        yield Found(
+            NOTE,
+            f"{those(paths)} not there, neither in the current "
             "directory nor beside the solver; Caffe takes paths from the folder it is started in",
             remedy.replace("OUT", next(iter(paths))),
             field="net",
@@ -409,6 +424,12 @@ def images_of_test(case: Case, at: View, layer: Layer) -> tuple[int, str]:
     if spec is not None and classes == spec.classes and "train" not in source(layer).lower():
         return spec.training.test_images, f"the data of {spec.name}'s recipe has"
     return 0, ""
+
+
+def those(paths: Mapping[str, str]) -> str:
+    """Paths with the phase that reads each, and the verb."""
+    names = " and ".join(f"'{path}' ({phase})" for path, phase in paths.items())
+    return f"{names} {'is' if len(paths) == 1 else 'are'}"
 
 
 def kind_of_name(path: str) -> str:

@@ -210,8 +210,12 @@ def test_the_current_directory_goes_first(folder, tmp_path_factory, monkeypatch)
     (here / "train_val.prototxt").write_text(to_prototxt(net))
     monkeypatch.chdir(here)
 
+    (note, _) = check_text(GOOD, "s", folder=folder).findings
+    for name in ("train_lmdb", "val_lmdb"):
+        (here / name).mkdir()
     report = check_text(GOOD, "s", folder=folder)
 
+    assert f"(TEST) are in '{folder}' and not in the current directory, where the net" in note.line
     assert [x.file for x in report.findings] == ["train_val.prototxt"]
     assert report.checked[1] == ("train_val.prototxt", "net", "of the solver")
 
@@ -290,7 +294,7 @@ def test_the_rate_of_the_last_iteration(fields, expected):
 
 
 def test_what_is_not_there_with_what_makes_it(folder, monkeypatch):
-    """It may lie in the current directory or beside the solver; of a net alone nothing is said."""
+    """Where the net is, so that Caffe finds both; of a net alone nothing is said."""
     text = to_prototxt(train_val("resnet-18")).replace(
         "mean_value: 104", 'mean_file: "mean.binaryproto"\n mean_value: 104'
     )
@@ -310,5 +314,11 @@ def test_what_is_not_there_with_what_makes_it(folder, monkeypatch):
     (folder / "here" / "train_lmdb").mkdir(parents=True)
     monkeypatch.chdir(folder / "here")
     (folder / "mean.binaryproto").touch()
-    rules = {x.rule for x in check_text(GOOD, "s", folder=folder).findings}
-    assert "not-there" not in rules
+    (other,) = (x for x in check_text(GOOD, "s", folder=folder).findings if x.rule == "not-there")
+    assert other.line == (
+        f"s: note: field 'net': 'train_lmdb' (TRAIN) is in the current directory and not in "
+        f"'{folder}', where the net is, so Caffe is started there, and does not find it; "
+        "move it, or name it as seen from there"
+    )
+    (folder / "here" / "train_lmdb").rename(folder / "train_lmdb")
+    assert not [x for x in check_text(GOOD, "s", folder=folder).findings if x.rule == "not-there"]
