@@ -70,7 +70,10 @@ class Training:
     filler: str = setting("msra", "what weights begin as", one_of=("msra", "xavier", "gaussian"))
     test_epochs: float = setting(1.0, "epochs from test to test", least=1e-6, most=1e6)
     snapshot_epochs: float = setting(1.0, "epochs from snapshot to snapshot", least=0, most=1e6)
-    display: int = setting(20, "iterations from line to line of the log", least=0, most=MAX_COUNT)
+    display: int = setting(
+        20, "iterations from line to line of the log; 20 is at most a quarter of them all",
+        least=0, most=MAX_COUNT,
+    )  # fmt: skip
     solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
     launcher: str = setting(
         "caffe", "what train.sh starts; mpirun for Intel's multi-node Caffe",

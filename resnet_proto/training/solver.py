@@ -52,7 +52,7 @@ def main_solver(t: Training, prefix: str) -> SolverFile:
         Line("base_lr", t.base_lr, source(t, "base_lr")),
         *policy(t),
         Line("max_iter", t.max_iter, f"{epochs(t.epochs)}{and_source(t, 'epochs')}"),
-        *common(t),
+        *common(t, t.max_iter),
         snapshots(t),
         Line("snapshot_prefix", prefix),
         *mode(t),
@@ -67,7 +67,7 @@ def warm_up_solver(t: Training, prefix: str) -> SolverFile:
         Line("base_lr", t.warm_up_lr, source(t, "warm_up_lr")),
         Line("lr_policy", "fixed"),
         Line("max_iter", t.warm_up_iterations, source(t, "warm_up_iterations")),
-        *common(t),
+        *common(t, t.warm_up_iterations),
         Line("snapshot", t.warm_up_iterations),
         Line("snapshot_prefix", prefix),
         *mode(t),
@@ -122,12 +122,15 @@ def policy(t: Training) -> list[Line]:
     return lines
 
 
-def common(t: Training) -> list[Line]:
-    """What both solvers have."""
+def common(t: Training, length: int) -> list[Line]:
+    """What both solvers have; length is the iterations of this one."""
+    display = t.display
+    if display == Training.display:  # nobody's wish: a short training has a curve too
+        display = min(display, max(1, length // 4))
     lines = [
         Line("momentum", t.momentum, source(t, "momentum")),
         Line("weight_decay", t.weight_decay, source(t, "weight_decay")),
-        Line("display", t.display),
+        Line("display", display),
     ]
     if t.nesterov:
         lines.insert(0, Line("type", "Nesterov", source(t, "nesterov")))

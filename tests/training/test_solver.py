@@ -89,6 +89,26 @@ def test_iterations_come_from_images_and_batch(values, batch, max_iter, test):
 
 
 @pytest.mark.parametrize(
+    ("max_iter", "values", "display"),
+    [
+        (100, {}, 20),
+        (18, {}, 4),
+        (3, {}, 1),
+        (18, {"display": 30}, 30),
+        (18, {"display": 0}, 0),
+    ],
+)
+def test_a_short_training_has_a_curve(max_iter, values, display):
+    """Caffe says the loss each ``display`` iterations, and not at all for 0: solver.cpp, Step."""
+    few = {"batch": 8, "gpus": 1, "train_images": 8, "policy": "fixed", "epochs": float(max_iter)}
+
+    assert read(Training(**few, **values))["display"] == display
+    if max_iter > 12:
+        warm = Training(**few, **values, warm_up_lr=0.01, warm_up_iterations=12)
+        assert read(warm, "solver_warmup.prototxt")["display"] == values.get("display", 3)
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ({"policy": "poly", "power": 2.0}, {"lr_policy": "poly", "power": 2.0}),
