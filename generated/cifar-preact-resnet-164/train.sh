@@ -34,7 +34,13 @@ train() {
     shift
     local log
     log=logs/$(date +%Y%m%d-%H%M%S)-$solver.log
-    "$caffe" train --solver "$solver.prototxt" --gpu "$gpus" "$@" 2>&1 | tee "$log"
+    "$caffe" train --solver "$solver.prototxt" --gpu "$gpus" "$@" 2>&1 | tee "$log" || {
+        local status=$?
+        if grep -q "CPU-only Caffe" "$log"; then
+            echo "this Caffe is for CPUs: write the files with training.solver_mode=CPU and training.gpus=1" >&2
+        fi
+        return $status
+    }
 }
 
 go_on() {

@@ -66,6 +66,15 @@ def test_no_caffe(start, tmp_path):
     assert not (tmp_path / "a folder/logs").exists()
 
 
+@pytest.mark.parametrize("said", ["Cannot use GPU in CPU-only Caffe: check mode.", "out of memory"])
+def test_a_caffe_without_gpu(said, start):
+    """What it says is common.hpp's NO_GPU; the status stays its own."""
+    status, _, complaint = start(Training(gpus=1), stub=f"#!/bin/sh\necho '{said}' >&2; exit 134\n")
+
+    assert status == 134
+    assert ("training.solver_mode=CPU and training.gpus=1" in complaint) == ("CPU-only" in said)
+
+
 def test_a_path_to_caffe_is_seen_from_where_the_script_is_started(start):
     assert start(Training(**ONE), CAFFE="programs/caffe")[0] == 0
 
