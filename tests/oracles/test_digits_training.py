@@ -32,10 +32,9 @@ def place(tmp_path_factory):
 def command(*args, cwd):
     """What a command of ours prints."""
     done = subprocess.run(
-        [*COMMAND, *map(str, args)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+        [*COMMAND, *map(str, args)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
