@@ -17,6 +17,7 @@ from collections.abc import Callable
 from statistics import median
 
 from resnet_proto.build import deploy_net
+from resnet_proto.build.deploy import drawn
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.spec import ResNetSpec
 
@@ -60,7 +61,7 @@ def processes(rounds: int) -> None:
 
 def build_write_read(spec: ResNetSpec) -> tuple[float, float, float]:
     """Seconds of the three steps."""
-    deploy_net.cache_clear()
+    drawn.cache_clear()
     build = seconds(lambda: deploy_net(spec))
     net = deploy_net(spec)
     text = to_prototxt(net)

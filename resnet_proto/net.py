@@ -8,6 +8,7 @@ and nothing here holds an array.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from operator import index
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from resnet_proto.errors import NetError, ShapeError, similar
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, similar
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
 from resnet_proto.shared import Keys, check_rates, check_shared, sharing
 from resnet_proto.state import DEFAULT, State
@@ -320,10 +321,15 @@ class Net:
             wanted: the blobs whose layers have to take them; all if None.
 
         Raises:
-            NetError: the net has no such input.
+            NetError: the net has no such input, or ``shapes`` has no names.
             ShapeError: a layer would need other weights, as an InnerProduct behind more values; or
                 a shape is not one of whole numbers.
         """
+        if not isinstance(shapes, Mapping):
+            raise NetError(
+                f"shapes is {shapes!r:.80}; expected names and shapes, as "
+                "{'data': (1, 3, 224, 224)}; '' names the only input"
+            )
         with self.named():
             net = self.upgraded()
             layers = net.filtered().layers
@@ -374,6 +380,20 @@ class Net:
                 }
             )
         return rows
+
+
+def check_net(net: object) -> None:
+    """Refuse what is no net, before it is asked for its layers.
+
+    Raises:
+        ResNetProtoError: it is the file of one, or something else.
+    """
+    if isinstance(net, str | os.PathLike):
+        raise ResNetProtoError(f"net is a file's name; read it: read_prototxt({str(net)[:80]!r})")
+    if not isinstance(net, Net):
+        raise ResNetProtoError(
+            f"net is a {type(net).__name__}; expected a Net, as read_prototxt has"
+        )
 
 
 def needed(layers: Sequence[Layer], wanted: Iterable[str]) -> list[bool]:

@@ -9,14 +9,16 @@ levels, so an exact comparison starts from an array.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.files import FOUND, unreadable
@@ -58,12 +60,72 @@ class ImageOptions:
             A number makes the shorter side that long and keeps the shape, (rows, columns)
             warps to that size; both then take the centre.
         channels: the order in which the net takes them.
+
+    Raises:
+        ResNetProtoError: a value of another kind, or a scale of 0.
     """
 
     mean: tuple[float, ...] | Path = (0.0,)
     scale: tuple[float, ...] = (1.0,)
     crop: int | Size | None = None
     channels: str = "BGR"
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ResNetProtoError(
+                f"channels is {self.channels!r:.80}; expected one of {', '.join(CHANNELS)}"
+            )
+        if not (isinstance(self.mean, Path) or is_numbers(self.mean)):
+            raise ResNetProtoError(
+                f"mean is {self.mean!r:.80}; expected (78,), or (blue, green, red), or the Path of "
+                "an .npy or .binaryproto file"
+            )
+        if not is_numbers(self.scale) or 0 in self.scale:
+            raise ResNetProtoError(
+                f"scale is {self.scale!r:.80}; expected (0.017,), or (blue, green, red), none of "
+                "them 0"
+            )
+        if not (self.crop is None or is_crop(self.crop)):
+            raise ResNetProtoError(
+                f"crop is {self.crop!r:.80}; expected None, 256 or (256, 320): rows, columns"
+            )
+
+
+def is_numbers(values: Any) -> bool:
+    """Whether it is a sequence, or an array, of finite numbers."""
+    if isinstance(values, str | bytes) or not (
+        isinstance(values, Sequence) or hasattr(values, "flat")
+    ):
+        return False
+    try:
+        return len(values) > 0 and all(map(math.isfinite, getattr(values, "flat", values)))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def is_crop(crop: Any) -> bool:
+    """Whether it is a side, or rows and columns."""
+    try:
+        rows, columns = (crop, crop) if isinstance(crop, int) else crop
+        return min(index(rows), index(columns)) > 0
+    except (TypeError, ValueError):
+        return False
+
+
+def check_options(options: object) -> None:
+    """Refuse what are no options for images: the name of a preset, or a dict.
+
+    Raises:
+        ResNetProtoError: it is something else.
+    """
+    if isinstance(options, ImageOptions):
+        return
+    known = (
+        f"; give preprocess.PRESETS['{options}']"
+        if isinstance(options, str) and options in PRESETS
+        else ""
+    )
+    raise ResNetProtoError(f"image is {options!r:.80}; expected ImageOptions{known}")
 
 
 PRESETS = {
@@ -107,7 +169,7 @@ def load_image(
     Raises:
         ResNetProtoError: no image, a damaged one, or options that do not fit the shape.
     """
-    options = options or ImageOptions()
+    options = ImageOptions() if options is None else options
     check_channels(options, shape, str(path))
     size = (shape[2], shape[3])
     image = resize(decode(Path(path), options.channels, str(path)), options.crop, size)
@@ -123,6 +185,7 @@ def check_channels(options: ImageOptions, shape: Shape, name: str) -> None:
     Raises:
         ResNetProtoError: it is not (N, C, H, W), or of another number of channels.
     """
+    check_options(options)
     if len(shape) != 4:
         raise ResNetProtoError(f"{name}: an image needs an input (N, C, H, W), not {dims(shape)}")
     wanted = 1 if options.channels == "GRAY" else 3
@@ -297,7 +360,9 @@ def image_input(options: ImageOptions, inputs: Mapping[str, Shape]) -> tuple[str
 
     Raises:
         NetError: there is none, or several.
+        ResNetProtoError: ``options`` are none.
     """
+    check_options(options)
     channels = 1 if options.channels == "GRAY" else 3
     fit = {name: s for name, s in inputs.items() if len(s) == 4 and s[1] == channels}
     if len(fit) != 1:

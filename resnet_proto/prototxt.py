@@ -11,7 +11,7 @@ from typing import Any
 from resnet_proto.errors import NetError, PrototxtError
 from resnet_proto.files import NETS, unreadable
 from resnet_proto.layers import make_layer
-from resnet_proto.net import Net
+from resnet_proto.net import Net, check_net
 from resnet_proto.render import render
 from resnet_proto.upgrade import current_layers
 
@@ -144,8 +144,9 @@ def to_prototxt(
         comments: lines to say above it.
 
     Raises:
-        ResNetProtoError: a template that is wrong.
+        ResNetProtoError: no net, or a template that is wrong.
     """
+    check_net(net)
     lines = [line for comment in comments for line in comment.split("\n")]
     return render("net.prototxt.j2", templates=templates, net=net, comments=lines)
 

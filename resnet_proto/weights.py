@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from resnet_proto.errors import ResNetProtoError, WeightsError, similar
 from resnet_proto.layers import Layer, Shape, count, make_layer
+from resnet_proto.net import check_net
 from resnet_proto.shared import Keys
 from resnet_proto.words import counted
 
@@ -378,10 +379,11 @@ def random_weights(
 
     Raises:
         UnknownLayerError: a layer type whose blobs are not known.
-        ResNetProtoError: the seed is no whole number from 0 on.
+        ResNetProtoError: no net, or the seed is no whole number from 0 on.
     """
     import numpy as np
 
+    check_net(net)
     try:
         rng = np.random.default_rng(seed)
     except (TypeError, ValueError):

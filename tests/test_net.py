@@ -1,13 +1,18 @@
 """The walk: what is refused, each with a twin that is accepted."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import resnet_proto
 from resnet_proto.engine import forward
 from resnet_proto.engine.others import read_job, run_jobs, write_job
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, UnknownLayerError
 from resnet_proto.layers import Layer, ReLU, make_layer
 from resnet_proto.net import Net, labels
+from resnet_proto.presets import PRESETS
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 
 HEADER = 'name: "t" input: "data" input_shape { dim: 2 dim: 3 dim: 7 dim: 5 }\n'
@@ -429,3 +434,40 @@ def test_shape_error_is_a_net_error():
 
     with pytest.raises(ShapeError, match="takes 1 bottom, has 2"):
         list(net.walk())
+
+
+SMALL_NET = read_prototxt(HEADER + layer("a", "Convolution", rest=NO_BIAS))
+VALUES = {"a.weight": np.ones((2, 3, 1, 1), np.float32)}
+PATH = r"net is a file's name; read it: read_prototxt\('deploy.prototxt'\)"
+
+
+@pytest.mark.parametrize(
+    ("call", "right", "wrong", "message"),
+    [
+        (resnet_proto.to_prototxt, SMALL_NET, "deploy.prototxt", PATH),
+        (resnet_proto.to_prototxt, SMALL_NET, {"layer": ()}, "net is a dict; expected a Net"),
+        (resnet_proto.summarize, SMALL_NET, Path("deploy.prototxt"), PATH),
+        (resnet_proto.random_weights, SMALL_NET, "deploy.prototxt", PATH),
+        (lambda net: resnet_proto.save(io.BytesIO(), VALUES, net, to="npz"),
+         SMALL_NET, "deploy.prototxt", PATH),
+        (lambda net: resnet_proto.convert("in.npz", "out.npz", net),
+         SMALL_NET, "deploy.prototxt", PATH),
+        (lambda net: resnet_proto.Classifier(net, {}), None, "deploy.prototxt", PATH),
+        (SMALL_NET.with_input_shapes, {"": (4, 3, 8, 8)}, (4, 1, 8, 8),
+         r"shapes is \(4, 1, 8, 8\); expected names and shapes"),
+        (resnet_proto.deploy_net, PRESETS["cifar-resnet-56"].spec, "cifar-resnet-56",
+         r"spec is the name of a preset; give PRESETS\['cifar-resnet-56'\].spec"),
+        (resnet_proto.deploy_net, PRESETS["cifar-resnet-56"].spec, PRESETS["cifar-resnet-56"],
+         r"spec is a preset; its spec is meant: PRESETS\['...'\].spec"),
+        (resnet_proto.deploy_net, PRESETS["cifar-resnet-56"].spec, {"depth": 56},
+         "spec is {'depth': 56}; expected a ResNetSpec"),
+    ],
+)  # fmt: skip
+def test_what_is_no_net_is_said_to_be_none(call, right, wrong, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    resnet_proto.save("in.npz", VALUES)
+    if right is not None:
+        call(right)
+
+    with pytest.raises(ResNetProtoError, match=message):
+        call(wrong)

@@ -1,6 +1,7 @@
 """Image files -> arrays, value by value."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,35 @@ def photo(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(PIXELS).save(path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "message"),
+    [
+        ({"channels": "gray"}, {"channels": "GRAY"}, "channels is 'gray'; expected one of BGR"),
+        ({"mean": "78"}, {"mean": (78,)}, r"mean is '78'; expected \(78,\)"),
+        ({"mean": 78}, {"mean": [78, 79, 80]}, r"mean is 78; expected \(78,\)"),
+        ({"mean": "mean.npy"}, {"mean": Path("mean.npy")}, "or the Path of an .npy"),
+        ({"mean": ("a",)}, {"mean": np.ones((3, 1, 1))}, "mean is .'a',.; expected"),
+        ({"mean": np.array(78)}, {"mean": np.array([78])}, "mean is array"),
+        ({"scale": (0,)}, {"scale": (-1,)}, "scale is .0,.; expected .* none of them 0"),
+        ({"scale": (float("nan"),)}, {"scale": np.array([1, 2, 3])}, "scale is .nan,.; expected"),
+        ({"crop": "9x9"}, {"crop": (9, 9)}, "crop is '9x9'; expected None, 256 or"),
+        ({"crop": 0}, {"crop": 1}, "crop is 0; expected"),
+        ({"crop": (9, 9, 9)}, {"crop": [9, 9]}, "crop is .9, 9, 9.; expected"),
+    ],
+)
+def test_options_of_another_kind(wrong, right, message):
+    ImageOptions(**right)
+
+    with pytest.raises(ResNetProtoError, match=message):
+        ImageOptions(**wrong)
+
+
+def test_a_mean_may_be_an_array(photo):
+    numbers, array = ImageOptions(mean=(1, 2, 3)), ImageOptions(mean=np.array([1, 2, 3]))
+
+    assert (load_image(photo, SHAPE, array) == load_image(photo, SHAPE, numbers)).all()
 
 
 def test_default_is_caffe(photo):

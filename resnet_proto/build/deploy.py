@@ -14,16 +14,39 @@ from resnet_proto.build.units import draw_unit, units
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape
 from resnet_proto.net import Net
+from resnet_proto.presets import PRESETS, Preset
 from resnet_proto.spec import ResNetSpec
 
 
-@lru_cache(maxsize=8)
 def deploy_net(spec: ResNetSpec) -> Net:
     """The deploy net of a spec: one image in, probabilities out, and boxes where the task has some.
 
     Raises:
-        ResNetProtoError: the spec's patterns give two layers one name.
+        ResNetProtoError: no spec, or its patterns give two layers one name.
     """
+    check_spec(spec)
+    return drawn(spec)
+
+
+def check_spec(spec: object) -> None:
+    """Refuse what is no spec.
+
+    Raises:
+        ResNetProtoError: it is a preset, the name of one, or something else.
+    """
+    if isinstance(spec, Preset):
+        raise ResNetProtoError("spec is a preset; its spec is meant: PRESETS['...'].spec")
+    if isinstance(spec, str) and spec in PRESETS:
+        raise ResNetProtoError(f"spec is the name of a preset; give PRESETS['{spec}'].spec")
+    if not isinstance(spec, ResNetSpec):
+        raise ResNetProtoError(
+            f"spec is {spec!r:.80}; expected a ResNetSpec, as PRESETS['...'].spec is"
+        )
+
+
+@lru_cache(maxsize=8)
+def drawn(spec: ResNetSpec) -> Net:
+    """``deploy_net`` of what is a spec; the last few are kept."""
     d = Drawing(spec)
     head = HEADS[spec.task]
     blob = draw_stem(d, "data")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.engine.job import TIMEOUT, Job
 from resnet_proto.engine.others import Caffe, OnnxRuntime, OpenCV, Torch
-from resnet_proto.engine.plain import check_net, cut, forward, name_list, random_inputs
+from resnet_proto.engine.plain import check_test_net, cut, forward, name_list, random_inputs
 from resnet_proto.engine.running import (
     Float64,
     Numpy,
@@ -90,7 +90,7 @@ def start(
         WeightsError: a layer that is needed has no weights, or others.
     """
     check_engine(engine)
-    check_net(net)
+    check_test_net(net)
     names = name_list(outputs)
     if not names:
         raise ResNetProtoError("outputs is empty; name the blobs that each run is to give")

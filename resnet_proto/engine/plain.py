@@ -5,7 +5,6 @@ A reference, not a race: every step is the layer's own definition, written once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,14 @@ import numpy as np
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.fit import named, step_blobs
 from resnet_proto.layers import dims
-from resnet_proto.net import Net, check_runs, met, nearest, overwritten
+from resnet_proto.net import check_net, check_runs, met, nearest, overwritten
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
-    from resnet_proto.net import Step
+    from resnet_proto.net import Net, Step
 
 
 def forward(
@@ -57,7 +56,7 @@ def forward(
         UnknownLayerError: a layer that would be needed cannot be computed.
         ResNetProtoError: an input is no array of numbers.
     """
-    check_net(net)
+    check_test_net(net)
     dtype = float_type(dtype)
     schedule = Schedule.of(net, outputs, until, given_shapes(net, inputs))
     blobs = check_inputs(net, schedule, inputs, dtype)
@@ -171,7 +170,7 @@ def cut(net: Net, outputs: Iterable[str] | None, until: str | None) -> tuple[Net
     Raises:
         NetError: no blob has that name, it lies behind ``until``, or the net is at phase TRAIN.
     """
-    check_net(net)
+    check_test_net(net)
     outputs = name_list(outputs)
     with net.named():
         net = net.reaching(outputs, until)
@@ -190,19 +189,14 @@ def name_list(outputs: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if outputs is None else tuple(outputs)
 
 
-def check_net(net: object) -> None:
-    """Refuse what is no net, before it is asked for its layers.
+def check_test_net(net: Net) -> None:
+    """Refuse what is no net, or none that can be run.
 
     Raises:
         ResNetProtoError: it is the file of one, or something else.
         NetError: it is at phase TRAIN, where layers compute other things.
     """
-    if isinstance(net, str | os.PathLike):
-        raise ResNetProtoError(f"net is a file's name; read it: read_prototxt({str(net)[:80]!r})")
-    if not isinstance(net, Net):
-        raise ResNetProtoError(
-            f"net is a {type(net).__name__}; expected a Net, as read_prototxt has"
-        )
+    check_net(net)
     if net.state.phase != "TEST":
         raise NetError(
             f"the net is at phase {net.state.phase}; what is computed here is what layers do at "

@@ -29,7 +29,7 @@ import numpy as np
 from resnet_proto.engine.plain import (
     Schedule,
     check_inputs,
-    check_net,
+    check_test_net,
     float_type,
     given_shapes,
     name_list,
@@ -81,7 +81,7 @@ class Plan:
     def __init__(
         self, net: Net, weights: Mapping[str, Array], *, dtype: DTypeLike = "float32"
     ) -> None:
-        check_net(net)
+        check_test_net(net)
         self.net = net
         self.dtype = float_type(dtype)
         self.store = Store(named(weights, net), self.dtype)

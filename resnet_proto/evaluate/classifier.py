@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, UnknownShapeError
 from resnet_proto.evaluate.views import ImageLike, Views
 from resnet_proto.layers import Shape, count, dims
+from resnet_proto.net import check_net
 from resnet_proto.preprocess import ImageOptions, image_input
 from resnet_proto.words import counted
 
@@ -108,6 +109,12 @@ class Classifier:
 
         if batch < 1:
             raise ResNetProtoError(f"batch is {batch}; it is the number of views, at least 1")
+        if isinstance(labels, str | os.PathLike):
+            raise ResNetProtoError(
+                f"labels is {os.fspath(labels)[:80]!r}; read the file: read_labels(path) of "
+                "resnet_proto.evaluate.labels"
+            )
+        check_net(net)
         self.classes = classes_of(net)
         with net.named():
             self.output = score_blob(net)
@@ -153,11 +160,13 @@ class Classifier:
 
         Args:
             images: of any kind that ``ImageLike`` names.
-            top: how many classes; all, if the net has no more.
+            top: how many classes, at least 1; all, if the net has no more.
 
         Raises:
-            ResNetProtoError: an image that cannot be read, or the engine gives up.
+            ResNetProtoError: ``top`` is below 1, an image cannot be read, or the engine gives up.
         """
+        if not hasattr(top, "__index__") or top < 1:
+            raise ResNetProtoError(f"top is {top!r:.80}; it is how many classes, at least 1")
         given = list(several(images))
         return [
             Prediction(name_of(image, i), self.best(scores, top))

@@ -20,6 +20,7 @@ from resnet_proto.errors import FormatError
 from resnet_proto.files import WEIGHTS, atomic, buffered, path_of, unreadable
 from resnet_proto.fit import fitted, named, with_shared
 from resnet_proto.formats.metadata import provenance
+from resnet_proto.net import check_net
 from resnet_proto.sniff import HEAD, MEAN, SOLVERSTATE, format_of, kind
 from resnet_proto.weights import Weights, same_values
 from resnet_proto.words import counted
@@ -32,6 +33,13 @@ FORMATS = ("caffemodel", "npz", "safetensors", "hdf5", "pt")
 """Names of the formats: their suffixes without the dot, and their modules."""
 SUFFIXES = {**{name: name for name in FORMATS}, "h5": "hdf5", "pth": "pt"}
 """Suffix -> format; Caffe's own are ``.caffemodel`` and ``.caffemodel.h5``."""
+
+ELSEWHERE = {
+    "onnx": "; `resnet-proto convert` writes it",
+    "keras": "; `resnet-proto convert` writes it",
+    "prototxt": "; where a net is made too, its prototxt comes to stand beside the caffemodel",
+}
+"""What is written in another way, and how: the end of a message."""
 
 MEANS = (".binaryproto", ".npy")
 """Suffixes of a mean of images: ``binaryproto.py``."""
@@ -101,8 +109,10 @@ def save(
     Raises:
         WeightsError: the weights do not fit the net, or the format cannot hold them.
         FormatError: no format is called so, or what was read back differs.
-        ResNetProtoError: the file cannot be written, or may not be replaced.
+        ResNetProtoError: no net, or the file cannot be written, or may not be replaced.
     """
+    if net is not None:
+        check_net(net)
     if isinstance(path, str | os.PathLike):
         target, opened = Path(path), atomic(path, force=force, beside=beside)
     else:
@@ -173,7 +183,7 @@ def convert(
     Raises:
         FormatError: ``load`` or ``save`` refuses a file.
         WeightsError: the weights do not fit the net, or the format cannot hold them.
-        ResNetProtoError: the file cannot be written.
+        ResNetProtoError: no net, or the file cannot be written.
     """
     with closing(load(source)) as weights:
         save(target, weights, net, to=to, verify=verify, progress=progress, warnings=warnings)
@@ -253,8 +263,8 @@ def format_to_write(path: Path, to: str | None, others: Iterable[str] = ()) -> s
     known = (*FORMATS, *others)
     if name not in known:
         raise FormatError(
-            f"{path}: no format is called '{name}'; known: {', '.join(known)}, by the "
-            "suffix; where a net is made too, its prototxt comes to stand beside the caffemodel"
+            f"{path}: no format is called '{name}'; known: {', '.join(known)}, by the suffix"
+            + ELSEWHERE.get(name, "")
         )
     if SUFFIXES.get(suffix, name) != name:
         raise FormatError(f"{path}: its suffix is that of another format than {name}; change one")

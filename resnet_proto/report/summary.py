@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from resnet_proto.errors import UnknownLayerError, UnknownShapeError
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.memory import human
-from resnet_proto.net import Net, Step
+from resnet_proto.net import Net, Step, check_net
 from resnet_proto.report.words import label, named, shape_of, thousands
 from resnet_proto.structure import Structure
 from resnet_proto.words import columns_of, counted, padded, printable
@@ -68,7 +68,9 @@ def summarize(
 
     Raises:
         NetError: layers that do not fit together.
+        ResNetProtoError: no net.
     """
+    check_net(net)
     rows: list[Row] = []
     unknown = None
     try:

@@ -254,6 +254,10 @@ def test_nets_that_are_no_classifiers(net, message):
     ("options", "message"),
     [
         ({"labels": ["cat"] * 5}, "5 labels for 6 classes of the net"),
+        ({"labels": "cat.txt"}, r"labels is 'cat.txt'; read the file: read_labels\(path\) of"),
+        ({"labels": Path("cat.txt")}, "labels is 'cat.txt'; read the file"),
+        ({"image": "open-nsfw"}, r"expected ImageOptions; give preprocess.PRESETS\['open-nsfw'\]"),
+        ({"image": {"crop": 12}}, "image is {'crop': 12}; expected ImageOptions$"),
         ({"batch": 0}, "batch is 0"),
         ({"image": GREY}, "images of 1 channel need one such input; the net's inputs: data"),
         ({"engine": "cafe"}, "unknown engine 'cafe'"),
@@ -276,6 +280,16 @@ def test_options_that_do_not_fit(options, message, tmp_path, monkeypatch):
 
     with pytest.raises(ResNetProtoError, match=message):
         Classifier(net, weights, **{"image": SMALL, **options})
+
+
+@pytest.mark.parametrize("top", [0, -1, "5"])
+def test_at_least_one_class(top):
+    net = small()
+    own = Classifier(net, random_weights(net, 1), image=SMALL)
+
+    with pytest.raises(ResNetProtoError, match=f"top is {top!r}; it is how many classes"):
+        own.predict(images(1), top=top)
+    assert len(own.predict(images(1), top=np.int64(1))[0].top) == 1
 
 
 def windowed(pool):

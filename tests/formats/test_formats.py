@@ -228,6 +228,22 @@ def test_unknown_target(tmp_path, name, to):
     assert list(load(tmp_path / name)) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("x.onnx", "; `resnet-proto convert` writes it"),
+        ("x.keras", "; `resnet-proto convert` writes it"),
+        ("x.prototxt", "its prototxt comes to stand beside the caffemodel"),
+        ("x.bin", "pt, by the suffix"),
+    ],
+)
+def test_what_is_written_elsewhere(tmp_path, name, end):
+    save(tmp_path / "x.npz", {"x": np.ones(2)})
+
+    with pytest.raises(FormatError, match=f"{end}$"):
+        convert(tmp_path / "x.npz", tmp_path / name)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_dict_is_enough(tmp_path, name):
     """Arrays in any order of axes and bytes; a caffemodel needs a net."""
