@@ -452,6 +452,7 @@ PATH = r"net is a file's name; read it: read_prototxt\('deploy.prototxt'\)"
          SMALL_NET, "deploy.prototxt", PATH),
         (lambda net: resnet_proto.convert("in.npz", "out.npz", net),
          SMALL_NET, "deploy.prototxt", PATH),
+        (resnet_proto.to_keras, None, "deploy.prototxt", PATH),
         (lambda net: resnet_proto.Classifier(net, {}), None, "deploy.prototxt", PATH),
         (SMALL_NET.with_input_shapes, {"": (4, 3, 8, 8)}, (4, 1, 8, 8),
          r"shapes is \(4, 1, 8, 8\); expected names and shapes"),

@@ -28,7 +28,7 @@ from resnet_proto.files import atomic, room
 from resnet_proto.fit import named, step_blobs
 from resnet_proto.fold import folded
 from resnet_proto.layers import Shape
-from resnet_proto.net import check_runs, labels, overwritten
+from resnet_proto.net import check_net, check_runs, labels, overwritten
 from resnet_proto.weights import random_weights
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ def to_keras(
 
     Raises:
         NetError: no blob has that name, or the number of images cannot vary.
-        ResNetProtoError: Keras 3 or a backend of it is not installed.
+        ResNetProtoError: no net, or Keras 3 or a backend of it is not installed.
         UnknownLayerError: a layer that has no way into Keras.
         WeightsError: weights are missing, or do not fit the net.
     """
+    check_net(net)
     return draw(net, weights, outputs).model
 
 
