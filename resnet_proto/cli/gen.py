@@ -131,7 +131,7 @@ def command(
     facts = {
         "name": net.name,
         "depth": spec.depth,
-        "layers": len(net.layers),
+        "layers": len(steps),
         "parameters": parameters,
         "macs": macs,
     }

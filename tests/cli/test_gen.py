@@ -84,7 +84,7 @@ def test_json():
     assert json.loads(result.stdout) == {
         "name": "ResNet-50",
         "depth": 50,
-        "layers": 228,
+        "layers": 229,  # with the Input that the old form stands for, as in `summary`
         "parameters": 25_557_096,
         "macs": 3_857_973_248,
         "files": {
