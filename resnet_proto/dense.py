@@ -225,7 +225,7 @@ def convolution(step: Step, layer: Layer) -> Layer:
     if "kernel_size" in sides:
         sides["kernel_size"] = (sides["kernel_size"],)  # there it is repeated
     fields["convolution_param"] = {**param, **sides}
-    return make_layer(layer.name, "Convolution", layer.bottoms, layer.tops, fields)
+    return make_layer(layer.name, "Convolution", layer.bottoms, layer.tops, fields, lenient=True)
 
 
 def window(step: Step) -> Shape:

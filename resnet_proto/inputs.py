@@ -152,7 +152,9 @@ def changed(
         if len(made) < len(grouped):
             layer = with_field(step.layer, "group", 1, step.layer.tops)
             type = "Deconvolution" if isinstance(layer, Deconvolution) else "Convolution"
-            layers[i] = make_layer(layer.name, type, layer.bottoms, layer.tops, layer.fields)
+            layers[i] = make_layer(
+                layer.name, type, layer.bottoms, layer.tops, layer.fields, lenient=True
+            )
     return replace(net, layers=tuple(layers)), Kept(new, weights, set())
 
 

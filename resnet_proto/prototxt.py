@@ -86,6 +86,7 @@ def net_of(tree: Mapping[str, Any], source: str, warnings: list[str] | None = No
             layer.get("bottom", ()),
             layer.get("top", ()),
             {key: value for key, value in layer.items() if key not in own},
+            lenient=True,  # what may be kept is the parser's to say
         )
         for layer in tree.get("layer", ())
     )

@@ -100,7 +100,9 @@ def grouped(at: Aimed, target: Target) -> Aimed:
         if layer.type not in DEPTHWISE or layer.type in target.types:
             return layer
         fields = with_param(layer, {"group": getattr(layer, "group", 1)}).fields
-        return make_layer(layer.name, "Convolution", layer.bottoms, layer.tops, fields)
+        return make_layer(
+            layer.name, "Convolution", layer.bottoms, layer.tops, fields, lenient=True
+        )
 
     if "Convolution" not in target.types:
         return at

@@ -40,6 +40,7 @@ def test_layer_classes_agree(cls):
             assert normal(field.default) == default if default else not field.default
             assert isinstance(field.default, tuple) == fields[name].repeated
             assert isinstance(field.default, Word) == (fields[name].kind == "enum")
+            assert field.values == tuple(fields[name].values)
 
 
 def test_types():

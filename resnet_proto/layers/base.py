@@ -31,10 +31,34 @@ MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
 
 FLOAT = struct.Struct("<f")
 PLAIN = frozenset({int, str, bool, Word})
-ENUMS = frozenset(
-    "interp_mode normalization pad_mode phase resize_mode share_mode variance_norm".split()
+ENUMS = {
+    "interp_mode": ("LINEAR", "AREA", "NEAREST", "CUBIC", "LANCZOS4"),
+    "normalization": ("FULL", "VALID", "BATCH_SIZE", "NONE"),
+    "pad_mode": ("CONSTANT", "MIRRORED", "REPEAT_NEAREST"),
+    "phase": ("TRAIN", "TEST"),
+    "resize_mode": ("WARP", "FIT_SMALL_SIZE", "FIT_LARGE_SIZE_AND_PAD"),
+    "share_mode": ("STRICT", "PERMISSIVE"),
+    "variance_norm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
+}
+"""Enums outside a type's own message, and their values; in it they are ``Field``s of a ``Word``."""
+ENGINES = ("DEFAULT", "CAFFE", "CUDNN")
+"""The values of every ``engine``."""
+FIELDS = frozenset(
+    """
+accuracy_param argmax_param batch_norm_param bias_param blobs bn_param clip_param concat_param
+contrastive_loss_param convolution_param crop_param data_param detection_output_param
+dropout_param dummy_data_param eltwise_param elu_param embed_param exclude exp_param flatten_param
+hdf5_data_param hdf5_output_param hinge_loss_param image_data_param include infogain_loss_param
+inner_product_param input_param interp_param log_param loss_param loss_weight lrn_param
+memory_data_param mvn_param norm_param param parameter_param permute_param phase pooling_param
+power_param prelu_param prior_box_param propagate_down proposal_param psroi_pooling_param
+python_param recurrent_param reduction_param relu6_param relu_param reshape_param
+roi_pooling_param scale_param shuffle_channel_param sigmoid_param slice_param smooth_l1_loss_param
+softmax_param spp_param swish_param tanh_param threshold_param tile_param transform_param
+upsample_param window_data_param
+""".split()
 )
-"""Enums outside a type's own message; those in it are a ``Field`` with a ``Word``."""
+"""The fields of ``LayerParameter`` besides those that ``Layer`` itself names."""
 ENUM_HOLDERS = frozenset(("include", "exclude", "loss_param", "param", "phase"))
 """The fields that any layer may have and that are an enum or hold one."""
 
@@ -70,14 +94,30 @@ FORMS: dict[type, tuple[type, str]] = {
 """Type of a field's default -> what its values are, and how messages call it."""
 
 
-def worded(value: Any) -> Any:
-    """A message in which enums are Words, however deep they lie."""
+def worded(value: Any, enum: str = "") -> Any:
+    """A message in which enums are Words, however deep they lie; or values of the enum.
+
+    Raises:
+        NetError: a value that an enum does not have.
+    """
     if isinstance(value, Mapping):
-        return {
-            key: Word(item) if key in ENUMS and isinstance(item, str) else worded(item)
-            for key, item in value.items()
-        }
-    return [*map(worded, value)] if isinstance(value, list | tuple) else value
+        return {k: worded(item, k if k in ENUMS else "") for k, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [worded(item, enum) for item in value]
+    if enum and isinstance(value, str) and not isinstance(value, Word):  # a Word has been read
+        return enum_value(enum, value, ENUMS[enum])
+    return value
+
+
+def enum_value(name: str, value: str, values: Sequence[str]) -> Word:
+    """The value of an enum's field.
+
+    Raises:
+        NetError: it is none of ``values``.
+    """
+    if value not in values:
+        raise NetError(f"{name} cannot be {value!r:.80}; known: {', '.join(values)}")
+    return Word(value)
 
 
 class Field(Generic[T]):
@@ -86,14 +126,16 @@ class Field(Generic[T]):
     Args:
         default: Caffe's.
         message: the message that holds it, if that is not the layer's own: ``loss_param``.
+        values: of an enum, the values that it has.
 
     Attributes:
         item: of a repeated field, what each value is, as the annotation says.
     """
 
-    def __init__(self, default: T, message: str = "") -> None:
+    def __init__(self, default: T, message: str = "", values: tuple[str, ...] = ()) -> None:
         self.default = default
         self.message = message
+        self.values = values
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -115,7 +157,7 @@ class Field(Generic[T]):
         """A value as the field holds it: a list where it is repeated, a Word where it is an enum.
 
         Raises:
-            NetError: a value of another kind.
+            NetError: a value of another kind, or one that an enum does not have.
         """
         if self.default is None:
             return value
@@ -129,6 +171,8 @@ class Field(Generic[T]):
         kind, what = FORMS[made]
         if not isinstance(value, kind):
             raise NetError(f"{self.name} is {value!r:.80}; expected {what}")
+        if made is Word:
+            return enum_value(self.name, str(value), self.values)
         try:
             return worded(value) if kind is Mapping else made(value)
         except OverflowError:
@@ -207,7 +251,7 @@ class Layer:
         """Fields of a layer of this type, as ``fields`` has them.
 
         Raises:
-            NetError: a value is of another kind than its field; ``name`` says which layer's.
+            NetError: a value that its field cannot have; ``name`` says which layer's.
         """
         formed = dict(fields)
         try:
@@ -220,11 +264,36 @@ class Layer:
                     else value
                     for key, value in formed[message].items()
                 }
+            for key in ENUM_HOLDERS & formed.keys():
+                formed[key] = worded({key: formed[key]})[key]
         except NetError as error:
-            raise NetError(f"layer '{name}' ({cls.__name__}): {error}") from None
-        for key in ENUM_HOLDERS & formed.keys():
-            formed[key] = worded({key: formed[key]})[key]
+            known_type = "" if cls is Layer else f" ({cls.__name__})"
+            raise NetError(f"layer '{name}'{known_type}: {error}") from None
         return formed
+
+    @classmethod
+    def refuse_unknown(cls, name: str, fields: Mapping[str, Any]) -> None:
+        """Refuse fields that Caffe does not have; ``name`` says which layer's.
+
+        Raises:
+            NetError: there is one, in the layer or in a message that its type reads.
+        """
+        layer, messages = f"layer '{name}' ({cls.__name__})", (cls.message, *cls.other_messages)
+        for key in fields:
+            if key not in FIELDS and key not in messages:
+                own = getattr(cls, str(key), None)
+                advice = (
+                    f"; it belongs in {own.message or cls.message}"
+                    if isinstance(own, Field)
+                    else similar(key, sorted(FIELDS))
+                )
+                raise NetError(f"{layer} has no field '{key!s:.80}'{advice}")
+        for message in messages:
+            known = cls.known_fields("" if message == cls.message else message)
+            for key in fields.get(message, ()):
+                if key not in known:
+                    advice = similar(key, known)
+                    raise NetError(f"{layer}: {message} has no field '{key!s:.80}'{advice}")
 
     @property
     def param(self) -> Mapping[str, Any]:
@@ -426,6 +495,8 @@ def make_layer(
     bottoms: Iterable[str] = (),
     tops: Iterable[str] = (),
     fields: Mapping[str, Any] | None = None,
+    *,
+    lenient: bool = False,
 ) -> Layer:
     """The layer as the class of its type; a plain ``Layer`` where no class knows the type.
 
@@ -436,12 +507,16 @@ def make_layer(
         tops: likewise.
         fields: those of ``Layer``; an enum is a string, and a repeated field of the type's own
             message may be one value: ``{"pooling_param": {"pool": "AVE", "kernel_size": 3}}``.
+        lenient: keep fields that Caffe does not have, as reading a prototxt can.
 
     Raises:
-        NetError: a value of another kind than its field.
+        NetError: a value that its field cannot have, or a field that the type does not have.
     """
     cls = REGISTRY.get(type, Layer)
-    return cls(name, type, names_of(bottoms), names_of(tops), cls.in_form(name, fields or {}))
+    formed = cls.in_form(name, fields or {})
+    if type in REGISTRY and not lenient:
+        cls.refuse_unknown(name, formed)
+    return cls(name, type, names_of(bottoms), names_of(tops), formed)
 
 
 def axis_index(axis: int, shape: Shape) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
 from resnet_proto.layers.base import (
+    ENGINES,
     MAX_COUNT,
     Field,
     Layer,
@@ -43,7 +44,7 @@ class BaseConvolution(Layer):
     kernel_w = Field(0)
     stride_h = Field(0)
     stride_w = Field(0)
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
     axis = Field(1)
     force_nd_im2col = Field(False)
     dilation: Field[tuple[int, ...]] = Field(())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.layers.base import Field, Layer, Shape, register
+from resnet_proto.layers.base import ENGINES, Field, Layer, Shape, register
 from resnet_proto.layers.batch_norm import BatchNorm
 from resnet_proto.layers.loss import legacy
 from resnet_proto.words import Word
@@ -42,13 +42,13 @@ class BN(Layer):
     momentum = Field(0.9)
     eps = Field(1e-5)
     frozen = Field(False)
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
     scale_filler: Field[dict[str, Any]] = Field({})
     shift_filler: Field[dict[str, Any]] = Field({})
     moving_average = Field(False)
     decay = Field(0.05)
     var_eps = Field(1e-10)
-    bn_mode = Field(Word("LEARN"))
+    bn_mode = Field(Word("LEARN"), values=("LEARN", "INFERENCE"))
 
     @property
     def fork(self) -> str:

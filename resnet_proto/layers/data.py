@@ -26,7 +26,7 @@ class Data(BaseData):
     crop_size = Field(0)
     mirror = Field(False)
     rand_skip = Field(0)
-    backend = Field(Word("LEVELDB"))
+    backend = Field(Word("LEVELDB"), values=("LEVELDB", "LMDB"))
     force_encoded_color = Field(False)
     prefetch = Field(4)
 

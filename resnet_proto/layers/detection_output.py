@@ -45,7 +45,7 @@ class DetectionOutput(Layer):
     background_label_id = Field(0)
     nms_param: Field[Mapping[str, Any]] = Field({})
     save_output_param: Field[Mapping[str, Any]] = Field({})
-    code_type = Field(Word("CORNER"))
+    code_type = Field(Word("CORNER"), values=("CORNER", "CENTER_SIZE", "CORNER_SIZE"))
     variance_encoded_in_target = Field(False)
     keep_top_k = Field(-1)
     confidence_threshold: Field[float | None] = Field(None)

@@ -22,7 +22,7 @@ class Eltwise(Layer):
     message = "eltwise_param"
     n_bottoms = (2, MAX_COUNT)
 
-    operation = Field(Word("SUM"))
+    operation = Field(Word("SUM"), values=("PROD", "SUM", "MAX"))
     coeff: Field[tuple[float, ...]] = Field(())
     stable_prod_grad = Field(True)
 

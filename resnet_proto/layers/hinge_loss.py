@@ -20,7 +20,7 @@ class HingeLoss(Loss):
 
     message = "hinge_loss_param"
 
-    norm = Field(Word("L1"))
+    norm = Field(Word("L1"), values=("L1", "L2"))
 
     def more_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         legacy(bottoms[0])

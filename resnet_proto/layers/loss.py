@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import NetError, ShapeError
-from resnet_proto.layers.base import Field, Layer, Shape, count, dims
+from resnet_proto.layers.base import ENUMS, Field, Layer, Shape, count, dims
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class NormalizedLoss(Loss):
 
     ignore_label: Field[int | None] = Field(None, "loss_param")
     normalize: Field[bool | None] = Field(None, "loss_param")
-    normalization = Field(Word("VALID"), "loss_param")
+    normalization = Field(Word("VALID"), "loss_param", ENUMS["normalization"])
 
     def mode(self, default: str = "VALID") -> str:
         """The normalization; ``normalize`` is its old form."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import Field, Layer, Shape, dims, register
+from resnet_proto.layers.base import ENGINES, Field, Layer, Shape, dims, register
 from resnet_proto.layers.pooling import Pooling
 from resnet_proto.words import Word
 
@@ -27,9 +27,9 @@ class LRN(Layer):
     local_size = Field(5)
     alpha = Field(1.0)
     beta = Field(0.75)
-    norm_region = Field(Word("ACROSS_CHANNELS"))
+    norm_region = Field(Word("ACROSS_CHANNELS"), values=("ACROSS_CHANNELS", "WITHIN_CHANNEL"))
     k = Field(1.0)
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         if self.local_size % 2 == 0:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError, UnknownLayerError
-from resnet_proto.layers.base import Field, Layer, Shape, dims, register
+from resnet_proto.layers.base import ENGINES, Field, Layer, Shape, dims, register
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Pooling(Layer):
     message = "pooling_param"
     n_tops = (1, 2)
 
-    pool = Field(Word("MAX"))
+    pool = Field(Word("MAX"), values=("MAX", "AVE", "STOCHASTIC"))
     pad = Field(0)
     pad_h = Field(0)
     pad_w = Field(0)
@@ -40,9 +40,9 @@ class Pooling(Layer):
     stride = Field(1)
     stride_h = Field(0)
     stride_w = Field(0)
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
     global_pooling = Field(False)
-    round_mode = Field(Word("CEIL"))
+    round_mode = Field(Word("CEIL"), values=("CEIL", "FLOOR"))
     ceil_mode = Field(True)
 
     @property

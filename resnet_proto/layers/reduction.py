@@ -19,7 +19,7 @@ class Reduction(Layer):
 
     message = "reduction_param"
 
-    operation = Field(Word("SUM"))
+    operation = Field(Word("SUM"), values=("SUM", "ASUM", "SUMSQ", "MEAN"))
     axis = Field(0)
     coeff = Field(1.0)
 

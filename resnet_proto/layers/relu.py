@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resnet_proto.layers.base import Field, register
+from resnet_proto.layers.base import ENGINES, Field, register
 from resnet_proto.layers.neuron import Neuron
 from resnet_proto.words import Word
 
@@ -19,7 +19,7 @@ class ReLU(Neuron):
     message = "relu_param"
 
     negative_slope = Field(0.0)
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
 
     def activation(self, x: Array) -> Array:
         import numpy as np

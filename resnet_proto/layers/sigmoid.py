@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resnet_proto.layers.base import Field, register
+from resnet_proto.layers.base import ENGINES, Field, register
 from resnet_proto.layers.neuron import Neuron
 from resnet_proto.words import Word
 
@@ -18,7 +18,7 @@ class Sigmoid(Neuron):
 
     message = "sigmoid_param"
 
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
 
     def activation(self, x: Array) -> Array:
         return sigmoid(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import Field, Shape, count, dims, register
+from resnet_proto.layers.base import ENGINES, Field, Shape, count, dims, register
 from resnet_proto.layers.loss import NormalizedLoss
 from resnet_proto.words import Word
 
@@ -21,7 +21,7 @@ class SigmoidCrossEntropyLoss(NormalizedLoss):
 
     message = "sigmoid_param"
 
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
 
     def more_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         scores, targets = bottoms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resnet_proto.layers.base import Field, Layer, Shape, axis_index, register
+from resnet_proto.layers.base import ENGINES, Field, Layer, Shape, axis_index, register
 from resnet_proto.words import Word
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Softmax(Layer):
 
     message = "softmax_param"
 
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
     axis = Field(1)
 
     def may_work_in_place(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import Field, Shape, axis_index, register
+from resnet_proto.layers.base import ENGINES, Field, Shape, axis_index, register
 from resnet_proto.layers.loss import NormalizedLoss, by_label, check_labels, places
 from resnet_proto.layers.softmax import softmax
 from resnet_proto.words import Word
@@ -30,7 +30,7 @@ class SoftmaxWithLoss(NormalizedLoss):
     message = "softmax_param"
     n_tops = (1, 2)
 
-    engine = Field(Word("DEFAULT"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
     axis = Field(1)
 
     def more_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import ShapeError
-from resnet_proto.layers.base import Field, Layer, Shape, count, dims, register
+from resnet_proto.layers.base import ENGINES, Field, Layer, Shape, count, dims, register
 from resnet_proto.layers.pooling import Pooling
 from resnet_proto.words import Word
 
@@ -22,8 +22,8 @@ class SPP(Layer):
     message = "spp_param"
 
     pyramid_height = Field(0)
-    pool = Field(Word("MAX"))
-    engine = Field(Word("DEFAULT"))
+    pool = Field(Word("MAX"), values=("MAX", "AVE", "STOCHASTIC"))
+    engine = Field(Word("DEFAULT"), values=ENGINES)
 
     @property
     def is_random(self) -> bool:

@@ -1,5 +1,6 @@
 """The registry, fields, and what every type has to keep."""
 
+import re
 import subprocess
 import sys
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from resnet_proto import schema
-from resnet_proto.errors import NetError
+from resnet_proto.errors import NetError, PrototxtError
 from resnet_proto.layers import REGISTRY, Convolution, Field, Layer, make_layer, register
-from resnet_proto.layers.base import ENUMS
+from resnet_proto.layers.base import ENUMS, FIELDS
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.words import Word
@@ -100,6 +101,65 @@ def test_values_of_another_kind(type, fields, message):
         make_layer("a", type, "x", "y", fields)
 
 
+@pytest.mark.parametrize(
+    ("type", "fields", "message"),
+    [
+        ("Pooling", {"pooling_param": {"pool": "AVG", "kernel_size": 2}},
+         ": pool cannot be 'AVG'; known: MAX, AVE, STOCHASTIC"),
+        ("Eltwise", {"eltwise_param": {"operation": "MEAN"}},
+         ": operation cannot be 'MEAN'; known: PROD, SUM, MAX"),
+        ("Reduction", {"reduction_param": {"operation": "PROD"}},
+         ": operation cannot be 'PROD'; known: SUM, ASUM, SUMSQ, MEAN"),
+        ("ReLU", {"include": [{"phase": "TESTING"}]},
+         ": phase cannot be 'TESTING'; known: TRAIN, TEST"),
+        ("Convolution", {"convolution_param": {"weight_filler": {"variance_norm": "FAN"}}},
+         ": variance_norm cannot be 'FAN'; known: FAN_IN, FAN_OUT, AVERAGE"),
+        ("Convolution", {"convolution_param": {"padding": 1}},
+         ": convolution_param has no field 'padding'; did you mean pad?"),
+        ("Convolution", {"convolution_param": {"num_outputs": 4}},
+         ": convolution_param has no field 'num_outputs'; did you mean num_output?"),
+        ("Convolution", {"num_output": 4},
+         " has no field 'num_output'; it belongs in convolution_param"),
+        ("Convolution", {"convolution_params": {"num_output": 4}},
+         " has no field 'convolution_params'; did you mean convolution_param"),
+        ("SoftmaxWithLoss", {"loss_param": {"normalise": True}},
+         ": loss_param has no field 'normalise'; did you mean normalize"),
+        ("AbsVal", {"top": "y"}, " has no field 'top'"),
+    ],
+)  # fmt: skip
+def test_what_caffe_does_not_have(type, fields, message):
+    """Caffe refuses it, and so does reading what would be written."""
+    with pytest.raises(NetError, match=re.escape(f"layer 'a' ({type}){message}")):
+        make_layer("a", type, "x", "y", fields)
+
+    assert type == "AbsVal" or refused(to_prototxt(Net("", (Layer("a", type, "x", "y", fields),))))
+    make_layer("a", type, "x", "y", {"propagate_down": (False,), "pooling_param": {"pool": "AVE"}})
+
+
+def refused(text):
+    with pytest.raises(PrototxtError):
+        read_prototxt(text)
+    return True
+
+
+def test_unknown_fields_that_are_kept():
+    """Of a net that is read leniently, of a type that nobody knows, and where it is asked for."""
+    text = """
+layer { name: "c" type: "Convolution" bottom: "x" top: "y" of_a_fork: 1
+  convolution_param { num_output: 4 kernel_size: 3 padding: 2 } }
+layer { name: "u" type: "Unheard" bottom: "y" top: "z" unheard_param { padding: 2 } }
+"""
+    net = read_prototxt(text, lenient=True)
+    c, u = net.layers
+
+    assert [c.fields["of_a_fork"], c.param["padding"]] == [("1",), ("2",)]
+    assert u.fields == {"unheard_param": ({"padding": ("2",)},)}
+    assert make_layer(u.name, u.type, u.bottoms, u.tops, u.fields) == u
+    assert make_layer(c.name, c.type, c.bottoms, c.tops, c.fields, lenient=True) == c
+    with pytest.raises(NetError, match=r"layer 'c' \(Convolution\) has no field 'of_a_fork'"):
+        make_layer(c.name, c.type, c.bottoms, c.tops, c.fields)
+
+
 def test_values_of_the_right_kind():
     """Strings for enums, one value for a list, numpy's numbers: as the text would say it."""
     text = """
@@ -144,12 +204,21 @@ def test_every_enum_of_a_layer_is_known():
         name for cls in REGISTRY.values() for name in dir(cls)
         if isinstance(getattr(getattr(cls, name), "default", None), Word)
     }  # fmt: skip
-    messages, enums = ["LayerParameter"], set()
+    messages, enums = ["LayerParameter"], {}
     for message in messages:
         for name, field in schema.fields(message).items():
             if field.kind == "enum":
-                enums.add(name)
+                enums.setdefault(name, set()).add(tuple(field.values))
             if field.kind == "message" and field.message not in messages:
                 messages.append(field.message)
 
-    assert enums == words | ENUMS
+    assert enums.keys() == words | ENUMS.keys()
+    assert {name: {values} for name, values in ENUMS.items()} == {
+        name: enums[name] for name in ENUMS
+    }
+
+
+def test_fields_of_a_layer():
+    named_by_layer = {"name", "type", "bottom", "top"}
+
+    assert schema.fields("LayerParameter").keys() - named_by_layer == FIELDS
