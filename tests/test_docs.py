@@ -196,7 +196,7 @@ def draw_photos(folder):
 INDENTED = re.compile(r"^    ((?:resnet-proto|make) .*)", re.M)
 NOT_RUN = {
     r"ResNet-(50|101|152)-model|VGG_ILSVRC|ResNet-50\.caffemodel": "weights of 100 to 500 MB",
-    r"plain-34\.caffemodel|resnet-34-C\.caffemodel|r110\.caffemodel": "a training of days",
+    r"(train|val) plain-34/": "ImageNet",
     r"iter_\d+|logs/|small ": "the training before it, which is not run",
     r"cifar-10-binary": "170 MB of images",
     r"\.keras|resnet50\.safetensors": "Keras and torchvision; a block of the page runs it",
