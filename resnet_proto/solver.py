@@ -5,9 +5,11 @@ Source: solver.cpp, InitTrainNet and InitTestNets; upgrade_proto.cpp, UpgradeSol
 
 from __future__ import annotations
 
+import filecmp
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,6 +151,8 @@ def parse_solver(
             net = net_of(dict(instance.value), f"{source} ({instance.field})")
         else:
             file = find(instance.value, source, folder)
+            if (other := other_beside(instance.value, folder)) and warnings is not None:
+                warnings.append(f"{source}: {other}")
             net = parse_net(read_text(file), source=str(file), lenient=lenient, warnings=warnings)
         read[key] = net
         nets.append(instance.of(net))
@@ -233,6 +237,17 @@ def find(name: str, source: str, folder: Path | None) -> Path:
     if is_solver(read_text(found)):
         raise PrototxtError(f"{source}: '{name}' is a solver; name the net that is to be trained")
     return found
+
+
+def other_beside(name: str, folder: Path | None) -> str:
+    """That a net of the current directory is not the one beside the solver; else empty."""
+    with suppress(OSError, ValueError):  # one of them is not there
+        if folder and not filecmp.cmp(name, folder / name, shallow=False):
+            return (
+                f"'{name}' is that of the current directory; another {folder / name} lies beside "
+                "the solver, and train.sh takes that one; remove one, or work in that folder"
+            )
+    return ""
 
 
 def is_solver(text: str) -> bool:

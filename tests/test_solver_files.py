@@ -1,6 +1,7 @@
 """Solvers and their nets, as Caffe sets them up."""
 
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -194,6 +195,22 @@ def test_nets_beside_the_solver(folder, tmp_path_factory, monkeypatch):
 
     assert solver.train.source == str(folder / "a")
     assert solver.fields["max_iter"] == 0
+
+
+def test_another_net_beside_the_solver(folder, tmp_path_factory, monkeypatch):
+    """The current directory goes first, as in Caffe; it is said once, if they differ."""
+    (folder / "s").write_text('net: "a" test_iter: 1' + REST)
+    beside = (folder / "a").read_text()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    Path("a").write_text(beside + "# another")
+
+    warned = run("summary", folder / "s")
+    Path("a").write_text(beside)
+    same = run("summary", folder / "s")
+
+    assert warned.exit_code == same.exit_code == 0
+    assert warned.stderr.count(f"another {folder / 'a'} lies beside the solver, and train.sh") == 1
+    assert "Warning" not in same.stderr
 
 
 # ---- where a net is expected

@@ -31,7 +31,7 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.layers import Shape
 from resnet_proto.net import Net
 from resnet_proto.prototxt import net_of, parse_net, read_text
-from resnet_proto.solver import Instance, find, instances, is_solver
+from resnet_proto.solver import Instance, find, instances, is_solver, other_beside
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import old_within
 
@@ -151,6 +151,11 @@ class Check:
                 raise ResNetProtoError(f"{old}; write it to a file, or upgrade it")
             return net_of(dict(value), file), f"{file} ({name})"
         found = find(value, file, folder)
+        if other := other_beside(value, folder):
+            reason, _, remedy = other.rpartition("; ")
+            self.findings += placed(
+                file, [("other-net", Found(WARNING, reason, remedy, field=name))]
+            )
         beside = found != Path(value)
         how = "of the solver, found beside it and not in the current directory"
         row = Checked(str(found), "net", how if beside else "of the solver")

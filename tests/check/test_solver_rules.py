@@ -210,13 +210,17 @@ def test_the_current_directory_goes_first(folder, tmp_path_factory, monkeypatch)
     (here / "train_val.prototxt").write_text(to_prototxt(net))
     monkeypatch.chdir(here)
 
-    (note, _) = check_text(GOOD, "s", folder=folder).findings
+    (note, other, _) = check_text(GOOD, "s", folder=folder).findings
     for name in ("train_lmdb", "val_lmdb"):
         (here / name).mkdir()
     report = check_text(GOOD, "s", folder=folder)
 
     assert f"(TEST) are in '{folder}' and not in the current directory, where the net" in note.line
-    assert [x.file for x in report.findings] == ["train_val.prototxt"]
+    assert [x.file for x in report.findings] == ["s", "train_val.prototxt"]
+    assert (other.rule, other.level, other.field) == ("other-net", "warning", "net")
+    assert f"another {folder / 'train_val.prototxt'} lies beside the solver" in other.reason
+    (folder / "train_val.prototxt").write_text(to_prototxt(net))  # the twin: the same net
+    assert [x.rule for x in check_text(GOOD, "s", folder=folder).findings] == ["batch-statistics"]
     assert report.checked[1] == ("train_val.prototxt", "net", "of the solver")
 
 
