@@ -55,7 +55,7 @@ class Memory:
 
     Args:
         name: the net's.
-        batch: images of the data that a step takes; 0 where that is not known.
+        batches: phase -> images of the data that a step takes; 0 where that is not known.
         phases: ``train`` and ``test``, or one of them -> ``KINDS`` -> bytes.
         logged: phase -> what Caffe's log calls "Memory required for data": all tops, those in
             place and those of Splits counted each.
@@ -63,10 +63,16 @@ class Memory:
     """
 
     name: str
-    batch: int
+    batches: Mapping[str, int]
     phases: Mapping[str, Mapping[str, int]]
     logged: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> int | None:
+        """The batch of all phases; None where they differ."""
+        found = set(self.batches.values())
+        return found.pop() if len(found) == 1 else None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -112,9 +118,9 @@ def memory(
             for kind, values in values_of(steps, blobs, training=phase == "train").items()
         }
         logged[phase] = FLOAT * blobs.logged
-    found = batch_size(nets[phases[0]], phases[0].upper())
-    warnings = tuple(warn(net, found)) if "train" in phases else ()
-    return Memory(net.name, found, measured, logged, warnings)
+    batches = {phase: batch_size(at, phase.upper()) for phase, at in nets.items()}
+    warnings = tuple(warn(net, batches["train"])) if "train" in phases else ()
+    return Memory(net.name, batches, measured, logged, warnings)
 
 
 def with_batch(net: Net, batch: int) -> Net:
@@ -259,8 +265,12 @@ def values_of(steps: Sequence[Step], blobs: Blobs, *, training: bool) -> dict[st
 def table(found: Memory) -> Iterator[str]:
     """A line for each kind of memory, with the totals."""
     phases = list(found.phases)
-    images = f"batch {found.batch}" if found.batch else "batch unknown"
-    cells = [(f"{found.name or 'net'}, {images}: bytes", *phases)]
+    images = {phase: f", batch {size or 'unknown'}" for phase, size in found.batches.items()}
+    name = found.name or "net"
+    if found.batch is None:
+        cells = [(f"{name}: bytes", *(phase + images[phase] for phase in phases))]
+    else:
+        cells = [(f"{name}{images[phases[0]]}: bytes", *phases)]
     for kind, label in KINDS.items():
         values = [found.phases[phase][kind] for phase in phases]
         cells.append((label, *(f"{value:,}" if value else "" for value in values)))
@@ -296,6 +306,7 @@ def as_json(found: Memory) -> dict[str, object]:
     return {
         "name": found.name,
         "batch": found.batch,
+        "batches": dict(found.batches),
         "phases": {phase: dict(kinds) for phase, kinds in found.phases.items()},
         "totals": found.totals,
         "memory_required_for_data": dict(found.logged),

@@ -271,6 +271,20 @@ def test_totals_and_table():
     assert set(as_json(found)["phases"]["test"]) == set(KINDS)
 
 
+def test_each_phase_has_its_batch():
+    training = Training(data="memory", batch=24, test_batch=20)
+    net = to_train_val(deploy_net(PRESETS["cifar-resnet-20"].spec), training)
+    found = memory(net)
+    shown = as_json(found)
+
+    assert (shown["batch"], shown["batches"]) == (None, {"train": 24, "test": 20})
+    assert next(table(found)).split("  ")[0] == "ResNet-20: bytes"
+    assert next(table(found)).endswith("  train, batch 24  test, batch 20")
+    assert "ResNet-20, batch 20: bytes" in next(table(memory(net, phases=("test",))))
+    same = as_json(memory(net, 7))
+    assert (same["batch"], same["batches"]) == (7, {"train": 7, "test": 7})
+
+
 def test_a_small_batch_is_warned_of():
     net = deploy_net(PRESETS["resnet-18"].spec)
     without = Net(
