@@ -101,7 +101,11 @@ def encoded(text: str) -> bytes:
 
 
 def write_files(
-    texts: Mapping[str, str], folder: str | os.PathLike[str], *, force: bool = False
+    texts: Mapping[str, str],
+    folder: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    elsewhere: str = "",
 ) -> dict[Path, str]:
     """Write files into a folder, each as a whole or not at all; scripts can be executed.
 
@@ -109,6 +113,7 @@ def write_files(
         texts: file name -> content.
         folder: made if it is missing.
         force: overwrite files whose content differs.
+        elsewhere: for the refusal: the options that name another place.
 
     Returns:
         each path with what happened: ``written``, or ``unchanged`` where it held this already.
@@ -130,8 +135,8 @@ def write_files(
             raise ResNetProtoError(unreadable(path, error)) from None
         if not same and not force:
             raise ResNetProtoError(
-                f"{path} exists with other content; --force overwrites it, "
-                "--out DIR or another --name writes elsewhere"
+                f"{path} exists with other content; --force overwrites it"
+                + (f", {elsewhere} writes elsewhere" if elsewhere else "")
             )
         done[path] = "unchanged" if same else "written"
     for path, state in done.items():

@@ -562,7 +562,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return "; the net has none"
-    return similar(name, known) or f"; the last is '{known[-1]}'"
+    which = "the only one" if len(known) == 1 else "the last"
+    return similar(name, known) or f"; {which} is '{known[-1]}'"
 
 
 def labels(names: Iterable[str]) -> Iterator[str]:

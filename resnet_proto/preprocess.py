@@ -170,9 +170,11 @@ def load_image(
         ResNetProtoError: no image, a damaged one, or options that do not fit the shape.
     """
     options = ImageOptions() if options is None else options
+    check_options(options)
+    decoded = decode(Path(path), options.channels, str(path))  # first: it may be no image at all
     check_channels(options, shape, str(path))
     size = (shape[2], shape[3])
-    image = resize(decode(Path(path), options.channels, str(path)), options.crop, size)
+    image = resize(decoded, options.crop, size)
     resized = (image.height, image.width)
     place = centre(resized, size)
     mean = mean_part(mean_array(options), options, size, resized, place)

@@ -204,6 +204,17 @@ def test_a_blob_that_was_meant():
         list(read_prototxt(HEADER + layer("conv1", "ReLU") + layer("a", "ReLU", "Conv_1")).walk())
 
 
+@pytest.mark.parametrize(
+    ("more", "which"), [("", "the only one is 'd'"), ("input: 'e'", "the last is 'e'")]
+)
+def test_an_input_that_is_not_there(more, which):
+    sizes = "input_shape { dim: 1 }" * (1 + bool(more))
+    net = read_prototxt(f"input: 'd' {more} {sizes}")
+
+    with pytest.raises(NetError, match=f"the net has no input 'image'; {which}"):
+        net.with_input_shapes({"image": (1,)})
+
+
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "deploy.prototxt"
     path.write_text(HEADER + layer("a", "ReLU", "conv"))

@@ -194,6 +194,16 @@ def test_options_that_do_not_fit(photo, shape, options, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "message"), [("none.png", "no such file"), ("x.npz", "not an image")]
+)
+def test_the_file_goes_before_the_channels(tmp_path, name, message):
+    (tmp_path / "x.npz").write_bytes(b"PK")
+
+    with pytest.raises(ResNetProtoError, match=f"{name}: .*{message}"):
+        load_image(tmp_path / name, (1, 1, 7, 5))
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "not an image"),

@@ -70,5 +70,6 @@ def command(
         sys.stdout.buffer.write(encoded(text))
         return
     path = Path(out)
-    for written, done in write_files({path.name: text}, path.parent, force=force).items():
+    texts, elsewhere = {path.name: text}, "another --out FILE"
+    for written, done in write_files(texts, path.parent, force=force, elsewhere=elsewhere).items():
         click.echo(f"{written}  {done}")

@@ -143,6 +143,7 @@ def command(
         force=force,
         facts=facts if as_json else None,
         figures=f"{net.name}: {parameters:,} parameters, {macs:,} MACs",
+        elsewhere="--out DIR or another --name",
         training=spec.training,
     )
 

@@ -46,12 +46,13 @@ def command(
 ) -> None:
     """List the blobs of a weight file, a solver state, or a mean of images.
 
-    FILE is a .caffemodel, .npz, .safetensors or .h5, or - for stdin. Values are read for --stats
-    only. With --net each layer has what Caffe would do with it: copied, ignored (the net
-    lacks it), left at its filler (the file lacks it), or refused, which ends Caffe. The exit
-    status is 1 if the weights do not fit: one is refused or left at its filler, or none is
-    copied. `forward`, `convert` and `verify` refuse the same, but read what only Caffe does not
-    find in HDF5. A released model is named, by the digest of the file or by names and shapes.
+    FILE is a .caffemodel, .npz, .safetensors, .h5 or .pt, a .solverstate or .binaryproto, or - for
+    stdin. Values are read for --stats only. With --net each layer has what Caffe would do with it:
+    copied, ignored (the net lacks it), left at its filler (the file lacks it), or refused, which
+    ends Caffe. The exit status is 1 if the weights do not fit: one is refused or left at its
+    filler, or none is copied. `forward`, `convert` and `verify` refuse the same, but read what
+    only Caffe does not find in HDF5. A released model is named, by the digest of the file or by
+    names and shapes.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel

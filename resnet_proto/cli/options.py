@@ -419,6 +419,7 @@ def deliver(
     force: bool,
     facts: Mapping[str, Any] | None,
     figures: str,
+    elsewhere: str = "--out DIR",
     training: Training | None = None,
 ) -> None:
     """Write files and say so.
@@ -429,6 +430,7 @@ def deliver(
         force: overwrite what has other content.
         facts: what to print as JSON, together with the files; None prints lines.
         figures: one line about the net.
+        elsewhere: the options that name another place, for the refusal to overwrite.
         training: how the files are run, if a script is among them.
     """
     from resnet_proto.generate import FILES, encoded, write_files
@@ -438,7 +440,7 @@ def deliver(
         sys.stdout.buffer.write(encoded("".join(texts.values())))
         click.echo(figures, err=True)
         return
-    done = write_files(texts, folder, force=force)
+    done = write_files(texts, folder, force=force, elsewhere=elsewhere)
     if facts is not None:
         echo_json({**facts, "files": {str(path): state for path, state in done.items()}})
         return

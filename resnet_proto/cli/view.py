@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from resnet_proto.preprocess import ImageOptions
     from resnet_proto.state import State
 
+PAGES = (".html", ".htm")
+
 
 @click.command("view")
 @net_argument
@@ -85,6 +87,8 @@ def command(
     if len(weights) > 1 + (other is not None):
         raise click.UsageError("--weights is given once for each net; a second net is --compare's")
 
+    if out not in (None, "-") and Path(str(out)).suffix.lower() not in PAGES:
+        raise click.UsageError(f"-o {out}: a page is one of {', '.join(PAGES)}")
     images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
     files = [file for file in weights if file != "random"]
     watched = [net, other or "", *files, *images]

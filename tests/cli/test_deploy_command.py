@@ -84,7 +84,10 @@ def test_file(folder):
     assert first.stdout == "new/deploy.prototxt  written\n"
     assert again.stdout == "new/deploy.prototxt  unchanged\n"
     assert other.exit_code == 1
-    assert "new/deploy.prototxt exists with other content; --force overwrites it" in other.stderr
+    assert (
+        "new/deploy.prototxt exists with other content; --force overwrites it, another --out FILE"
+        in other.stderr
+    )
     assert read_prototxt(path) == to_deploy(read_prototxt(TRAINED), (1, 3, 224, 224))
     forced = run("-", "-o", "new/deploy.prototxt", "--input-shape", "2,3,225,225", "--force")
     assert forced.exit_code == 0

@@ -104,6 +104,7 @@ def test_other_content_is_kept_without_force(folder):
 
     assert refused.exit_code == 1
     assert "deploy.prototxt exists with other content; --force" in refused.stderr
+    assert "--out DIR or another --name writes elsewhere" in refused.stderr
     assert path.read_text() == "mine"
     assert run("--depth", "50", "--force").exit_code == 0
     assert path.read_text() == ours

@@ -157,6 +157,7 @@ def test_other_content_stays(folder):
 
     assert refused.exit_code == 1
     assert "out/solver.prototxt exists with other content; --force" in refused.stderr
+    assert "it, --out DIR writes elsewhere" in refused.stderr  # there is no --name
     assert path.read_text() == "mine"
     assert run("-", "-o", "out", "--force").exit_code == 0
     assert path.read_text() == ours

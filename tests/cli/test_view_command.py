@@ -671,6 +671,7 @@ def test_the_server_is_for_this_machine_alone(tmp_path, served):
         (["-"], "-o"),
         (["missing.prototxt"], "no such file"),
         (["net.prototxt", "-o", "net.prototxt/page.html"], "no folder"),
+        (["net.prototxt", "-o", "page.pdf"], "a page is one of .html, .htm"),
     ],
 )
 def test_what_is_refused(arguments, said, tmp_path, monkeypatch):
@@ -683,6 +684,7 @@ def test_what_is_refused(arguments, said, tmp_path, monkeypatch):
     assert said in run.stderr
     twin = CliRunner().invoke(main, ["view", "net.prototxt", "-o", "-"])
     assert twin.stdout.startswith("<!DOCTYPE html>")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.prototxt"]
 
 
 def test_a_net_that_breaks_off_is_shown(tmp_path, screen):
