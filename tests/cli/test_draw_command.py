@@ -236,9 +236,9 @@ def test_a_net_that_is_no_graph_is_refused_by_its_file(command, tmp_path):
     path = tmp_path / "odd.prototxt"
     path.write_text('layer { name: "a" type: "ReLU" bottom: "x" top: "a" }')
 
-    result = CliRunner().invoke(
-        main, [command, str(path), "-o", str(tmp_path / f"{command}.html.txt")]
-    )
+    out = {"draw": "net.txt", "view": "net.html"}[command]
+
+    result = CliRunner().invoke(main, [command, str(path), "-o", str(tmp_path / out)])
 
     assert result.exit_code == 1
     assert f"{path}: layer 'a' (ReLU) reads blob 'x'" in result.stderr
