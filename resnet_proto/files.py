@@ -10,6 +10,7 @@ import filecmp
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
@@ -65,8 +66,10 @@ def atomic(
 def together(*paths: str | os.PathLike[str], force: bool = True) -> Iterator[list[BinaryIO]]:
     """Binary files that become ``paths`` when the block ends without an error: all, or none.
 
-    Everything else is as for ``atomic``.
+    Everything else is as for ``atomic``. Ctrl-C in the block stays Ctrl-C, where a library makes
+    an error of its own of it (zipfile, a ValueError).
     """
+    handled = sys.exc_info()[1]
     parts: dict[Path, Path] = {}  # a file -> what it is called until it is complete
     made: list[Path] = []
     try:
@@ -77,11 +80,14 @@ def together(*paths: str | os.PathLike[str], force: bool = True) -> Iterator[lis
                 if not force:
                     refuse_other(path, file)
         take_names(parts)
-    except BaseException:
+    except BaseException as error:
         for part in parts.values():
             attempt(part.unlink)
         for folder in made:
             attempt(folder.rmdir)  # somebody else may have put something there
+        before = error.__context__
+        if isinstance(before, KeyboardInterrupt) and before is not handled:
+            raise before from None
         raise
 
 

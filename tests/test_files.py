@@ -27,6 +27,25 @@ def test_a_failure_leaves_the_old_content(tmp_path, error):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_ctrl_c_stays_ctrl_c(tmp_path):
+    """A ValueError is what zipfile makes of it; one raised where Ctrl-C was caught stays one."""
+    path = tmp_path / "weights.npz"
+
+    with pytest.raises(KeyboardInterrupt), atomic(path):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("Can't close the ZIP file")
+    with pytest.raises(ValueError, match="half"):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            with atomic(path):
+                raise ValueError("half")
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_old_file_is_replaced_and_not_written_over(tmp_path):
     """At every moment the name leads to a whole file, and who has the old one open keeps it."""
     path = tmp_path / "net.prototxt"

@@ -245,7 +245,8 @@ def stop(number: int, _: object) -> None:
 def unheard(lost: Any) -> None:
     """Stop once more, if the end came in a callback, as of a weak reference: Python goes on."""
     if not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
-        sys.__unraisablehook__(lost)
+        if not STOPPED:  # of what was half made, nobody needs to hear
+            sys.__unraisablehook__(lost)
     elif STOPPED and hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, again)
         signal.setitimer(signal.ITIMER_REAL, 0.001)  # when the callback is over

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.engine.compare import TOLERANCE, compare
+from resnet_proto.engine.others import onnxruntime
 from resnet_proto.engine.plain import forward
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.files import path_of, together
@@ -251,13 +252,13 @@ def prove(
     except ResNetProtoError as error:
         return Proof(missing=f"our own forward pass does not run on random inputs: {error}")
     try:
-        import onnxruntime
+        package = onnxruntime()
     except ImportError:
         return proof_by_reading(path_of(file), feeds, ours)
     import onnx
 
     model = onnx.load(path_of(file), load_external_data=False)
-    theirs = run_model(onnxruntime, model, target, feeds, blobs)
+    theirs = run_model(package, model, target, feeds, blobs)
     behind = behind_choices(net)
     if behind:  # from the model's own bottoms: rounding turns two scores that are nearly equal
         rest = (name for layer in behind for name in layer.bottoms)
@@ -308,7 +309,7 @@ def prove_read(
     import numpy as np
 
     try:
-        import onnxruntime
+        package = onnxruntime()
     except ImportError:
         return Proof(missing=NOT_INSTALLED)
     rng = np.random.default_rng(seed)
@@ -328,7 +329,7 @@ def prove_read(
         return Proof(missing="the new net has no blob that is a value of the model")
     ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
     try:
-        theirs = run_model(onnxruntime, model, Path(path), feeds, blobs)
+        theirs = run_model(package, model, Path(path), feeds, blobs)
     except FormatError as error:
         return Proof(missing=str(error))
     return Proof(tuple(compare(theirs, ours)))
@@ -354,7 +355,7 @@ def to_float32(model: onnx.ModelProto, path: Path) -> None:
 
 
 def run_model(
-    onnxruntime: Any,
+    package: Any,
     model: onnx.ModelProto,
     target: Path,
     feeds: Mapping[str, Array],
@@ -375,15 +376,15 @@ def run_model(
     model.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in blobs if name in made - known
     )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = package.SessionOptions()
+    options.graph_optimization_level = package.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(target.absolute().parent)
     )
     names = [name for name in blobs if name in made]
     try:
-        session = onnxruntime.InferenceSession(
+        session = package.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         del model

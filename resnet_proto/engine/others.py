@@ -368,6 +368,20 @@ class OpenCV(Running):
         return {blob: np.array(value) for blob, value in zip(wanted, values, strict=True)}
 
 
+def onnxruntime() -> Any:
+    """The package. It sends nothing to its makers, unless the user has said so before.
+
+    From 1.32 on it does so by itself (its ``Privacy.md``), beginning with the import.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxRuntime(Running):
     """The net as ONNX in onnxruntime, on the CPU.
 
@@ -379,12 +393,11 @@ class OnnxRuntime(Running):
 
     def _open(self) -> None:
         try:
-            import onnxruntime
+            self._module = onnxruntime()
         except ImportError:
             raise ResNetProtoError(
                 "engine 'onnxruntime' needs onnx and onnxruntime: pip install 'resnet-proto[onnx]'"
             ) from None
-        self._module = onnxruntime
 
     def _prepare(self, net: Net, given: Mapping[str, Shape]) -> tuple[Net, Schedule, Any]:
         schedule = self._schedule(net, given)

@@ -140,3 +140,35 @@ def test_ctrl_c_while_modules_are_imported(name, callback, status, talk):
     )
 
     assert (done.returncode, done.stderr) == (status, talk)
+
+
+IN_AN_ARCHIVE = """
+import signal, sys, zipfile
+from resnet_proto.cli import main
+
+entry = zipfile._ZipWriteFile
+
+def interrupted(*args):
+    signal.raise_signal(signal.SIGINT)
+    return entry(*args)
+
+zipfile._ZipWriteFile = interrupted
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_ctrl_c_while_an_archive_is_written(tmp_path, suffix):
+    """A ValueError is what zipfile makes of it, and its archive says another in the end."""
+    if suffix == ".pt":
+        pytest.importorskip("torch")
+    digits = Path(__file__).parents[2] / "examples/digits/digits.caffemodel"
+
+    done = subprocess.run(
+        [sys.executable, "-c", IN_AN_ARCHIVE, "convert", digits, tmp_path / f"out{suffix}"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "Aborted!")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -133,16 +133,16 @@ def test_this_process_has_its_threads_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("engine", "package", "threads"),
-    [("numpy", "numpy", 2), ("onnxruntime", "onnxruntime", 3), ("opencv", "cv2", 2)],
+    ("engine", "package"),
+    [("numpy", "numpy"), ("onnxruntime", "onnxruntime"), ("opencv", "cv2")],
 )
-def test_a_worker_computes_with_one_thread(engine, package, threads):
-    """Beside it there is one that watches the parent, and one that importing onnxruntime starts."""
+def test_a_worker_computes_with_one_thread(engine, package):
+    """Beside it there is one that watches the parent; and none by which onnxruntime sends data."""
     pytest.importorskip(package)
 
     results = run_shards(Threads(engine), split(2, 1), jobs=2)
 
-    assert [int(result["threads"]) for result in results] == [threads, threads]
+    assert [int(result["threads"]) for result in results] == [2, 2]
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path, alone):
@@ -247,7 +247,8 @@ def test_ctrl_c_ends_all_at_once(tmp_path, alone):
 
     said = run.communicate(timeout=300)[1]
     assert run.returncode == -signal.SIGINT
-    assert said.count("Traceback") == 1  # of the script, which does not catch it
+    assert "KeyboardInterrupt" in said  # of the script, which does not catch it
+    assert "Process" not in said  # with which a worker's would begin
     assert all(gone(pid) for _, pid in notes(tmp_path))
     assert same(run_shards(Sums(tmp_path), SHARDS, folder=tmp_path / "kept"), alone)
 
