@@ -5,14 +5,16 @@
 Everything is found in the graph, nothing in names, so anybody's net has parts; unlike
 ``recognize`` it asks for no spec, and every layer is in one place. A *unit* is what lies between
 a join (a sum, a concatenation) and the layer that all of its branches pass; a net without joins
-has a unit for each layer with weights. A *stage* is units in a row whose tops have one shape.
+has a unit for each layer with weights. A *stage* is units in a row whose tops have one shape, or
+one size where nothing is added. What comes before the first stage is the stem; a net without joins
+has layers with weights in it where it goes on as residual nets do, by strides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
 from resnet_proto.errors import NetError
 from resnet_proto.graph import Graph
@@ -120,17 +122,11 @@ class Finder:
     def parts(self) -> Iterator[Part]:
         """All parts, in the order of their first layers."""
         units = self.units()
+        stages = self.stages(units or self.single_units())
         if not units:
-            units = list(self.single_units())
-        place = {i for unit in units for i in unit.layers}
+            stages = self.behind_stem(stages)
+        place = {i for stage in stages for i in stage.layers}
         first, last = min(place, default=len(self.nodes)), max(place, default=-1)
-        stages: list[Part] = []
-        for unit in units:
-            if stages and self.goes_on(stages[-1], unit):
-                before = stages.pop()
-                stages.append(Part("stage", (*before.units, unit), self.shape(unit)))
-            else:
-                stages.append(Part("stage", (unit,), self.shape(unit)))
         starts = [stage.layers[0] for stage in stages]
 
         def gap(i: int) -> tuple[str, int]:
@@ -140,6 +136,17 @@ class Finder:
         rest = (i for i in range(len(self.nodes)) if i not in place)
         parts = [*stages, *(self.rest(kind, part) for (kind, _), part in groupby(rest, key=gap))]
         yield from sorted(parts, key=lambda part: part.layers[0])
+
+    def stages(self, units: Iterable[Unit]) -> list[Part]:
+        """Units in a row, as stages."""
+        stages: list[Part] = []
+        for unit in units:
+            if stages and self.goes_on(stages[-1], unit):
+                before = stages.pop()
+                stages.append(Part("stage", (*before.units, unit), self.shape(unit)))
+            else:
+                stages.append(Part("stage", (unit,), self.shape(unit)))
+        return stages
 
     def rest(self, kind: str, layers: Iterable[int]) -> Part:
         """Layers of no unit, as a part."""
@@ -299,9 +306,14 @@ class Finder:
     # ---- units of nets without joins
 
     def single_units(self) -> Iterator[Unit]:
-        """Each layer with weights, with what follows it, up to the classifier."""
+        """Each layer with weights, with what follows it, up to the classifier.
+
+        That is an InnerProduct, or whatever reads a map that has been pooled to one column.
+        """
         for i, node in enumerate(self.nodes):
-            if node.layer.type in ("InnerProduct", "Flatten"):
+            sides = [top[2:] for top in self.shapes[i][:1]]
+            pooled = node.layer.type == "Pooling" and sides == [(1, 1)]
+            if pooled or node.layer.type in ("InnerProduct", "Flatten"):
                 return
             if node.layer.type not in WEIGHTED:
                 continue
@@ -310,6 +322,24 @@ class Finder:
                 layers.append(j)
                 j = self.only_reader(j)
             yield Unit("layer", tuple(layers))
+
+    def behind_stem(self, stages: list[Part]) -> list[Part]:
+        """The stages of a net without joins, without what is its stem.
+
+        Where strides lead from stage to stage, as in the plain nets that residual nets are compared
+        with, the stem is theirs: what comes before the only pooling, or else the first layer. Where
+        poolings do, as in VGG, the first layers are a stage like any other. Source: paper, figure 3
+        and section 4.2.
+        """
+        strides = [self.reads(b.units[0], a.units[-1]) for a, b in pairwise(stages)]
+        if not any(strides) or not all(strides[1:]):
+            return stages
+        first, *others = stages
+        between = self.nodes[first.layers[-1] + 1 : others[0].layers[0]]
+        if strides[0]:
+            rest = first.units[1:]
+            return [replace(first, units=rest), *others] if rest else others
+        return others if any(node.layer.type == "Pooling" for node in between) else stages
 
 
 def dominators(graph: Graph) -> list[int]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from nets import densenet, googlenet, mobilenet_v2, squeezenet, ssd, vgg16
+from nets import alexnet, densenet, googlenet, mobilenet, mobilenet_v2, squeezenet, ssd, vgg16
 
 from resnet_proto import PRESETS, deploy_net, read_prototxt
 from resnet_proto.layers import make_layer
@@ -12,7 +12,8 @@ from resnet_proto.prototxt import parse_net
 from resnet_proto.recognize import recognize
 from resnet_proto.structure import dominators, structure
 
-RESIDUAL = [name for name in PRESETS if "plain" not in name]
+PLAIN = [name for name in PRESETS if "plain" in name]
+RESIDUAL = [name for name in PRESETS if name not in PLAIN]
 
 
 def kinds(found):
@@ -43,6 +44,70 @@ def test_presets_have_the_stages_of_their_specs(name):
     assert everything_once(found)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_presets_have_the_parts_of_their_residual_twins(name):
+    """The same layers in each part, but for what joins."""
+    plain = structure(deploy_net(PRESETS[name].spec))
+    residual = structure(deploy_net(PRESETS[name.replace("plain", "resnet")].spec))
+
+    for part, twin in zip(plain.parts, residual.parts, strict=True):
+        beside = {i for unit in twin.units for i in (unit.join, *unit.shortcut)}
+        ours, theirs = (
+            [name for name in names(found, layers) if not name.endswith("_relu")]
+            for found, layers in (
+                (plain, part.layers),
+                (residual, [i for i in twin.layers if i not in beside]),
+            )
+        )
+        assert (part.kind, part.shape) == (twin.kind, twin.shape)
+        assert ours == theirs
+    assert everything_once(plain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "in_stem"),
+    [
+        ({"order": "pre-activation"}, 9),  # BatchNorm, Scale, ReLU of the first unit too
+        ({"unit": "bottleneck", "dropout": 0.3}, 6),
+        ({"stem": "3x3"}, 6),
+        ({"stem": "3x3", "pool": "none"}, 5),
+        ({"stem": "deep"}, 14),
+    ],
+    ids=str,
+)
+def test_a_plain_net_of_any_spec_has_a_stem(fields, in_stem):
+    spec = replace(PRESETS["plain-18"].spec, stages=(1, 3, 2), **fields)
+    found = structure(deploy_net(spec))
+
+    a_unit = {"basic": 2, "bottleneck": 3}[spec.unit]
+    assert kinds(found) == ["stem", *["stage"] * 3, "head"]
+    assert [len(stage.units) for stage in stages(found)] == [a_unit, 3 * a_unit, 2 * a_unit]
+    assert len(found.parts[0].layers) == in_stem
+
+
+@pytest.mark.parametrize(
+    ("second", "sizes"),
+    [
+        ('type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }', [1, 1]),
+        ('type: "LRN"', [1, 1, 1]),
+    ],
+    ids=["pooling", "no pooling"],
+)
+def test_a_pooling_ends_the_stem_and_nothing_else_does(second, sizes):
+    conv = 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 2 stride: %d }'
+    types = [conv % 1, second, conv % 1, conv % 2]
+    layers = "".join(
+        f'layer {{ name: "b{i}" bottom: "b{i - 1}" top: "b{i}" {type} }}'
+        for i, type in enumerate(types, 1)
+    )
+    found = structure(
+        parse_net(f'input: "b0" input_shape {{ dim: 2 dim: 3 dim: 24 dim: 16 }} {layers}')
+    )
+
+    assert [len(stage.units) for stage in stages(found)] == sizes
+    assert everything_once(found)
+
+
 def test_the_released_nets(released_dir):
     for depth in (50, 101, 152):
         net = read_prototxt(released_dir / f"ResNet-{depth}-deploy.prototxt")
@@ -67,8 +132,12 @@ def test_the_released_nets(released_dir):
         (mobilenet_v2.net(), "residual", [1, 2, 3, 2, 2]),
         # Simonyan and Zisserman 2014, table 1, D
         (vgg16.net(), "layer", [2, 2, 3, 3, 3]),
+        # Krizhevsky et al. 2012, figure 2
+        (alexnet.net(), "layer", [1, 1, 3]),
+        # Howard et al. 2017, table 1: the first layer alone; the classifier is a 1x1 convolution
+        (mobilenet.net(), "layer", [2, 4, 4, 12, 4]),
     ],
-    ids=["googlenet", "densenet", "squeezenet", "mobilenet-v2", "vgg"],
+    ids=["googlenet", "densenet", "squeezenet", "mobilenet-v2", "vgg", "alexnet", "mobilenet"],
 )
 def test_nets_of_other_families(net, kind, sizes):
     found = structure(net)
