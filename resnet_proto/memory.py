@@ -20,7 +20,7 @@ from resnet_proto.errors import NetError
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, axis_index, count
 from resnet_proto.layers.loss import legacy
 from resnet_proto.net import Net, Step
-from resnet_proto.words import columns_of, in_three_digits, padded
+from resnet_proto.words import columns, in_three_digits
 
 FLOAT = 4  # bytes; masks are int and unsigned int, as wide
 SMALL_BATCH = 16
@@ -276,13 +276,7 @@ def table(found: Memory) -> Iterator[str]:
         cells.append((label, *(f"{value:,}" if value else "" for value in values)))
     cells.append(("total", *(f"{found.totals[phase]:,}" for phase in phases)))
     cells.append(("", *(human(found.totals[phase]) for phase in phases)))
-    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
-    rule = "  ".join("-" * width for width in widths)
-    for i, line in enumerate(cells):
-        if i in (1, len(cells) - 2):
-            yield rule
-        rest = (f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        yield "  ".join((padded(line[0], widths[0]), *rest)).rstrip()
+    yield from columns(cells, left=1, rules=(1, len(cells) - 2))
     if "both" in found.totals:
         total = found.totals["both"]
         yield f"a solver that trains and tests, weights shared: {total:,} ({human(total)})"

@@ -1,5 +1,12 @@
 """Words: what prototxt spells without quotes, and what messages and tables have in common."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+LEAST = 9
+"""Letters of a text that the narrowest terminal shows."""
+
 
 class Word(str):
     """An enum's name, or a value of an unknown field exactly as it was spelled."""
@@ -35,6 +42,63 @@ def padded(text: str, columns: int, *, right: bool = False) -> str:
     """The text with spaces behind it, or with ``right`` before it, up to so many columns."""
     space = " " * (columns - columns_of(text))
     return space + text if right else text + space
+
+
+def shortened(text: str, columns: int) -> str:
+    """A text with its middle left out, if it takes more columns of a terminal."""
+    if columns_of(text) <= columns:
+        return text
+    end = (columns - 1) // 2
+    before, after = text[: columns - 1 - end], text[len(text) - end :]
+    while columns_of(before) + columns_of(after) >= columns:
+        before, after = (before[:-1], after) if len(before) > len(after) else (before, after[1:])
+    return f"{before}\N{HORIZONTAL ELLIPSIS}{after}"
+
+
+def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """How many columns of a terminal each column of cells takes."""
+    return [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+
+
+def line_width(wide: Sequence[int]) -> int:
+    """How many a line of such columns takes, with what is between them."""
+    return sum(wide) + 2 * (len(wide) - 1)
+
+
+def columns(
+    rows: Sequence[Sequence[str]],
+    ends: Sequence[str] = (),
+    *,
+    left: int,
+    rules: Sequence[int] = (1,),
+    width: int | None = None,
+) -> Iterator[str]:
+    """Rows of cells as the lines of a table.
+
+    Args:
+        rows: the cells, the first row a head. They are escaped here, so that columns are as wide
+            as what is shown.
+        ends: texts of any length behind the rows.
+        left: how many columns are texts, which begin at the left; the others are figures.
+        rules: the rows that a line is drawn above.
+        width: of a terminal, which the lines then fit if they can: the longest texts give room, all
+            but the last column of them, then the gaps. ``ends`` may be longer.
+    """
+    rows = [tuple(map(printable, row)) for row in rows]
+    ends = list(map(printable, ends)) or [""] * len(rows)
+    wide = widths(rows)
+    end_wide = [columns_of(ends[0])] if ends[0] else []
+    over = 0 if width is None else line_width([*wide, *end_wide]) - width
+    texts = range(max(1, left - 1))
+    while over > 0 and max(wide[i] for i in texts) > LEAST:
+        wide[max(texts, key=wide.__getitem__)] -= 1
+        over -= 1
+    gap = " " if over > 0 else "  "
+    for i, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        if i in rules:
+            yield gap.join("-" * n for n in (*wide, *end_wide))
+        cells = (padded(shortened(row[j], n), n, right=j >= left) for j, n in enumerate(wide))
+        yield gap.join([*cells, end]).rstrip()
 
 
 def in_three_digits(n: float) -> str:

@@ -20,6 +20,7 @@ from resnet_proto.cli.options import (
     read_trained,
     regular,
     state_options,
+    terminal_width,
     weights_of,
 )
 
@@ -88,7 +89,7 @@ def command(
     if as_json:
         echo_json(to_json(inspection, problems=problems))
     else:
-        click.echo("\n".join(table(inspection, problems=problems)))
+        click.echo("\n".join(table(inspection, problems=problems, width=terminal_width())))
     if not inspection.fits:
         sys.exit(1)
 
@@ -129,6 +130,6 @@ def show_state(
     if as_json:
         echo_json(asdict(found))
     else:
-        click.echo("\n".join(table(found)))
+        click.echo("\n".join(table(found, width=terminal_width())))
     if found.misfit:
         sys.exit(1)

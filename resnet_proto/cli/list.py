@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from resnet_proto.cli.options import echo_json, json_option
+from resnet_proto.cli.options import echo_json, json_option, terminal_width
+from resnet_proto.words import columns
 
 
 @click.command("list")
@@ -23,7 +26,7 @@ def command(as_json: bool) -> None:
     from resnet_proto.presets import PRESETS
     from resnet_proto.report.summary import summarize
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, preset in PRESETS.items():
         spec = preset.spec
         summary = summarize(deploy_net(spec))
@@ -40,27 +43,16 @@ def command(as_json: bool) -> None:
     if as_json:
         echo_json(rows)
         return
-    head = ("name", "stages", "unit", "parameters", "MACs", "source")
-    cells = [head, *(text_row(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-    cells.insert(1, tuple("-" * width for width in widths))
-    for line in cells:
-        aligned = (
-            f"{cell:>{w}}" if i in (3, 4) else f"{cell:<{w}}"
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        click.echo("  ".join(aligned).rstrip())
+    cells = [("name", "stages", "unit", "parameters", "MACs"), *map(text_row, rows)]
+    lines = list(columns(cells, ["source", *(row["source"] for row in rows)], left=3))
+    width = terminal_width()
+    if width is not None and max(map(len, lines)) > width:
+        lines = list(columns(cells, left=3, width=width))
+        lines.append("no room for the column source; --json has it")
+    click.echo("\n".join(lines))
 
 
-def text_row(row: dict[str, object]) -> tuple[str, ...]:
+def text_row(row: dict[str, Any]) -> tuple[str, ...]:
     """One preset as cells."""
-    stages = row["stages"]
-    assert isinstance(stages, list)
-    return (
-        str(row["name"]),
-        ",".join(map(str, stages)),
-        str(row["unit"]),
-        f"{row['parameters']:,}",
-        f"{row['macs']:,}",
-        str(row["source"]),
-    )
+    stages = ",".join(map(str, row["stages"]))
+    return row["name"], stages, row["unit"], f"{row['parameters']:,}", f"{row['macs']:,}"

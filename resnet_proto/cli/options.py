@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -348,6 +349,11 @@ def say_once(message: str) -> None:
     if message not in said:
         said.add(message)
         say(message)
+
+
+def terminal_width() -> int | None:
+    """How wide the terminal is that stdout goes to; None if it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def echo_json(value: Any) -> None:

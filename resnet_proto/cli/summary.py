@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +17,7 @@ from resnet_proto.cli.options import (
     say,
     shape_option,
     state_options,
+    terminal_width,
 )
 
 if TYPE_CHECKING:
@@ -115,8 +114,7 @@ def command(
         click.echo(f"wrote {csv}", err=True)
     if as_json:
         echo_json(report.as_json(summary))
-    elif sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
+    elif (width := terminal_width()) is not None:
         for kind, line in report.by_parts(summary, structure(the_net), width):
             click.echo(click.style(line, **STYLES[kind]))
     else:

@@ -30,7 +30,7 @@ from resnet_proto.cli.options import (
     stage_options,
 )
 from resnet_proto.engine.compare import TOLERANCE, summed_up
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns, counted, printable
 
 if TYPE_CHECKING:
     from resnet_proto.engine.compare import Row
@@ -133,8 +133,6 @@ def describe(row: Row) -> dict[str, Any]:
 
 def table(rows: list[Row], tolerance: float) -> list[str]:
     """One line for each blob."""
-    from resnet_proto.report.inspect import columns
-
     cells = [("blob", "shape", "relative L2")]
     cells += ((row.blob, row.text, f"{row.distance:.2e}") for row in rows)
     ends = ["", *("" if row.within(tolerance) else "over" for row in rows)]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.files import atomic
-from resnet_proto.report.inspect import columns
 from resnet_proto.solver import learning_rate
 from resnet_proto.training_log import SMOOTHED, TEST, TRAIN, Row, Run
+from resnet_proto.words import columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

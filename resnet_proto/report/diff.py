@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from resnet_proto.layers import Shape, dims
 from resnet_proto.net import Net, labels
-from resnet_proto.report.inspect import columns
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns, counted, printable
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array

@@ -15,8 +15,7 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate.evaluation import Evaluation
 from resnet_proto.evaluate.metrics import TOP
 from resnet_proto.report.curves import new_figure, plain, save
-from resnet_proto.report.inspect import columns
-from resnet_proto.words import counted, printable
+from resnet_proto.words import columns, counted, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,13 @@ from resnet_proto.fit import Verdict, match, named
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import Net
 from resnet_proto.weights import Blob, Weights
-from resnet_proto.words import columns_of, counted, padded, printable
+from resnet_proto.words import columns, counted, line_width, widths
 
 LEFT = "left at its filler"
+TEXTS = frozenset({"layer", "type", "blob", "shape", "dtype", "history", "parameter"})
+"""Columns that are no figures."""
+SPARE = ("not finite", "dtype", "type", "bytes")
+"""Columns that go where a terminal has no room for all, the first first."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +140,15 @@ def measure_parts(parts: Iterable[memoryview], dtype: str) -> Stats:
     return Stats(min(least), max(most), mean, n_values - n_finite)
 
 
-def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
+def table(
+    inspection: Inspection, *, problems: bool = False, width: int | None = None
+) -> Iterator[str]:
     """The rows as lines of text; with verdicts, those stand at the first blob of their layer.
 
     Args:
         inspection: what to show.
         problems: leave out the layers that are copied.
+        width: of the terminal that the table fits; None is as wide as it is.
     """
     hidden = inspection.without_problem if problems else frozenset()
     # A layer of the file and one of the net may have one label: Caffe goes by other rules.
@@ -164,7 +171,7 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
     for verdict in (*of_file.values(), *of_net):
         cells.append((verdict.layer, *[""] * (len(cells[0]) - 1)))
         ends.append(words(verdict))
-    yield from columns(cells, ends, left=5)
+    yield from fitted(cells, ends, width)
     yield (
         f"{inspection.source}: {counted(inspection.layers, 'layer')}, "
         f"{counted(len(inspection.rows), 'blob')}, {counted(inspection.values, 'value')}, "
@@ -186,19 +193,26 @@ def table(inspection: Inspection, *, problems: bool = False) -> Iterator[str]:
         yield f"does not fit: {inspection.misfit}"
 
 
-def columns(
-    cells: Sequence[Sequence[str]], ends: Sequence[str] = (), *, left: int
+def fitted(
+    rows: Sequence[Sequence[str]], ends: Sequence[str] = (), width: int | None = None
 ) -> Iterator[str]:
-    """Rows as lines, the first of them a head; so many columns to the left, the others right."""
-    # Escaped here, so that columns are as wide as what is shown.
-    cells = [tuple(map(printable, row)) for row in cells]
-    ends = list(map(printable, ends)) or [""] * len(cells)
-    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
-    for i, (row, end) in enumerate(zip(cells, ends, strict=True)):
-        texts = [padded(row[j], width, right=j >= left) for j, width in enumerate(widths)]
-        yield "  ".join([*texts, end]).rstrip()
-        if i == 0:
-            yield "  ".join("-" * width for width in (*widths, len(end)) if width)
+    """A table of blobs; where it is too wide, without some of ``SPARE``, which a line says.
+
+    "not finite" stays where any value is not.
+    """
+    left_out = []
+    for name in SPARE:
+        wide = [*widths(rows), *(len(end) for end in ends[:1] if end)]
+        if width is None or line_width(wide) <= width:
+            break
+        if name in rows[0]:
+            i = rows[0].index(name)
+            if name != "not finite" or {row[i] for row in rows[1:]} <= {"0", ""}:
+                rows = [(*row[:i], *row[i + 1 :]) for row in rows]
+                left_out.append(name.replace("not finite", "not finite (all 0)"))
+    yield from columns(rows, ends, left=sum(name in TEXTS for name in rows[0]), width=width)
+    if left_out:
+        yield f"no room for the columns {', '.join(left_out)}; --json has them"
 
 
 def stats_cells(stats: Stats) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resnet_proto.layers import Shape, dims
-from resnet_proto.report.inspect import Stats, columns, measure_parts, stats_cells
+from resnet_proto.report.inspect import Stats, measure_parts, stats_cells
 from resnet_proto.weights import Held
-from resnet_proto.words import counted
+from resnet_proto.words import columns, counted
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array

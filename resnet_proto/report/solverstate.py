@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resnet_proto.formats.solverstate import Fit, SolverState, fit_history
 from resnet_proto.layers import Shape, dims
 from resnet_proto.net import Net
-from resnet_proto.report.inspect import Stats, columns, measure, stats_cells
+from resnet_proto.report.inspect import Stats, fitted, measure, stats_cells
 from resnet_proto.words import counted, printable
 
 
@@ -69,8 +69,8 @@ def inspect(
     )
 
 
-def table(found: StateInspection) -> Iterator[str]:
-    """The same as lines of text."""
+def table(found: StateInspection, *, width: int | None = None) -> Iterator[str]:
+    """The same as lines of text, for a terminal of this width."""
     with_stats = any(row.stats for row in found.rows)
     with_names = any(row.parameter for row in found.rows)
     head = ["history", *["parameter"] * with_names, "shape", "dtype", "bytes"]
@@ -79,7 +79,7 @@ def table(found: StateInspection) -> Iterator[str]:
         name = [row.parameter] * with_names
         line = (str(row.history), *name, dims(row.shape), row.dtype, f"{row.bytes:,}")
         cells.append((*line, *(stats_cells(row.stats) if row.stats else ())))
-    yield from columns(cells, left=len(head) - 1)
+    yield from fitted(cells, width=width)
     size = counted(sum(row.bytes for row in found.rows), "byte")
     yield printable(
         f"{found.source}: iter {found.iter:,}, current_step {found.current_step}, "

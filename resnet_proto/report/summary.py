@@ -14,12 +14,10 @@ from resnet_proto.memory import human
 from resnet_proto.net import Net, Step, check_net
 from resnet_proto.report.words import label, named, shape_of, thousands
 from resnet_proto.structure import Structure
-from resnet_proto.words import columns_of, counted, padded, printable
+from resnet_proto.words import columns, counted, line_width, printable, widths
 
 FLOAT = 4  # bytes; Caffe's blobs are float32
 FIGURES = ("parameters", "macs", "activation_bytes")
-LEAST = 9
-"""Letters of a text that the narrowest terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def row(step: Step) -> Row:
 def table(summary: Summary) -> Iterator[str]:
     """The rows as lines of text, with a head and the totals."""
     head = ("layer", "type", "top", "parameters", "MACs", "activation bytes")
-    cells = [head, *(tuple(map(printable, text_row(item))) for item in summary.rows)]
+    cells = [head, *map(text_row, summary.rows)]
     least = "at least " if summary.unknown else ""
     cells.append(
         (
@@ -132,14 +130,7 @@ def table(summary: Summary) -> Iterator[str]:
             f"{least}{summary.activation_bytes:,}",
         )
     )
-    widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
-    rule = "  ".join("-" * width for width in widths)
-    for i, line in enumerate(cells):
-        if i in (1, len(cells) - 1):
-            yield rule
-        left = "  ".join(padded(cell, w) for cell, w in zip(line[:3], widths, strict=False))
-        right = "  ".join(f"{cell:>{w}}" for cell, w in zip(line[3:], widths[3:], strict=True))
-        yield f"{left}  {right}".rstrip()
+    yield from columns(cells, left=3, rules=(1, len(cells) - 1))
     yield f"BatchNorm statistics, not learned: {least}{summary.statistics:,} values"
     if summary.unknown:
         yield printable(f"Incomplete: {summary.unknown}")
@@ -192,21 +183,24 @@ def by_parts(summary: Summary, found: Structure, width: int) -> Iterator[tuple[s
     Figures are rounded and have a unit; the plain table has all digits. Where room is short, heads
     are abbreviated, then texts.
     """
-    lines: list[tuple[str, tuple[str, ...]]] = []
+    kinds = ["head"]
+    cells: list[tuple[str, ...]] = [("layer", "", "output", "parameters", "MACs", "activations")]
     for section in sections(summary, found):
         units = counted(section.n_units, "unit") if section.n_units else ""
-        lines.append(("section", (section.name, units, "", *in_units(section.total))))
+        kinds.append("section")
+        cells.append((section.name, units, "", *in_units(section.total)))
         for i, item in zip(section.places, section.rows, strict=True):
             shape = shape_of(next(iter(item.tops.values()), None))
             figures = in_units(lambda name, item=item: getattr(item, name))  # type: ignore[misc]
-            lines.append(("row", (f"  {item.layer}", label(found.graph.nodes[i]), shape, *figures)))
+            kinds.append("row")
+            cells.append((f"  {item.layer}", label(found.graph.nodes[i]), shape, *figures))
     figures = in_units(lambda name: getattr(summary, name))
     least = "at least" if summary.unknown else ""
-    lines.append(("total", ("total", counted(len(summary.rows), "layer"), least, *figures)))
-    head = ("head", ("layer", "", "output", "parameters", "MACs", "activations"))
-    if sum(natural([head, *lines])) + 2 * (len(head[1]) - 1) > width:
-        head = ("head", ("layer", "", "output", "param.", "MACs", "activ."))
-    yield from fitted([head, *lines], 3, width)
+    kinds.append("total")
+    cells.append(("total", counted(len(summary.rows), "layer"), least, *figures))
+    if line_width(widths(cells)) > width:
+        cells[0] = ("layer", "", "output", "param.", "MACs", "activ.")
+    yield from zip(kinds, columns(cells, left=3, rules=(), width=width), strict=True)
     if summary.unknown:
         yield "row", printable(f"Incomplete: {summary.unknown}")
 
@@ -219,45 +213,6 @@ def in_units(value: Callable[[str], int | None]) -> Iterator[str]:
             yield "?"
         else:
             yield thousands(n) if name != "activation_bytes" else human(n) if n else ""
-
-
-Lines = Sequence[tuple[str, tuple[str, ...]]]
-"""Rows of cells, each behind what it is."""
-
-
-def natural(lines: Lines) -> list[int]:
-    """How wide each column is where nothing is shortened."""
-    rows = (cells for _, cells in lines)
-    return [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
-
-
-def fitted(lines: Lines, n_left: int, width: int) -> Iterator[tuple[str, str]]:
-    """Cells in columns, the first ones to the left; of these the longest give room, all but one."""
-    lines = [(kind, tuple(map(printable, cells))) for kind, cells in lines]
-    widths = natural(lines)
-    texts = range(max(1, n_left - 1))
-    over = sum(widths) + 2 * (len(widths) - 1) - width
-    while over > 0 and max(widths[i] for i in texts) > LEAST:
-        widths[max(texts, key=widths.__getitem__)] -= 1
-        over -= 1
-    gap = " " if over > 0 else "  "
-    for kind, cells in lines:
-        columns = (
-            padded(shortened(cell, w), w) if i < n_left else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        yield kind, gap.join(columns).rstrip()
-
-
-def shortened(text: str, width: int) -> str:
-    """A text with its middle left out, if it takes more columns of a terminal."""
-    if columns_of(text) <= width:
-        return text
-    end = (width - 1) // 2
-    before, after = text[: width - 1 - end], text[len(text) - end :]
-    while columns_of(before) + columns_of(after) >= width:
-        before, after = (before[:-1], after) if len(before) > len(after) else (before, after[1:])
-    return f"{before}\N{HORIZONTAL ELLIPSIS}{after}"
 
 
 def to_csv(summary: Summary, found: Structure) -> str:
@@ -315,14 +270,10 @@ def comparison(facts: Mapping[str, list[Any]]) -> Iterator[str]:
     for letter, name, n in zip("AB", facts["names"], facts["layers"], strict=True):
         yield printable(f"{letter}: {name}, {counted(n, 'layer')}")
     yield ""
-    rows = [("row", row) for row in cells]
-    name, *widths = natural(rows)
-    heads = zip(
-        ("parameters", "MACs", "activations"), (widths[:3], widths[3:6], widths[6:]), strict=True
-    )
+    name, *wide = widths(cells)
+    heads = zip(("parameters", "MACs", "activations"), (wide[:3], wide[3:6], wide[6:]), strict=True)
     yield " " * name + "".join(f"{head:>{sum(three) + 6}}" for head, three in heads)
-    for _, line in fitted(rows, 1, 1 << 16):
-        yield line
+    yield from columns(cells, left=1, rules=())
     for letter, why in zip("AB", facts["unknown"], strict=True):
         if why:
             yield printable(f"{letter} is incomplete: {why}")

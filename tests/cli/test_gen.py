@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from terminal import shown
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
@@ -278,6 +279,16 @@ def test_list():
         "name": "resnet-10", "stages": [1, 1, 1, 1], "unit": "basic", "parameters": 5_418_792,
         "macs": 889_229_312, "source": "smaller than table 1",
     }  # fmt: skip
+
+
+def test_list_fits_a_terminal():
+    piped = CliRunner().invoke(main, ["list"]).stdout.splitlines()
+    narrow = shown(80, "list")
+
+    assert shown(140, "list") == piped
+    assert narrow[-1] == "no room for the column source; --json has it"
+    assert max(map(len, narrow)) <= 80
+    assert [line.split() for line in narrow[:-1]] == [line.split()[:5] for line in piped]
 
 
 @pytest.mark.parametrize("task", ["localization", "segmentation", "r-fcn", "faster-r-cnn"])

@@ -11,11 +11,12 @@ from threading import Thread
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from terminal import shown
 from wire import field, layer, legacy, packed, shape
 
 from resnet_proto.cli import main
 from resnet_proto.formats import load, save
-from resnet_proto.report.inspect import measure
+from resnet_proto.report.inspect import fitted, measure
 
 NET = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
@@ -29,6 +30,7 @@ layer {
 }
 """
 FC = layer("fc", "InnerProduct", legacy(1, 1, 4, 3) + packed(5, *range(12)))
+HEAD = ["min", "max", "mean"]
 OLD = layer("old", "Python", shape(2) + packed(8, 0.1, -1e300), shape(0) + packed(5))
 
 
@@ -91,6 +93,36 @@ def test_every_format_shows_the_same(model, net, tmp_path, suffix):
     rows = run(path, "--stats").stdout.splitlines()[:-1]
 
     assert rows == run(model, "--stats").stdout.splitlines()[:-1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--stats",)])
+def test_a_terminal_has_the_columns_that_it_has_room_for(tmp_path, arguments):
+    """On a wide one all, as in a pipe."""
+    path = tmp_path / "net.npz"
+    blobs = {f"layer_number_{i}.scale_factor": np.arange(3.0) / 7 for i in range(3)}
+    np.savez(path, **blobs, **{"other.weight": np.full((2, 3, 5, 7), -1e-9)})
+
+    wide = shown(200, "inspect", path, *arguments)
+    narrow = shown(55, "inspect", path, *arguments)[:-1]
+
+    assert wide == run(path, *arguments).stdout.splitlines()
+    assert max(map(len, narrow[:-1])) <= 55 < max(map(len, wide[:-1]))
+    gone = "not finite (all 0), dtype, type, bytes" if arguments else "dtype"
+    assert narrow[-1] == f"no room for the columns {gone}; --json has them"
+    figures = [["layer", "type", "blob", "shape", "bytes"], ["layer", "blob", "shape", *HEAD]]
+    assert narrow[0].split() == figures[bool(arguments)]
+    assert [line.split()[-1] for line in narrow[2:-1]] == [
+        line.split()[-2 if arguments else -1] for line in wide[2:-1]
+    ]
+
+
+def test_values_that_are_not_finite_are_seen_on_any_terminal():
+    rows = [("layer", "type", "not finite"), ("a", "Convolution", "0"), ("b", "Convolution", "2")]
+
+    lines = list(fitted(rows, width=17))
+
+    assert lines[0].split() == ["layer", "not", "finite"]
+    assert lines[-1] == "no room for the columns type; --json has them"
 
 
 def stats(tmp_path, *values, dtype=np.float32):

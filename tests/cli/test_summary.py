@@ -3,14 +3,12 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from terminal import shown
 
 from resnet_proto.build import deploy_net
 from resnet_proto.cli import main
@@ -393,24 +391,10 @@ def test_names_of_any_letters_keep_the_columns(tmp_path):
 
 
 def test_a_real_terminal_gets_groups_and_a_pipe_the_plain_table(net):
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ["COLUMNS"] = "100"
-        os.execv(sys.executable, [sys.executable, "-m", "resnet_proto", "summary", net])
-    shown = b""
-    while True:
-        try:
-            piece = os.read(terminal, 1 << 16)
-        except OSError:  # the child has ended
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(terminal)
+    lines = shown(100, "summary", net)
 
-    assert os.waitpid(child, 0)[1] == 0
-    assert re.search(rb"stage 4 +2 units", shown)
-    assert b"11.7 M" in shown
+    assert re.match("stage 4 +2 units", next(line for line in lines if "stage 4" in line))
+    assert "11.7 M" in lines[-1]
     assert "stage 4" not in run(net).stdout
 
 
