@@ -79,8 +79,8 @@ def command(
     \b
     resnet-proto bn-stats train_val.prototxt --weights iter_600000.caffemodel \\
         --out strict.caffemodel
-    resnet-proto bn-stats deploy.prototxt --weights ResNet-50.caffemodel --data train/ \\
-        --batches 500 --out strict.caffemodel
+    resnet-proto bn-stats deploy.prototxt --weights ResNet-50.caffemodel \\
+        --data train/ --batches 500 --out strict.caffemodel
     """
     from resnet_proto.evaluate.bn_stats import average, feed_of, training_net
     from resnet_proto.evaluate.released import known_release

@@ -72,7 +72,8 @@ def command(context: click.Context, shell: str) -> None:
     it too: eval "$(resnet-proto completion bash)"
 
     \b
-    resnet-proto completion bash > ~/.local/share/bash-completion/completions/resnet-proto
+    resnet-proto completion bash \\
+        > ~/.local/share/bash-completion/completions/resnet-proto
     resnet-proto completion zsh > ~/.zfunc/_resnet-proto
     resnet-proto completion fish > ~/.config/fish/completions/resnet-proto.fish
     """

@@ -56,7 +56,8 @@ def command(
 
     \b
     resnet-proto deploy train_val.prototxt --out deploy.prototxt
-    resnet-proto deploy train_val.prototxt --input-shape 1,3,224,224 | resnet-proto summary -
+    resnet-proto deploy train_val.prototxt --input-shape 1,3,224,224 \\
+        | resnet-proto summary -
     """
     from resnet_proto.generate import encoded, write_files
     from resnet_proto.prototxt import to_prototxt

@@ -56,7 +56,8 @@ def command(
     \b
     resnet-proto draw deploy.prototxt
     resnet-proto draw deploy.prototxt -o net.svg --detail units
-    resnet-proto gen --depth 34 --only deploy --out - | resnet-proto draw - -o 34.pdf
+    resnet-proto gen --depth 34 --only deploy --out - \\
+        | resnet-proto draw - -o 34.pdf
     """
     from resnet_proto.report import drawing
     from resnet_proto.structure import structure

@@ -120,7 +120,7 @@ def command(
     resnet-proto eval deploy.prototxt val --weights ResNet-50.caffemodel \\
         --preprocess msra --crops 10 --jobs 4 --keep done
     resnet-proto eval deploy.prototxt val_lmdb --weights a.caffemodel \\
-        --also other.prototxt b.npz --confusion confusion.png --mistakes mistakes.png
+        --also other.prototxt b.npz --confusion c.png --mistakes m.png
     """
     from resnet_proto.data.lmdb import is_lmdb
     from resnet_proto.evaluate.evaluation import evaluate

@@ -42,7 +42,8 @@ def image_options(command: Command) -> Command:
     options = [
         click.option(
             "--preprocess", type=click.Choice(list(PRESETS)), default="caffe", show_default=True,
-            help="Image options by name; those below go before it.",
+            metavar="NAME",
+            help=f"Image options by name: {', '.join(PRESETS)}. Those below go before it.",
         ),
         click.option(
             "--mean", callback=optional(read_mean, f"{NUMBERS}; or a .npy or .binaryproto file"),

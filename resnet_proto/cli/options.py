@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.words import printable
+from resnet_proto.words import columns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -450,9 +450,8 @@ def deliver(
     if facts is not None:
         echo_json({**facts, "files": {str(path): state for path, state in done.items()}})
         return
-    for path, state in done.items():
-        click.echo(f"{path}  {state}")
-    click.echo(figures)
+    rows = [(str(path), state) for path, state in done.items()]
+    click.echo("\n".join([*columns(rows, left=2, rules=()), figures]))
     if training is not None and (FILES["train"] in texts or training.data == "memory"):
         click.echo(how_to_train(training, folder))
 

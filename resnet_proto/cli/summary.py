@@ -74,10 +74,11 @@ def command(
     \b
     resnet-proto summary deploy.prototxt
     resnet-proto summary train_val.prototxt --phase TRAIN --net-stage fine
-    resnet-proto summary deploy.prototxt --input-shape 4,3,224,224 --csv layers.csv
+    resnet-proto summary deploy.prototxt --input-shape 4,3,224,224 --csv l.csv
     resnet-proto summary deploy.prototxt --layer conv1 --layer bn_conv1
-    resnet-proto summary resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
-    resnet-proto gen --depth 18 --only deploy --out - | resnet-proto summary - --json
+    resnet-proto summary r50/deploy.prototxt --compare r101/deploy.prototxt
+    resnet-proto gen --depth 18 --only deploy --out - \\
+        | resnet-proto summary - --json
     """
     from resnet_proto.files import atomic
     from resnet_proto.report import summary as report

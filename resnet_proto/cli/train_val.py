@@ -77,8 +77,10 @@ def command(
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
-    resnet-proto train-val deploy.prototxt --classes 37 --finetune --set weights=../old.caffemodel
-    resnet-proto train-val deploy.prototxt --set batch=16 --set gpus=1 --only solver --out -
+    resnet-proto train-val deploy.prototxt --classes 37 --finetune \\
+        --set weights=../old.caffemodel
+    resnet-proto train-val deploy.prototxt --set batch=16 --set gpus=1 \\
+        --only solver --out -
     """
     from resnet_proto.generate import FILES, launch_files
     from resnet_proto.prototxt import to_prototxt

@@ -73,11 +73,11 @@ def command(
 
     \b
     resnet-proto view deploy.prototxt
-    resnet-proto view deploy.prototxt --weights ResNet-50.caffemodel --input cat.jpg \\
-        --preprocess msra -o page.html
-    resnet-proto view resnet-50/deploy.prototxt --compare resnet-101/deploy.prototxt
-    resnet-proto view net.prototxt --weights before.caffemodel --compare net.prototxt \\
-        --weights after.caffemodel
+    resnet-proto view deploy.prototxt --weights ResNet-50.caffemodel \\
+        --input cat.jpg --preprocess msra -o page.html
+    resnet-proto view r50/deploy.prototxt --compare r101/deploy.prototxt
+    resnet-proto view net.prototxt --weights before.caffemodel \\
+        --compare net.prototxt --weights after.caffemodel
     """
     from resnet_proto.report import page
     from resnet_proto.report.page import facts

@@ -443,15 +443,17 @@ def layer_lines(found: Structure) -> Iterator[str]:
     """A line for each layer: its name, what it is, its shapes, and what it reads."""
     nodes = found.graph.nodes
     names = [readable(node.layer.name) for node in nodes]
-    width = max(map(columns_of, names), default=0)
+    labels = list(map(label, nodes))
+    shapes = [", ".join(map(shape_of, tops)) for tops in found.shapes]
+    single = [text for text, tops in zip(shapes, found.shapes, strict=True) if len(tops) < 2]
+    wide = [max(map(columns_of, column), default=0) for column in (names, labels, single)]
     for name, part in named(found.parts):
         yield ""
         yield name or "between"
         for i in part.layers:
-            shapes = ", ".join(map(shape_of, found.shapes[i]))
             reads = ", ".join(names[j] for j in nodes[i].before)
-            line = f"  {padded(names[i], width)}  {padded(label(nodes[i]), 24)}  {shapes:<14}"
-            yield f"{line}  < {reads}" if reads else line
+            cells = map(padded, (names[i], labels[i], shapes[i]), wide)
+            yield f"  {'  '.join(cells)}  {'< ' if reads else ''}{reads}"
 
 
 # ---- files

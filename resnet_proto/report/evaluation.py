@@ -52,17 +52,20 @@ def table(found: Evaluation) -> Iterator[str]:
 
 
 def class_table(found: Evaluation) -> Iterator[str]:
-    """A line for each class."""
-    head = ("class", "name", "images", *(f"top-{k} wrong" for k in found.ks), "error", "taken for")
-    cells: list[tuple[str, ...]] = [head[:-1]]
-    ends = [head[-1]]
+    """A line for each class; its name, if it has one, behind its number."""
+    names = found.names
+    texts = ["class", *["name"] * bool(names)]
+    cells: list[tuple[str, ...]] = [
+        (*texts, "images", *(f"top-{k} wrong" for k in found.ks), "error")
+    ]
+    ends = ["taken for"]
     for row in found.per_class():
         wrong = [f"{row.wrong[k]:,}" for k in found.ks]
         error = percent(row.wrong[1] / row.images) if row.images else "-"
-        name = found.names[row.label] if found.names else ""
-        cells.append((str(row.label), short(name, 2 * NAME), f"{row.images:,}", *wrong, error))
+        name = [short(names[row.label], 2 * NAME)] if names else []
+        cells.append((str(row.label), *name, f"{row.images:,}", *wrong, error))
         ends.append("" if row.taken_for is None else f"{found.name(row.taken_for)} ({row.taken:,})")
-    yield from columns(cells, ends, left=2)
+    yield from columns(cells, ends, left=len(texts))
 
 
 def percent(share: float) -> str:

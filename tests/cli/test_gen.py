@@ -31,10 +31,10 @@ def test_writes_below_the_current_folder(folder):
 
     assert result.exit_code == 0
     assert result.stdout == (
-        "generated/resnet-34/deploy.prototxt  written\n"
+        "generated/resnet-34/deploy.prototxt     written\n"
         "generated/resnet-34/train_val.prototxt  written\n"
-        "generated/resnet-34/solver.prototxt  written\n"
-        "generated/resnet-34/train.sh  written\n"
+        "generated/resnet-34/solver.prototxt     written\n"
+        "generated/resnet-34/train.sh            written\n"
         "ResNet-34: 21,797,672 parameters, 3,663,761,408 MACs\n"
         "train: generated/resnet-34/train.sh (CAFFE=FILE names the caffe binary); "
         "put train_lmdb and val_lmdb into generated/resnet-34\n"

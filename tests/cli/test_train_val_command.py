@@ -59,8 +59,8 @@ def test_what_is_printed(folder):
 
     assert result.stdout == (
         "generated/resnet-18/train_val.prototxt  written\n"
-        "generated/resnet-18/solver.prototxt  written\n"
-        "generated/resnet-18/train.sh  written\n"
+        "generated/resnet-18/solver.prototxt     written\n"
+        "generated/resnet-18/train.sh            written\n"
         "ResNet-18: 11,693,736 parameters, recipe imagenet\n"
         "train: generated/resnet-18/train.sh (CAFFE=FILE names the caffe binary); "
         "put train_lmdb and val_lmdb into generated/resnet-18\n"
