@@ -43,10 +43,12 @@ MESSAGES = {
         "given": r"(?:Resuming|Finetuning) from (.*)",
         "stopped": r"Optimization stopped early\.",
         "done": r"Optimization Done\.",
+        "step": rf"MultiStep Status: Iteration {COUNT}, step = \d+",
         "max_iter": rf"max_iter: {COUNT}",
+        "stepsize": rf"stepsize: {COUNT}",
     }.items()
 }
-"""The last is of the solver's text, which Caffe prints when it begins."""
+"""The last two are of the solver's text, which Caffe prints when it begins."""
 BEGINNINGS = (
     "Iteration",
     "Train net",
@@ -57,6 +59,8 @@ BEGINNINGS = (
     "Fine",
     "Opt",
     "max",
+    "MultiStep",
+    "stepsize",
 )
 SNAPSHOT = re.compile(rf"(?:_iter_{COUNT})?\.solverstate(?:\.h5)?$")
 
@@ -96,6 +100,8 @@ class Run:
             empty) of each start of Caffe.
         max_iter: the last that was set; None where the log does not have the solver's text.
         end: how it ended: ``done``, ``stopped``, the message that it died with, or empty.
+        steps: iterations at which Caffe says that the learning rate goes to its next step.
+        stepsize: of a rate that does so by itself; 0 where the log does not have it.
     """
 
     source: str
@@ -104,6 +110,8 @@ class Run:
     parts: tuple[tuple[int, str], ...]
     max_iter: int | None = None
     end: str = ""
+    steps: tuple[int, ...] = ()
+    stepsize: int = 0
 
     def outputs(self, phase: str, net: int = 0) -> dict[str, list[tuple[int, float]]]:
         """Output -> (iteration, value) of each row of a net that has it."""
@@ -186,6 +194,8 @@ def stitched(parts: list[Run]) -> Run:
             (*(p for p in whole.parts if p[0] < start), *part.parts),
             part.max_iter or whole.max_iter,
             part.end,
+            (*(step for step in whole.steps if step < start), *part.steps),
+            part.stepsize or whole.stepsize,
         )
     return whole
 
@@ -227,6 +237,8 @@ class Part:
     origin: str = ""
     max_iter: int | None = None
     end: str = ""
+    steps: list[int] = field(default_factory=list)
+    stepsize: int = 0
     began: datetime | None = None
     solved: bool = False
     rows: list[Said] = field(default_factory=list)
@@ -239,7 +251,9 @@ class Part:
         if restored := SNAPSHOT.search(self.origin):
             start = first if restored[1] is None else int(restored[1])
         rows = tuple(row for row in rows if row.values)
-        return Run(source, self.name, rows, ((start, self.origin),), self.max_iter, self.end)
+        steps = tuple(self.steps)
+        parts = ((start, self.origin),)
+        return Run(source, self.name, rows, parts, self.max_iter, self.end, steps, self.stepsize)
 
 
 class Reader:
@@ -296,6 +310,14 @@ class Reader:
     def max_iter(self, number: str, when: datetime | None) -> None:
         """A line of the solver's text, before Solve begins."""
         self.pending.max_iter = int(number)
+
+    def stepsize(self, number: str, when: datetime | None) -> None:
+        """Another line of it."""
+        self.pending.stepsize = int(number)
+
+    def step(self, iteration: str, when: datetime | None) -> None:
+        """The rate of policy multistep goes to its next step."""
+        self.part.steps.append(int(iteration))
 
     def given(self, file: str, when: datetime | None) -> None:
         """A snapshot or weights are given on the command line, before Solve begins."""

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -308,11 +309,19 @@ def titles(runs: Sequence[Run]) -> list[str]:
     return paths
 
 
-def drops(run: Run) -> list[int]:
-    """Iterations at which the learning rate is less than half of what it was before."""
+def drops(run: Run) -> Iterator[int]:
+    """Iterations at which the learning rate falls below half of what it was.
+
+    A log has the rate at each ``display``. Where the log says what step lies between two of them,
+    it is that, and else the later one.
+    """
     rates = [(row.iteration, row.rate) for row in run.rows if row.rate is not None]
-    pairs = pairwise(rates)
-    return [later[0] for earlier, later in pairs if 0 < later[1] < 0.5 * earlier[1]]
+    steps = sorted(run.steps)
+    for (before, high), (at, low) in pairwise(rates):
+        if 0 < low < 0.5 * high:
+            place = bisect(steps, before)
+            own = at // run.stepsize * run.stepsize if run.stepsize else at
+            yield next(step for step in (*steps[place : place + 1], own, at) if before < step <= at)
 
 
 def new_figure(panels: int, *, wider: bool = False) -> Figure:

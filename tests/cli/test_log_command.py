@@ -329,6 +329,24 @@ def test_each_run_has_its_dotted_lines(tmp_path):
         assert dotted(path) == expected
 
 
+@pytest.mark.parametrize(
+    ("said", "fallen"),
+    [
+        ({}, [200, 400]),
+        ({"steps": (107, 350)}, [107, 350]),
+        ({"steps": (350,)}, [200, 350]),
+        ({"stepsize": 170}, [170, 340]),
+        ({"stepsize": 450}, [200, 400]),
+    ],
+)
+def test_a_rate_falls_where_the_log_says_so(said, fallen):
+    """Else where it is first seen, and never where it is seen not to."""
+    rates = dict(zip(range(0, 500, 100), (1.0, 1.0, 0.1, 0.1, 0.01), strict=True))
+    rows = tuple(Row(at, "train", rate=rate) for at, rate in rates.items())
+
+    assert list(curves.drops(Run("a.log", "", rows, ((0, ""),), **said))) == fallen
+
+
 def test_a_panel_without_a_finite_value_says_so(tmp_path):
     path = tmp_path / "x.svg"
     for value, said in ((float("nan"), True), (1.0, False)):

@@ -4,7 +4,7 @@ import pytest
 from oracles.test_training import NET, SOLVER, folder  # noqa: F401
 from oracles.training import run_caffe
 
-from resnet_proto.report.curves import to_csv
+from resnet_proto.report.curves import drops, to_csv
 from resnet_proto.solver import learning_rate
 from resnet_proto.text_format import parse
 from resnet_proto.training_log import SMOOTHED, TEST, TRAIN, read_log, read_logs
@@ -69,3 +69,15 @@ def test_learning_rate(caffe_binary, folder, policy):  # noqa: F811
     expected = pytest.approx(list(rates.values()), rel=5.1e-6)
     assert [learning_rate(fields, at) for at in rates] == expected
     assert len(set(rates.values())) > 1 or policy == "fixed"
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields", "fallen"),
+    [("multistep", "stepvalue: 2 stepvalue: 7", [2, 7]), ("step", "stepsize: 3", [3, 6])],
+)
+def test_a_rate_that_falls_between_two_lines(caffe_binary, folder, policy, fields, fallen):  # noqa: F811
+    """Caffe says the rate at iterations 0, 4 and 8."""
+    policy = f'lr_policy: "{policy}" gamma: 0.1 {fields}'
+    text = SOLVER.replace("display: 1", "display: 4").replace('lr_policy: "fixed"', policy)
+    run = read_log(train(caffe_binary, folder, text).splitlines())
+    assert list(drops(run)) == fallen
