@@ -74,7 +74,7 @@ class Box:
     Args:
         title: what stands first.
         runs: layers, and how often they come in a row, as the brackets of the paper's table; one
-            that comes once, and alone, has no bracket.
+            that comes once has no bracket where it is alone, or a single layer.
         note: what stands last.
         kind: of its colour, see ``COLORS``.
         members: the layers that it stands for, by their places.
@@ -355,7 +355,7 @@ def label_of(box: Box) -> str:
         lines = "<br/>".join(map(entity, steps))
         if not lines:
             continue
-        if len(box.runs) == 1 == n:
+        if n == 1 and 1 in (len(box.runs), len(steps)):
             rows.append(lines)
             continue
         rows.append(
@@ -396,7 +396,7 @@ def stage_lines(found: Structure) -> Iterator[str]:
         body = [
             line
             for steps, n in runs
-            for line in (steps if len(runs) == 1 == n else bracketed(steps, n))
+            for line in (steps if n == 1 and 1 in (len(runs), len(steps)) else bracketed(steps, n))
         ]
         body = body or [""]
         shapes = [""] * (len(body) - 1) + [shape_of(part.shape)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import missing
-from nets import googlenet, ssd
+from nets import googlenet, mobilenet, ssd
 
 from resnet_proto import PRESETS, deploy_net, read_prototxt, to_prototxt
 from resnet_proto.cli import main
@@ -62,6 +62,18 @@ def test_units_that_differ_have_each_its_bracket(tmp_path):
     assert [stage.count("] x 1") for stage in stages] == [2, 5, 2]
     assert "[ 1x1, 96  ]\n         [ 3x3, 128 ]\n         [ 1x1, 16  ] x 1" in stages[0]
     assert path.read_text().count("\N{MULTIPLICATION SIGN} 1<") == 9
+
+
+def test_layers_that_differ_have_none(tmp_path):
+    """Table 1 of arXiv 1704.04861: depthwise and pointwise by turns."""
+    path = tmp_path / "net.dot"
+
+    shown = draw(mobilenet.net()).stdout
+    draw(mobilenet.net(), "-o", str(path))
+
+    assert "stage 1  3x3, 32, 32 groups\n         1x1, 64                 64x112x112\n" in shown
+    assert "[" not in shown
+    assert "\N{MULTIPLICATION SIGN}" not in path.read_text()
 
 
 def test_a_long_note_makes_no_wide_box():

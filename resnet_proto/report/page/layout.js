@@ -111,7 +111,7 @@ function bounded(nodes, edges, entries) {
 // The lines of a closed part's box: steps, how often they come, the note on shortcuts.
 function linesOf(part) {
   const lines = part.runs.flatMap(([steps, n]) =>
-    steps.map((step, i) => ({ text: step, run: n > 1 || part.runs.length > 1 ? n : 0, first: i === 0, last: i === steps.length - 1 })));
+    steps.map((step, i) => ({ text: step, run: n > 1 || part.runs.length > 1 && steps.length > 1 ? n : 0, first: i === 0, last: i === steps.length - 1 })));
   if (part.note) lines.push({ text: part.note, note: true });
   return lines;
 }
