@@ -308,11 +308,17 @@ class Finder:
     def single_units(self) -> Iterator[Unit]:
         """Each layer with weights, with what follows it, up to the classifier.
 
-        That is an InnerProduct, or whatever reads a map that has been pooled to one column.
+        That is an InnerProduct, or whatever reads a map that is pooled to one column on the only
+        way to the end; a gate does so beside it.
         """
+        on_the_way = set()
+        i = len(self.nodes) - 1
+        while i >= 0:
+            on_the_way.add(i)
+            i = self.passed[i]
         for i, node in enumerate(self.nodes):
             sides = [top[2:] for top in self.shapes[i][:1]]
-            pooled = node.layer.type == "Pooling" and sides == [(1, 1)]
+            pooled = node.layer.type == "Pooling" and sides == [(1, 1)] and i in on_the_way
             if pooled or node.layer.type in ("InnerProduct", "Flatten"):
                 return
             if node.layer.type not in WEIGHTED:

@@ -108,6 +108,32 @@ def test_a_pooling_ends_the_stem_and_nothing_else_does(second, sizes):
     assert everything_once(found)
 
 
+@pytest.mark.parametrize("gate", [True, False])
+def test_what_is_pooled_to_one_column_is_the_head_unless_it_is_a_gate(gate):
+    def conv(name, bottom, fields):
+        return (
+            f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" '
+            f"convolution_param {{ num_output: 4 {fields} }} }}"
+        )
+
+    found = structure(
+        parse_net(f"""
+        input: "x" input_shape {{ dim: 2 dim: 3 dim: 24 dim: 16 }}
+        {conv("first", "x", "kernel_size: 3")} {conv("second", "first", "kernel_size: 2 stride: 2")}
+        layer {{ name: "pool" type: "Pooling" bottom: "second" top: "pool"
+                 pooling_param {{ pool: AVE global_pooling: true }} }}
+        {conv("factors", "pool", "kernel_size: 1")}
+        layer {{ name: "product" type: "Scale" {'bottom: "second"' if gate else ""}
+                 bottom: "factors" top: "product" scale_param {{ axis: 0 }} }}
+        {conv("last", "product", "kernel_size: 1")}
+        """)
+    )
+
+    assert everything_once(found)
+    assert "last" in names(found, found.parts[-1].layers)
+    assert kinds(found)[-1] == ("stage" if gate else "head")
+
+
 def test_the_released_nets(released_dir):
     for depth in (50, 101, 152):
         net = read_prototxt(released_dir / f"ResNet-{depth}-deploy.prototxt")
