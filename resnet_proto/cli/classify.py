@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import click
 from resnet_proto.cli.classifier_options import ClassifierOptions, classifier_options
 from resnet_proto.cli.engine_options import files, weights_for, weights_option
 from resnet_proto.cli.image_options import (
+    image_files,
     image_options,
     is_array,
     note_on,
@@ -88,7 +88,7 @@ def command(
 
     the_net = read_net(net, lenient=lenient, state=state)
     classes_of(the_net)  # what is no classifier is said before weights are read
-    names = found(images)
+    names = image_files(images)
     the_weights = weights_for(the_net, weights, 0, {})
     release = None if weights == "random" else known_release(the_net, the_weights)
     image = of_release(image, release, weights)
@@ -118,34 +118,6 @@ def command(
     if failed:
         say(f"{counted(failed, 'image')} of {len(names):,} left out")
         click.get_current_context().exit(1)
-
-
-def found(images: Sequence[str]) -> list[str]:
-    """The files of IMAGE..., those of a folder sorted by name.
-
-    Raises:
-        ResNetProtoError: a folder without images.
-    """
-    from resnet_proto.data.sources import SUFFIXES, entries
-
-    names: list[str] = []
-    for image in images:
-        if image == "-" or not Path(image).is_dir():
-            names.append(image)
-            continue
-        inside = (entry for entry in entries(os.fsencode(image)) if not entry.is_dir())
-        own = [
-            os.fsdecode(entry.path)
-            for entry in inside
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - bytes
-        ]
-        if not own:
-            raise ResNetProtoError(
-                f"{image}: a folder with no image in it, by their names; folders within are not "
-                "looked into"
-            )
-        names += own
-    return names
 
 
 def notes(names: Sequence[str], image: ImageOptions) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,7 +20,7 @@ from resnet_proto.cli.engine_options import (
     until_option,
     weights_option,
 )
-from resnet_proto.cli.image_options import image_options, input_option
+from resnet_proto.cli.image_options import image_options, input_files, input_option
 from resnet_proto.cli.options import (
     echo_json,
     file_to_write,
@@ -30,11 +31,14 @@ from resnet_proto.cli.options import (
     shape_option,
     stage_options,
 )
-from resnet_proto.words import printable
+from resnet_proto.errors import ResNetProtoError
+from resnet_proto.words import counted, printable
 
 if TYPE_CHECKING:
+    from resnet_proto.engine.running import Running
     from resnet_proto.layers import Shape
     from resnet_proto.layers.base import Array
+    from resnet_proto.net import Net
     from resnet_proto.preprocess import ImageOptions
     from resnet_proto.state import State
 
@@ -42,6 +46,8 @@ TOP = 5
 """Classes that are shown of each image."""
 IMAGES = 16
 """A larger batch is shown by its range only."""
+BATCH = 10
+"""Of many images, how many go through a net at a time; the batch of Caffe's deploy nets."""
 
 
 @click.command("forward")
@@ -58,9 +64,8 @@ IMAGES = 16
 @caffe_python_option
 @stage_options
 @seed_option
-@click.option(
-    "--out", metavar="FILE.npz", callback=file_to_write, help="Write the blobs; - is stdout."
-)
+@click.option("-o", "--out", metavar="FILE.npz", callback=file_to_write,
+              help="Write the blobs; - is stdout. One blob may be an .npy.")  # fmt: skip
 @lenient_option
 @json_option
 def command(
@@ -82,47 +87,60 @@ def command(
     """Run a net forward and show or save its blobs.
 
     A blob of one value for each class is shown by its five largest, others by their shape
-    and range. --until shows the blob where the run stops. Weights that are a model known by its
-    release bring their image options with them.
+    and range. --until shows the blob where the run stops. More images than the net's batch go
+    through it a few at a time; a folder's are sorted by name. Weights that are a model known by
+    its release bring their image options with them.
 
     \b
     resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
         --input cat.jpg --preprocess msra
     resnet-proto forward deploy.prototxt --weights ResNet-50.npz \\
         --input data=x.npy --blob res5c,prob --out out.npz
+    resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
+        --input photos --preprocess msra --blob pool5 --out features.npy
     """
-    from resnet_proto.engine import run
+    from resnet_proto.engine import run, start
     from resnet_proto.files import atomic
 
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
     if out == "-" and as_json:
         raise click.UsageError("--out - prints the blobs themselves; leave --json out")
-    if out not in (None, "-") and Path(out).suffix != ".npz":
-        raise click.UsageError(f"--out {out}: blobs are written as .npz")
+    suffix = Path(out).suffix if out not in (None, "-") else ".npz"
+    if suffix not in (".npz", ".npy"):
+        raise click.UsageError(f"--out {out}: blobs are written as .npz, or one of them as .npy")
     wanted = [name.strip() for text in outputs for name in text.split(",")]
     if "" in wanted:
         raise click.UsageError(f"--outputs {','.join(wanted)}: a name is empty")
     wanted = wanted or ([until] if until else the_net.outputs())
+    if suffix == ".npy" and len(wanted) != 1:
+        raise click.UsageError(
+            f"--out {out}: an .npy holds one blob, and {len(wanted)} are wanted "
+            f"({', '.join(wanted)}); name one with --blob, or write an .npz"
+        )
+    name, paths = ("", []) if until else many_images(the_net, inputs, wanted)
+    if paths:
+        inputs = (f"{name}={paths[0]}",)
+        shape = (min(BATCH, len(paths)), *the_net.inputs()[name][1:])
+        the_net = the_net.with_input_shapes({name: shape}, wanted)
     check_room(the_net, (engine,), wanted, until)
-    arrays, the_weights, _ = inputs_and_weights(
+    arrays, the_weights, image = inputs_and_weights(
         the_net, weights, seed, inputs, image, wanted, until
     )
-    blobs = run(
-        engine,
-        the_net,
-        the_weights,
-        arrays,
-        outputs=wanted,
-        until=until,
-        caffe_python=caffe_python,
-        **files(net, weights),
-    )
+    options = {"outputs": wanted, "caffe_python": caffe_python, **files(net, weights)}
+    if paths:
+        with start(engine, the_net, the_weights, **options) as running:
+            blobs = in_batches(running, name, shape, paths, image)
+    else:
+        blobs = run(engine, the_net, the_weights, arrays, until=until, **options)
     if out == "-":
         write_npz(sys.stdout.buffer, blobs)
         return
     if out is not None:
         with atomic(out) as file:
-            write_npz(file, blobs)
+            if suffix == ".npy":
+                write_npy(file, blobs[wanted[0]])
+            else:
+                write_npz(file, blobs)
         click.echo(f"wrote {out}", err=True)
     if as_json:
         echo_json({name: describe(value) for name, value in blobs.items()})
@@ -131,11 +149,84 @@ def command(
             click.echo("\n".join(map(printable, lines(name, value))))
 
 
+def many_images(net: Net, given: Sequence[str], wanted: Sequence[str]) -> tuple[str, list[str]]:
+    """The one input that ``wanted`` needs and its images, if they are not one batch of the net.
+
+    Returns:
+        Its name and the files in their order; without any where a run of the net takes them all.
+    """
+    from resnet_proto.engine import needed_inputs
+
+    inputs = needed_inputs(net, wanted, None)
+    files = input_files(net, given)
+    if len(inputs) != 1 or files.keys() != inputs.keys() or not net.inputs().keys() >= files.keys():
+        return "", []
+    ((name, paths),) = files.items()
+    folder = not given[0].endswith(paths[0])
+    if (len(paths) > 1 or folder) and len(paths) != inputs[name][0]:
+        return name, paths
+    return "", []
+
+
+def in_batches(
+    running: Running, name: str, shape: Shape, paths: Sequence[str], image: ImageOptions
+) -> dict[str, Array]:
+    """The blobs of many images, of which a batch is in memory at a time.
+
+    Args:
+        running: a net that is open.
+        name: its input.
+        shape: of the input, (N, C, H, W); N images at a time.
+        paths: the images.
+        image: how they become the input.
+
+    Returns:
+        Of each blob a row for each image, in their order.
+
+    Raises:
+        ResNetProtoError: an image cannot be read; a blob has no row for each image, or all rows
+            would not fit into memory.
+    """
+    import numpy as np
+
+    from resnet_proto.layers import dims
+    from resnet_proto.memory import available, human
+    from resnet_proto.preprocess import load_image
+
+    rows: dict[str, Array] = {}
+    for at in range(0, len(paths), shape[0]):
+        part = [load_image(path, shape, image) for path in paths[at : at + shape[0]]]
+        blobs = running.run({name: np.concatenate(part)})
+        for blob, value in blobs.items():
+            if value.shape[:1] != (len(part),):
+                raise ResNetProtoError(
+                    f"blob '{blob}' is {dims(value.shape)} for {counted(len(part), 'image')}: no "
+                    "row for each of them; give one image at a time"
+                )
+        if not rows:
+            size = sum(value.nbytes for value in blobs.values()) * len(paths) // len(part)
+            free = available()
+            if free is not None and size > free:
+                raise ResNetProtoError(
+                    f"{', '.join(blobs)} of {len(paths):,} images take {human(size)}, and "
+                    f"{human(free)} of memory are free; give fewer images, or a smaller blob"
+                )
+            rows = {k: np.empty((len(paths), *v.shape[1:]), v.dtype) for k, v in blobs.items()}
+        for blob, value in blobs.items():
+            rows[blob][at : at + len(part)] = value
+    return rows
+
+
+def write_npy(file: BinaryIO, value: Array) -> None:
+    """Write one blob."""
+    import numpy as np
+
+    np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
+
+
 def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
     """Write the blobs under their names."""
     import zipfile
-
-    import numpy as np
 
     for name in blobs:
         if any("\ud800" <= char <= "\udfff" for char in name):
@@ -144,7 +235,7 @@ def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, value in blobs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.ascontiguousarray(value), allow_pickle=False)
+                write_npy(entry, value)  # type: ignore[arg-type]
 
 
 def describe(value: Array) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -32,8 +33,8 @@ MAX_AXES = 5
 
 input_option = click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE",
-    help="An array (.npy) or an image for an input of the net; once for each. Several images "
-    "for one input are a batch.",
+    help="An array (.npy), an image or a folder of images for an input of the net; once for each. "
+    "Several images for one input are a batch.",
 )  # fmt: skip
 
 
@@ -145,20 +146,42 @@ def read_crop(text: str) -> int | tuple[int, int]:
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
-def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str, Array]:
-    """The array for each ``[NAME=]FILE``; several images of one input are its batch.
+def image_files(images: Sequence[str]) -> list[str]:
+    """Names of files and folders -> those of files; a folder's images are sorted by name.
 
-    What data layers would read is an .npy of any shape, or images where the shape was given.
+    Raises:
+        ResNetProtoError: a folder without images.
+    """
+    from resnet_proto.data.sources import SUFFIXES, entries
+    from resnet_proto.errors import ResNetProtoError
+
+    names: list[str] = []
+    for image in images:
+        if image == "-" or not Path(image).is_dir():
+            names.append(image)
+            continue
+        inside = (entry for entry in entries(os.fsencode(image)) if not entry.is_dir())
+        own = [
+            os.fsdecode(entry.path)
+            for entry in inside
+            if os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - bytes
+        ]
+        if not own:
+            raise ResNetProtoError(
+                f"{image}: a folder with no image in it, by their names; folders within are not "
+                "looked into"
+            )
+        names += own
+    return names
+
+
+def input_files(net: Net, given: Sequence[str]) -> dict[str, list[str]]:
+    """The files of each input, of ``[NAME=]FILE``: one array, or images, a folder's one by one.
 
     Raises:
         click.UsageError: a file without a name where the net has several inputs.
-        ResNetProtoError: a file that cannot be read, or does not have the input's shape.
+        ResNetProtoError: a folder without images.
     """
-    import numpy as np
-
-    from resnet_proto.errors import ResNetProtoError
-    from resnet_proto.preprocess import read_npy
-
     shapes, data = net.inputs(), net.data_tops()
     files: dict[str, list[str]] = {}
     for text in given:
@@ -172,12 +195,31 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
                     f"--input {text}: the net has the inputs {known}; write --input NAME=FILE"
                 )
             (name,), path = shapes, text
-        files.setdefault(name, []).append(path)
+        files.setdefault(name, []).extend([path] if is_array(path) else image_files([path]))
         if len(files[name]) > 1 and any(map(is_array, files[name])):
             raise click.UsageError(
                 f"--input {text}: input '{name}' is given twice; only images make a batch"
             )
+    return files
+
+
+def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str, Array]:
+    """The array for each ``[NAME=]FILE``; several images of one input are its batch.
+
+    What data layers would read is an .npy of any shape, or images where the shape was given.
+
+    Raises:
+        click.UsageError: as of ``input_files``.
+        ResNetProtoError: a file that cannot be read, or does not have the input's shape.
+    """
+    import numpy as np
+
+    from resnet_proto.errors import ResNetProtoError
+    from resnet_proto.preprocess import read_npy
+
+    files = input_files(net, given)
     arrays: dict[str, Array] = {}
+    shapes, data = net.inputs(), net.data_tops()
     shapes = {**{name: net.given[name] for name in data if name in net.given}, **shapes}
     for name, paths in files.items():
         if name in data and is_array(paths[0]):

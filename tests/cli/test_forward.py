@@ -129,6 +129,86 @@ def test_an_image_fills_the_batch(files):
         np.testing.assert_array_equal(saved["data"], np.stack([wanted, wanted]))
 
 
+def photos(folder, number):
+    """A folder of so many images, and a file that is none."""
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not an image")
+    pixels = np.random.default_rng(1).integers(0, 256, (number, 7, 5, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number - i:02}.png")
+    return pixels[::-1, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32)  # by name, BGR
+
+
+@pytest.mark.parametrize("engine", ["numpy", "float64", "torch"])
+def test_a_folder_of_images(files, engine):
+    """More than a batch of ten, and the last is not full: a row for each, sorted by name."""
+    if engine == "torch":
+        pytest.importorskip("torch")
+    x = photos(files / "photos", 23)
+
+    result = call(files, "--input", files / "photos", "--mean", "0", "--blob", "fc",
+                  "--engine", engine, "--out", "fc.npy")  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    net = read_prototxt(TEXT.replace("dim: 2 ", "dim: 23 "))
+    wanted = forward(net, random_weights(net, 3), x)["fc"]
+    np.testing.assert_allclose(np.load(files / "fc.npy"), wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_images_that_are_no_batch_of_the_net(files):
+    """Three where it takes two; of a folder also one, where an image alone fills the batch."""
+    x = photos(files / "photos", 3)
+    one = files / "photos" / "01.png"
+    several = [f"--input={files}/photos/{i:02}.png" for i in (1, 2, 3)]
+
+    for arguments, rows in ((several, 3), (several[:2], 2), ([f"--input={one}"], 2)):
+        result = call(files, *arguments, "--blob", "data", "--out", "out.npz")
+        assert result.exit_code == 0, result.output
+        saved = np.load(files / "out.npz")["data"]
+        np.testing.assert_array_equal(saved, x[:rows] if len(arguments) > 1 else x[[0, 0]])
+    for name in ("02.png", "03.png"):
+        (files / "photos" / name).unlink()
+    result = call(files, f"--input=data={files}/photos", "--json")
+    assert json.loads(result.stdout)["prob"]["shape"] == [1, 6]
+
+
+def test_an_image_of_many_that_cannot_be_read(files):
+    photos(files / "photos", 12)
+    (files / "photos" / "11.png").write_text(TEXT)
+
+    result = call(files, "--input", files / "photos", "--out", "out.npz")
+
+    assert result.exit_code == 1
+    assert "11.png: not an image" in result.stderr
+    assert not (files / "out.npz").exists()
+
+
+def test_a_blob_without_a_row_for_each_image(files):
+    mean = """
+    layer { name: "all" type: "Reshape" bottom: "fc" top: "all"
+            reshape_param { shape { dim: 1 dim: -1 } } }
+    """
+    (files / "net.prototxt").write_text(TEXT + mean)
+    photos(files / "photos", 3)
+
+    result = call(files, "--input", files / "photos", "--blob", "all")
+
+    assert result.exit_code == 1
+    assert "blob 'all' is 1x18 for 3 images: no row for each of them" in result.stderr
+    assert call(files, "--input", files / "photos", "--blob", "fc").exit_code == 0
+
+
+def test_rows_that_do_not_fit_into_memory(files, monkeypatch):
+    """Those of 130 images of 6 values."""
+    photos(files / "photos", 130)
+    for free, code in ((130 * 6 * 4 - 1, 1), (130 * 6 * 4, 0)):
+        monkeypatch.setattr("resnet_proto.cli.forward.check_room", lambda *_: None)
+        monkeypatch.setattr("resnet_proto.memory.available", lambda free=free: free)
+        result = call(files, "--input", files / "photos", "--blob", "fc")
+        assert result.exit_code == code, result.output
+        assert ("fc of 130 images take 3.05 KiB, and" in result.stderr) == bool(code)
+
+
 def test_a_mean_file_in_capitals(files):
     Image.fromarray(np.full((7, 5, 3), 200, np.uint8)).save(files / "photo.png")
     with (files / "MEAN.NPY").open("wb") as file:
@@ -160,7 +240,7 @@ def test_options_go_before_the_preset(files):
     [
         (["--input", "none.npy"], "none.npy: no such file"),
         (["--input", "folder.npy"], "folder.npy: cannot be read: Is a directory; give"),
-        (["--input", "folder.png"], "folder.png: cannot be read: Is a directory; give"),
+        (["--input", "folder.png"], "folder.png: a folder with no image in it, by their names"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
         (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
@@ -189,7 +269,8 @@ def test_refused(files, arguments, message):
     [
         ([], "input 'data' (2x3x7x5) is missing; give --input FILE"),
         (["--input", "x.npy", "--input", "x.npy"], "input 'data' is given twice"),
-        (["--input", "x.npy", "--out", "o.npy"], "blobs are written as .npz"),
+        (["--input", "x.npy", "--out", "o.csv"], "blobs are written as .npz, or one of them as"),
+        (["--input", "x.npy", "--blob", "fc,prob", "--out", "o.npy"], "2 are wanted (fc, prob)"),
         (["--input", "x.npy", "--out", "-", "--json"], "leave --json out"),
         (["--input", "dato=x.npy"], "the net has the inputs data"),
         (["--input", "x.npy", "--outputs", "conv,"], "--outputs conv,: a name is empty"),
