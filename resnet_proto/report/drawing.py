@@ -59,6 +59,8 @@ COLORS = {
 SHORTCUT = "#b2182b"
 NOTE, NOTE_LINES = 36, 4
 """Letters of a line of a box's note, and how many lines it may have."""
+PNG_DPI = 192
+"""Dots an inch of a .png: twice Graphviz' own, which are few for a slide."""
 MAX_TEXT = 60
 """Letters of a name in a picture."""
 MAX_STEPS = 12
@@ -364,8 +366,10 @@ def label_of(box: Box) -> str:
             f"<td> \N{MULTIPLICATION SIGN} {n}</td></tr></table>"
         )
     if box.note:
-        # a long line would make the box wide, and its brackets with it
-        note = "<br/>".join(map(entity, wrap(box.note, NOTE, max_lines=NOTE_LINES)))
+        # a long line would make the box wide, and its brackets with it; none ends before "x 3"
+        whole = box.note.replace(" \N{MULTIPLICATION SIGN} ", "\0\N{MULTIPLICATION SIGN}\0")
+        wrapped = wrap(whole, NOTE, max_lines=NOTE_LINES)
+        note = "<br/>".join(entity(line.replace("\0", " ")) for line in wrapped)
         rows.append(f'<font point-size="9" color="{SHORTCUT}">{note}</font>')
     cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
     return f'<table border="0" cellborder="0" cellspacing="1">{cells}</table>'
@@ -484,6 +488,8 @@ def picture(graph: Digraph, kind: str) -> bytes:
     from graphviz import CalledProcessError, ExecutableNotFound
 
     try:
+        if kind == "png":
+            graph.attr(dpi=str(PNG_DPI))
         content: bytes = graph.pipe(format=kind)
         return content
     except ExecutableNotFound:

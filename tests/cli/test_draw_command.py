@@ -8,10 +8,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import missing
 from nets import googlenet, mobilenet, ssd
+from PIL import Image
 
 from resnet_proto import PRESETS, deploy_net, read_prototxt, to_prototxt
 from resnet_proto.cli import main
@@ -89,7 +91,9 @@ def test_a_long_note_makes_no_wide_box():
         f"shortcuts: 1x1, {n}, {n} groups, /2, Power, Concat, identity \N{MULTIPLICATION SIGN} 2"
         for n in (16, 32)
     ]
-    assert all(len(line) <= 36 for note in notes for line in note.split("<br/>"))
+    lines = [line for note in notes for line in note.split("<br/>")]
+    assert all(len(line) <= 36 for line in lines)
+    assert sum("identity \N{MULTIPLICATION SIGN} 2" in line for line in lines) == 2  # not parted
 
 
 def test_units_show_their_shortcuts():
@@ -166,6 +170,19 @@ def test_other_files(tmp_path, suffix):
     begins = {"png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph", "txt": b"GoogLeNet"}
     assert path.read_bytes().startswith(begins[suffix])
     assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("graphviz")
+def test_a_png_has_192_dots_an_inch(tmp_path):
+    """An svg is in points, 72 of an inch."""
+    for suffix in ("svg", "png"):
+        draw(googlenet.net(), "-o", str(tmp_path / f"net.{suffix}"))
+
+    root = ET.parse(tmp_path / "net.svg").getroot()
+    points = [float(root.attrib[name].removesuffix("pt")) for name in ("width", "height")]
+    with Image.open(tmp_path / "net.png") as image:
+        size = image.size
+    np.testing.assert_allclose(size, np.multiply(points, 192 / 72), atol=4)
 
 
 @pytest.mark.usefixtures("graphviz")
