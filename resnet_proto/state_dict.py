@@ -506,6 +506,8 @@ def said_of(
         yield (
             f"keys and shapes do not tell {values}: taken as {whose}; --set FIELD=VALUE for another"
         )
+    if not found.told:
+        yield "images: as the model took them, mostly --preprocess torchvision"
     widened = Counter(
         stored
         for blob in weights.blobs.values()

@@ -91,6 +91,7 @@ def test_what_is_said():
         "4 classes",
         "keys and shapes do not tell pool padded, input_size 224: taken as in torchvision and "
         "timm; --set FIELD=VALUE for another",
+        "images: as the model took them, mostly --preprocess torchvision",
     ]
     assert warnings == [
         "x.pt: an anti-aliased (resnetaa*, resnetblur*) or dilated net has the same keys and "
@@ -102,7 +103,7 @@ def test_all_is_set():
     """Then nothing is taken for granted; arrays by key are a state dict too."""
     notes = []
     net, _ = net_of_state_dict(state_dict(), ["pool=ceil", "eps=1e-5", "input_size=224"], notes)
-    assert [note.partition(":")[0] for note in notes] == ["the state dict"]
+    assert [note.partition(":")[0] for note in notes] == ["the state dict", "images"]
 
     assert net.inputs() == {"data": (1, 3, 224, 224)}
 

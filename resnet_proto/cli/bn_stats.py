@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @net_argument
 @click.option("--weights", required=True, metavar="FILE", callback=file_to_read,
               help="Weights of any format; - is stdin.")  # fmt: skip
-@click.option("--out", required=True, metavar="FILE", callback=file_to_write,
+@click.option("-o", "--out", required=True, metavar="FILE", callback=file_to_write,
               help="Weights to write; the suffix names the format.")  # fmt: skip
 @click.option("--data", metavar="IMAGES", callback=file_to_read,
               help="A folder of class folders, a list, a CIFAR archive, an LMDB, or the word "

@@ -203,7 +203,7 @@ def command(
     verify = not no_verify
     if is_onnx(source):
         made_net, stored, proof = read_onnx(path, net, state, onnx.shapes, verify=verify)
-        found = Source(made_net, stored, True, proof)
+        found = Source(replace(made_net, source=name), stored, True, proof)
     else:
         found = read_source(path, name, net, state, onnx.shapes, lenient=lenient)
         if form in ("caffemodel", *MODELS) or names is not None or any(transforms.values()):
@@ -313,6 +313,7 @@ def imported(
             )
         return given
     net, weights, proof = made_of_state_dict(given.weights, settings, verify=verify)
+    net = replace(net, source=given.weights.source)
     return Source(net.with_input_shapes(shapes) if shapes else net, weights, True, proof)
 
 

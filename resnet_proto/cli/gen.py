@@ -59,6 +59,7 @@ DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:
 @click.option("--print-spec", is_flag=True, help="Print the spec as TOML, and write nothing.")
 @click.option("--only", type=click.Choice(list(FILES)), help="Write this file and no other.")
 @click.option(
+    "-o",
     "--out",
     metavar="DIR",
     callback=folder_to_write,

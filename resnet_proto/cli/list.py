@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
     """List the nets that `gen` knows by name.
 
     Parameters are the learned values; MACs are the multiply-adds of Convolution and
-    InnerProduct for one image.
+    InnerProduct for one image, which the paper calls FLOPs.
 
     \b
     resnet-proto list

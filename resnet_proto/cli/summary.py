@@ -65,11 +65,11 @@ def command(
     """Show each layer of a net with shape, parameters and MACs.
 
     NET is a prototxt, a solver (its net of the phase), or - for stdin. MACs are the
-    multiply-adds of one forward pass with the weights of convolutions, inner products and
-    recurrent layers; activation bytes are those that Caffe allocates, so an in-place layer
-    adds none. On a terminal layers are grouped as `draw` groups them, and figures are rounded.
-    Of a layer, --layer shows each field, those that Caffe's defaults fill in too, and what `check`
-    finds of it.
+    multiply-adds (the paper's FLOPs) of one forward pass with the weights of convolutions, inner
+    products and recurrent layers; activation bytes are those that Caffe allocates, so an in-place
+    layer adds none. On a terminal layers are grouped as `draw` groups them, and figures are
+    rounded. Of a layer, --layer shows each field, those that Caffe's defaults fill in too, and
+    what `check` finds of it.
 
     \b
     resnet-proto summary deploy.prototxt

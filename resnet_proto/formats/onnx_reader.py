@@ -601,7 +601,8 @@ class Reading:
         lines = [f"  {op} '{label}': {reason}" for label, op, reason in rows]
         return (
             f"{self.path}: {counted(len(rows), 'node')} cannot be written as layers of mainline "
-            f"Caffe: {ops}\n" + "\n".join(lines)
+            f"Caffe: {ops}\n" + "\n".join(lines) + "\nend the model before them "
+            "(onnx.utils.extract_model) and compute the rest elsewhere, or export it without them"
         )
 
 

@@ -76,7 +76,8 @@ def diff_weights(one: Weights, other: Weights) -> list[BlobRow]:
                 dict(zip(longer, side.values(), strict=False)) for side in (ours, theirs)
             )
         for name in dict.fromkeys((*ours, *theirs)):
-            pairs.append((f"{label}.{name}", ours.get(name), theirs.get(name)))
+            key = f"{label}.{name}" if name else label  # an array without a dot in its name
+            pairs.append((key, ours.get(name), theirs.get(name)))
     return [blob_row(key, *pair) for key, *pair in pairs]
 
 

@@ -89,6 +89,17 @@ def test_weights_that_differ(folder):
     assert [row["other"] for row in found["blobs"]] == [[4, 3, 3, 3], [6, 59], None, [3, 2]]
 
 
+def test_arrays_without_a_dot_in_their_names(folder):
+    """Blobs of a net, as `forward` writes them."""
+    for name, factor in (("a.npz", 1.0), ("b.npz", 1.5)):
+        np.savez(name, pool5=factor * np.ones((2, 3, 1, 1)), fc=np.ones((2, 6)))
+
+    lines = run("a.npz", "b.npz").output.splitlines()
+
+    assert [line.split()[0] for line in lines[2:]] == ["pool5", "1"]
+    assert lines[-1] == "1 blob of different values, 1 blob equal"
+
+
 def test_tolerance(folder):
     save("b.npz", {name: value * np.float32(1 + 1e-6) for name, value in arrays().items()})
 

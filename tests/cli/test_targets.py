@@ -161,6 +161,26 @@ def test_what_is_left_is_refused(tmp_path):
     assert not (tmp_path / "o.caffemodel").exists()
 
 
+def test_what_is_left_of_an_onnx_model_has_the_name_of_its_file(tmp_path):
+    pytest.importorskip("onnx")
+    net = read_prototxt("""
+    input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 7
+    layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+      convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "t" type: "Threshold" bottom: "c" top: "t" }
+    """)
+    (tmp_path / "n.prototxt").write_text(to_prototxt(net))
+    save(tmp_path / "n.npz", random_weights(net), net)
+    assert invoke("convert", tmp_path / "n.npz", tmp_path / "m.onnx").exit_code == 0
+
+    result = invoke(
+        "convert", tmp_path / "m.onnx", tmp_path / "o.caffemodel", "--target", "openvino"
+    )
+
+    assert result.exit_code == 1
+    assert f"\n{tmp_path / 'm.onnx'}: error: layer " in result.output
+
+
 def test_a_batch_of_one(tmp_path):
     """Without batches, as in ncnn; the proof is with one image too."""
     net = read_prototxt("""

@@ -235,11 +235,12 @@ def test_a_state_dict_becomes_a_net(theirs, tmp_path):
         "64,128,256,512, 6 classes"
     )
     assert lines[1].startswith("keys and shapes do not tell pool padded, eps 1e-05: taken as in t")
-    assert lines[2].startswith(f"Warning: {theirs}: an anti-aliased (resnetaa*, resnetblur*) or")
-    assert lines[3].startswith("the net against timm's model, random input, float64: 'fc6' has rel")
-    assert float(lines[3].rpartition(" ")[2]) < 1e-12
-    assert lines[4].startswith(f"wrote {target}: 74 blobs, ")
-    assert lines[5:] == [f"written {target.with_suffix('.prototxt')}"]
+    assert lines[2] == "images: as the model took them, mostly --preprocess torchvision"
+    assert lines[3].startswith(f"Warning: {theirs}: an anti-aliased (resnetaa*, resnetblur*) or")
+    assert lines[4].startswith("the net against timm's model, random input, float64: 'fc6' has rel")
+    assert float(lines[4].rpartition(" ")[2]) < 1e-12
+    assert lines[5].startswith(f"wrote {target}: 74 blobs, ")
+    assert lines[6:] == [f"written {target.with_suffix('.prototxt')}"]
     text = target.with_suffix(".prototxt").read_text()
     assert "round_mode: FLOOR" in text
     assert "global_pooling: true" in text
