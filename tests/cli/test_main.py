@@ -37,7 +37,7 @@ def test_version():
         ("forward a --weights=", "Invalid value for '--weights': it is empty"),
         ("inspect a --net=", "Invalid value for '--net': it is empty"),
         ("inspect - --net -", "two files are -, and stdin can be read only once"),
-        ("gen --depth 18 --out=", "Invalid value for '--out': it is empty"),
+        ("gen --depth 18 --out=", "Invalid value for '-o' / '--out': it is empty"),
         ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
         ("deploy a --out=", "'--out': it is empty; give the name of a file"),
         ("convert a b --input-scale inf", "'--input-scale': 'inf' is no number to divide by"),
