@@ -63,7 +63,7 @@ EXTRA = {
     "upgrade": "it takes OLD and NEW",
     "diff": "it takes A and B",
     "convert": "it takes IN and OUT, and a net with --net NET",
-    "forward": "weights go with --weights FILE, inputs with --input FILE",
+    "forward": "weights go with --weights FILE, inputs with --input FILE, or --input FOLDER",
     "verify": "weights go with --weights FILE, inputs with --input FILE",
     "eval": "it takes NET and IMAGES; weights go with --weights FILE",
     "bn-stats": "weights go with --weights FILE, images with --data IMAGES",
