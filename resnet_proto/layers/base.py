@@ -59,8 +59,40 @@ upsample_param window_data_param
 """.split()
 )
 """The fields of ``LayerParameter`` besides those that ``Layer`` itself names."""
-ENUM_HOLDERS = frozenset(("include", "exclude", "loss_param", "param", "phase"))
-"""The fields that any layer may have and that are an enum or hold one."""
+MESSAGES = {
+    name: tuple(fields.split())
+    for names, fields in {
+        "bias_filler data_filler filler scale_filler shift_filler slope_filler weight_filler": (
+            "type value min max mean std sparse variance_norm"
+        ),
+        "blobs": "num channels height width data diff shape double_data double_diff",
+        "include exclude": "phase min_level max_level stage not_stage",
+        "loss_param": "ignore_label normalize normalization",
+        "nms_param": "nms_threshold top_k eta",
+        "param": "name share_mode lr_mult decay_mult",
+        "python_param": "module layer param_str share_in_parallel",
+        "resize_param": (
+            "prob resize_mode height width height_scale width_scale pad_mode pad_value interp_mode"
+        ),
+        "save_output_param": (
+            "output_directory output_name_prefix output_format label_map_file name_size_file "
+            "num_test_image resize_param"
+        ),
+        "shape": "dim",
+        "transform_param": "scale mirror crop_size mean_file mean_value force_color force_gray",
+    }.items()
+    for name in names.split()
+}
+"""Messages that are no type's own, by the fields that hold them, and their fields."""
+REPEATED = frozenset(
+    "dim exclude include interp_mode loss_weight mean_value not_stage pad_value param "
+    "propagate_down stage".split()
+)
+"""The repeated fields of a layer and of those messages, but for a blob's values."""
+HOLDERS = frozenset(
+    "exclude include loss_param loss_weight param phase propagate_down transform_param".split()
+)
+"""The fields that any layer may have and whose values ``worded`` brings into their form."""
 
 
 def normal(value: Any) -> Any:
@@ -94,19 +126,52 @@ FORMS: dict[type, tuple[type, str]] = {
 """Type of a field's default -> what its values are, and how messages call it."""
 
 
-def worded(value: Any, enum: str = "") -> Any:
-    """A message in which enums are Words, however deep they lie; or values of the enum.
+def worded(value: Any, name: str = "") -> Any:
+    """The value of a field that no class declares, in its form: enums as Words, lists as lists.
 
     Raises:
-        NetError: a value that an enum does not have.
+        NetError: a value that an enum does not have, or one that is no message where one belongs.
     """
     if isinstance(value, Mapping):
-        return {k: worded(item, k if k in ENUMS else "") for k, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [worded(item, enum) for item in value]
-    if enum and isinstance(value, str) and not isinstance(value, Word):  # a Word has been read
-        return enum_value(enum, value, ENUMS[enum])
+        return {
+            key: worded([item] if key in REPEATED and not is_list(item) else item, key)
+            for key, item in value.items()
+        }
+    if is_list(value):
+        return [worded(item, name) for item in value]
+    if name in MESSAGES:
+        raise NetError(f"{name} is {value!r:.80}; expected fields: {', '.join(MESSAGES[name])}")
+    # a Word has been read
+    if name in ENUMS and isinstance(value, str) and not isinstance(value, Word):
+        return enum_value(name, value, ENUMS[name])
     return value
+
+
+def is_list(value: Any) -> bool:
+    """Whether a value is one of a repeated field."""
+    return isinstance(value, list | tuple)
+
+
+def refuse_unknown_within(layer: str, name: str, value: Any) -> None:
+    """Refuse fields that Caffe's messages do not have, however deep they lie.
+
+    Args:
+        layer: what messages call it.
+        name: the field that holds the value.
+        value: a message, a list of them, or anything else.
+
+    Raises:
+        NetError: there is one.
+    """
+    if is_list(value):
+        for item in value:
+            refuse_unknown_within(layer, name, item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if name in MESSAGES and key not in MESSAGES[name]:
+                advice = similar(key, MESSAGES[name])
+                raise NetError(f"{layer}: {name} has no field '{key!s:.80}'{advice}")
+            refuse_unknown_within(layer, key, item)
 
 
 def enum_value(name: str, value: str, values: Sequence[str]) -> Word:
@@ -243,6 +308,7 @@ class Layer:
             known = getattr(cls, key, None)
             if not isinstance(known, Field):
                 raise NetError(f"layer '{name}': {cls.__name__} has no field '{key}'")
+            refuse_unknown_within(cls.called(name), key, value)
             fields.setdefault(known.message or cls.message, {})[key] = value
         return cls(name, cls.__name__, names_of(bottoms), names_of(tops), cls.in_form(name, fields))
 
@@ -264,23 +330,29 @@ class Layer:
                     else value
                     for key, value in formed[message].items()
                 }
-            for key in ENUM_HOLDERS & formed.keys():
+            for key in HOLDERS & formed.keys():
                 formed[key] = worded({key: formed[key]})[key]
         except NetError as error:
-            known_type = "" if cls is Layer else f" ({cls.__name__})"
-            raise NetError(f"layer '{name}'{known_type}: {error}") from None
+            raise NetError(f"{cls.called(name)}: {error}") from None
         return formed
+
+    @classmethod
+    def called(cls, name: str) -> str:
+        """A layer of this type, for messages."""
+        return f"layer '{name}'" if cls is Layer else f"layer '{name}' ({cls.__name__})"
 
     @classmethod
     def refuse_unknown(cls, name: str, fields: Mapping[str, Any]) -> None:
         """Refuse fields that Caffe does not have; ``name`` says which layer's.
 
+        Of a type that has no class, its own message may hold anything.
+
         Raises:
-            NetError: there is one, in the layer or in a message that its type reads.
+            NetError: there is one, in the layer or in a message within.
         """
-        layer, messages = f"layer '{name}' ({cls.__name__})", (cls.message, *cls.other_messages)
+        layer, messages = cls.called(name), (cls.message, *cls.other_messages)
         for key in fields:
-            if key not in FIELDS and key not in messages:
+            if cls is not Layer and key not in FIELDS and key not in messages:
                 own = getattr(cls, str(key), None)
                 advice = (
                     f"; it belongs in {own.message or cls.message}"
@@ -294,6 +366,9 @@ class Layer:
                 if key not in known:
                     advice = similar(key, known)
                     raise NetError(f"{layer}: {message} has no field '{key!s:.80}'{advice}")
+        for key, value in fields.items():
+            if key in FIELDS or key in messages:
+                refuse_unknown_within(layer, key, value)
 
     @property
     def param(self) -> Mapping[str, Any]:
@@ -505,16 +580,17 @@ def make_layer(
         type: Caffe's type string, ``Convolution``.
         bottoms: names of blobs, or one name by itself.
         tops: likewise.
-        fields: those of ``Layer``; an enum is a string, and a repeated field of the type's own
-            message may be one value: ``{"pooling_param": {"pool": "AVE", "kernel_size": 3}}``.
+        fields: those of ``Layer``; an enum is a string, and a repeated field may be one value:
+            ``{"pooling_param": {"pool": "AVE", "kernel_size": 3}, "param": {"lr_mult": 0}}``.
         lenient: keep fields that Caffe does not have, as reading a prototxt can.
 
     Raises:
-        NetError: a value that its field cannot have, or a field that the type does not have.
+        NetError: a value that its field cannot have, or a field that the type, or a message
+            within, does not have.
     """
     cls = REGISTRY.get(type, Layer)
     formed = cls.in_form(name, fields or {})
-    if type in REGISTRY and not lenient:
+    if not lenient:
         cls.refuse_unknown(name, formed)
     return cls(name, type, names_of(bottoms), names_of(tops), formed)
 

@@ -10,7 +10,7 @@ import pytest
 from resnet_proto import schema
 from resnet_proto.errors import NetError, PrototxtError
 from resnet_proto.layers import REGISTRY, Convolution, Field, Layer, make_layer, register
-from resnet_proto.layers.base import ENUMS, FIELDS
+from resnet_proto.layers.base import ENUMS, FIELDS, MESSAGES, REPEATED
 from resnet_proto.net import Net
 from resnet_proto.prototxt import read_prototxt, to_prototxt
 from resnet_proto.words import Word
@@ -94,6 +94,9 @@ def test_fields_of_another_message():
         ("ReLU", {"relu_param": {"negative_slope": "x"}}, "negative_slope is 'x'; expected a num"),
         ("ReLU", {"relu_param": {"negative_slope": 10**400}}, "negative_slope is larger than any"),
         ("SoftmaxWithLoss", {"loss_param": {"normalization": 3}}, "normalization is 3; exp"),
+        ("ReLU", {"param": [1, 0]},
+         "param is 1; expected fields: name, share_mode, lr_mult, decay_mult"),
+        ("ReLU", {"include": "TRAIN"}, "include is 'TRAIN'; expected fields: phase, "),
     ],
 )  # fmt: skip
 def test_values_of_another_kind(type, fields, message):
@@ -125,6 +128,23 @@ def test_values_of_another_kind(type, fields, message):
         ("SoftmaxWithLoss", {"loss_param": {"normalise": True}},
          ": loss_param has no field 'normalise'; did you mean normalize"),
         ("AbsVal", {"top": "y"}, " has no field 'top'"),
+        ("Convolution", {"convolution_param": {"weight_filler": {"typ": "msra"}}},
+         ": weight_filler has no field 'typ'; did you mean type?"),
+        ("InnerProduct", {"param": [{"lr_mult": 1}, {"lr_mul": 2}]},
+         ": param has no field 'lr_mul'; did you mean lr_mult?"),
+        ("ReLU", {"include": {"phases": "TEST"}},
+         ": include has no field 'phases'; did you mean phase?"),
+        ("ReLU", {"exclude": {"phase": "TEST", "min_levl": 1}},
+         ": exclude has no field 'min_levl'; did you mean min_level, max_level?"),
+        ("Data", {"transform_param": {"crop": 224}},
+         ": transform_param has no field 'crop'; did you mean crop_size?"),
+        ("Input", {"input_param": {"shape": {"dims": [1, 3]}}},
+         ": shape has no field 'dims'; did you mean dim?"),
+        ("DetectionOutput", {"detection_output_param": {"save_output_param": {
+            "resize_param": {"hight": 3}}}},
+         ": resize_param has no field 'hight'; did you mean height?"),
+        ("LSTM", {"recurrent_param": {"bias_filler": {"val": 1}}},
+         ": bias_filler has no field 'val'; did you mean value?"),
     ],
 )  # fmt: skip
 def test_what_caffe_does_not_have(type, fields, message):
@@ -216,6 +236,65 @@ def test_every_enum_of_a_layer_is_known():
     assert {name: {values} for name, values in ENUMS.items()} == {
         name: enums[name] for name in ENUMS
     }
+
+
+def test_an_unknown_type_has_the_fields_of_any_layer():
+    """What its own message holds nobody knows."""
+    of_a_fork = {"of_a_fork_param": {"shape": 3, "param": "z"}}
+
+    layer = make_layer("a", "OfAFork", "x", "y", {**of_a_fork, "param": {"lr_mult": 2}})
+    assert layer.fields == {**of_a_fork, "param": ({"lr_mult": 2},)}
+    with pytest.raises(NetError, match="layer 'a': param has no field 'lr'; did you mean lr_mult"):
+        make_layer("a", "OfAFork", "x", "y", {**of_a_fork, "param": {"lr": 2}})
+
+
+def test_of_refuses_what_is_deeper_too():
+    shape = {"weight_filler": {"type": "msra"}, "num_output": 4}
+    assert Convolution.of("c", "x", "y", **shape).num_output == 4
+
+    with pytest.raises(
+        NetError, match=r"layer 'c' \(Convolution\): weight_filler has no field 'ty'"
+    ):
+        Convolution.of("c", "x", "y", **shape | {"weight_filler": {"ty": "msra"}})
+
+
+def test_one_value_of_a_repeated_field():
+    """As in the text, it is a list of one."""
+    text = """
+layer { name: "d" type: "Input" top: "x" include { stage: "fine" }
+  input_param { shape { dim: 5 } } }
+layer { name: "r" type: "AbsVal" bottom: "x" top: "y" param { lr_mult: 0 }
+  exclude { not_stage: "a" }
+  propagate_down: false loss_weight: 2 transform_param { mean_value: 3 } }
+"""
+    input_of_one = {"include": {"stage": "fine"}, "input_param": {"shape": {"dim": 5}}}
+    rest = {"param": {"lr_mult": 0}, "exclude": {"not_stage": "a"}, "propagate_down": False,
+            "loss_weight": 2.0, "transform_param": {"mean_value": 3.0}}  # fmt: skip
+    net = Net("", (
+        make_layer("d", "Input", (), "x", input_of_one), make_layer("r", "AbsVal", "x", "y", rest),
+    ))  # fmt: skip
+
+    assert net == read_prototxt(text)
+    assert [layer.name for layer in net.at(stages=("fine", "a")).filtered().layers] == ["d", "r"]
+
+
+def test_messages_and_repeated_fields_are_the_schemas():
+    """Those that no class declares: of the layer itself, and of messages within messages."""
+    own = {cls.message for cls in REGISTRY.values()}
+    declared = {schema.fields("LayerParameter")[name].message for name in own - {""}}
+    messages, found, repeated = ["LayerParameter"], {}, {"bottom", "top", "blobs"}
+    for message in messages:
+        for name, field in schema.fields(message).items():
+            if field.kind == "message":
+                if name not in own:
+                    assert found.setdefault(name, field.message) == field.message
+                if field.message not in messages:
+                    messages.append(field.message)
+            if field.repeated and message not in {*declared, "BlobProto"}:
+                repeated.add(name)
+
+    assert {name: tuple(schema.fields(message)) for name, message in found.items()} == MESSAGES
+    assert repeated - {"bottom", "top", "blobs"} == REPEATED
 
 
 def test_fields_of_a_layer():
