@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
 }
 """What an annotation admits; ``tuple[int, ...]`` is a list of it."""
+NAMED = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a text"}
+"""How messages call one; a list is of several."""
 MAX_ITEMS = 64
 """Values that a list may have."""
 
@@ -73,15 +75,15 @@ def checked(about: Field[Any], value: Any) -> Any:
     kind = kind_of(about)
     many = kind.startswith("tuple[")
     kind = kind.removeprefix("tuple[").removesuffix(", ...]")
+    several = f"a list of {NAMED[kind].removeprefix('a ')}s"
     if many and isinstance(value, KINDS[kind]) and not isinstance(value, str):
         value = (value,)
     if many and (not isinstance(value, list | tuple) or len(value) > MAX_ITEMS):
-        raise refusal(about, value, f"a list of at most {MAX_ITEMS} {kind}")
+        raise refusal(about, value, f"{several}, at most {MAX_ITEMS}")
     items = tuple(value) if many else (value,)
     for item in items:
         if not isinstance(item, KINDS[kind]) or (isinstance(item, bool) and kind != "bool"):
-            named = {"bool": "true or false", "str": "a text"}.get(kind, kind)
-            raise refusal(about, value, f"a list of {kind}" if many else named)
+            raise refusal(about, value, several if many else NAMED[kind])
         if about.metadata["one_of"] and item not in about.metadata["one_of"]:
             raise refusal(about, value, " or ".join(map(spelled, about.metadata["one_of"])))
         least, most = about.metadata["least"], about.metadata["most"]

@@ -21,6 +21,7 @@ from resnet_proto.cli.options import (
     read_weights,
     say,
     stage_options,
+    whole,
 )
 from resnet_proto.cli.shard_options import ShardOptions, shard_options
 from resnet_proto.errors import ResNetProtoError
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
 @click.option("--data", metavar="IMAGES", callback=file_to_read,
               help="A folder of class folders, a list, a CIFAR archive, an LMDB, or the word "
               "digits; the source of the net's data layer by default.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(min=1), metavar="N",
+@click.option("--batch", type=whole(1), metavar="N",
               help="Images of a batch; the data layer's by default, else 32.")  # fmt: skip
-@click.option("--batches", type=click.IntRange(min=1), metavar="N",
+@click.option("--batches", type=whole(1), metavar="N",
               help="How many batches; 100 by default, or all there are.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+@click.option("--seed", type=whole(0), default=0, show_default=True,
               help="For the choice of images, and a data layer's crops and mirrors.")  # fmt: skip
 @click.option("--in-order", is_flag=True,
               help="Take images in their own order, as Caffe's Data layer does.")  # fmt: skip

@@ -19,6 +19,7 @@ from resnet_proto.cli.options import (
     shape_option,
     stage_options,
     weights_of,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def each_to_read(
 @click.argument("files", nargs=-1, required=True, callback=each_to_read, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Warnings count as errors for the exit status.")
 @click.option(
-    "--test-images", type=click.IntRange(1), metavar="N", help="How many images the test data has."
+    "--test-images", type=whole(1), metavar="N", help="How many images the test data has."
 )
 @click.option(
     "--target",

@@ -29,6 +29,7 @@ from resnet_proto.cli.options import (
     readable,
     say,
     stage_options,
+    whole,
 )
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.words import counted, printable
@@ -53,7 +54,7 @@ def images_to_read(
 @net_argument
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", callback=images_to_read)
 @weights_option
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
+@click.option("--top", type=whole(1), default=5, show_default=True, metavar="N",
               help="How many classes of each image are shown.")  # fmt: skip
 @image_options
 @classifier_options

@@ -14,6 +14,7 @@ from resnet_proto.cli.options import (
     folder_to_write,
     force_option,
     json_option,
+    whole,
 )
 from resnet_proto.cli.progress import processors, progress
 
@@ -73,14 +74,14 @@ def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     help="none, shorter:N, warp:N or warp:ROWSxCOLUMNS.",
 )  # fmt: skip
 @click.option(
-    "--pad", type=click.IntRange(0, 1024), default=0, metavar="N",
+    "--pad", type=whole(0, 1024), default=0, metavar="N",
     help="Zeros at each side, in pixels: 4 for the CIFAR of the paper.",
 )  # fmt: skip
 @click.option("--gray", is_flag=True, help="One channel; else three, of grey images too.")
 @click.option("--encoded", is_flag=True, help="Keep JPEG and PNG as they are, or encode again.")
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Mix the order.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    "--seed", type=whole(0), default=0, show_default=True, metavar="N",
     help="Of order and split.",
 )  # fmt: skip
 @click.option(
@@ -92,7 +93,7 @@ def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
     help="What to do about an image that cannot be read.",
 )  # fmt: skip
 @click.option(
-    "--jobs", type=click.IntRange(1, 256), metavar="N",
+    "--jobs", type=whole(1, 256), metavar="N",
     help="Images decoded at a time (default: one for each processor).",
 )  # fmt: skip
 @force_option
@@ -213,11 +214,11 @@ def mean_command(lmdb: str, out: str | None, as_json: bool) -> None:
 @click.argument("lmdb", metavar="LMDB")
 @click.argument("out", metavar="OUT", callback=file_to_write)
 @click.option(
-    "-n", "--images", "count", type=click.IntRange(1, 2000), default=40, show_default=True,
+    "-n", "--images", "count", type=whole(1, 2000), default=40, show_default=True,
     metavar="N", help="How many images.",
 )  # fmt: skip
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+    "--seed", type=whole(0), default=0, show_default=True, metavar="N",
     help="Other images for another number.",
 )  # fmt: skip
 @json_option

@@ -10,6 +10,7 @@ import click
 
 from resnet_proto.cli.engine_options import number
 from resnet_proto.cli.options import (
+    Number,
     called,
     echo_json,
     file_to_read,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.argument("one", metavar="A", callback=file_to_read)
 @click.argument("other", metavar="B", callback=file_to_read)
 @click.option(
-    "--tolerance", type=click.FloatRange(min=0), default=0, show_default=True,
+    "--tolerance", type=Number(0), default=0, show_default=True,
     help="Relative L2 up to which blobs are the same.",
 )  # fmt: skip
 @lenient_option

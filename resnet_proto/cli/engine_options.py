@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from resnet_proto.cli.image_options import is_array, of_release, read_inputs
-from resnet_proto.cli.options import carries_net, file_to_read, read_weights, say_once
+from resnet_proto.cli.options import carries_net, file_to_read, read_weights, say_once, whole
 from resnet_proto.engine import ENGINES
 from resnet_proto.errors import (
     NetError,
@@ -36,7 +36,7 @@ weights_option = click.option(
 )  # fmt: skip
 seed_option = click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=whole(0),
     default=0,
     show_default=True,
     help="For whatever is random.",
@@ -165,17 +165,6 @@ def warn_ignored(weights: Weights, net: Net) -> None:
                 "the net lacks; are they of another net? `resnet-proto inspect` with --net "
                 "lists every layer"
             )
-
-
-def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
-    """A click callback: no nan and no infinity.
-
-    Raises:
-        click.BadParameter: it is one.
-    """
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number to compare with")
-    return value
 
 
 def number(value: float) -> float | None:

@@ -21,6 +21,7 @@ from resnet_proto.cli.options import (
     launcher_option,
     readable,
     templates_option,
+    whole,
 )
 from resnet_proto.generate import FILES
 from resnet_proto.presets import PRESETS, preset
@@ -31,7 +32,9 @@ DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:
 
 
 @click.command("gen")
-@click.option("--depth", type=int, metavar="N", help=f"{', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}.")
+@click.option(
+    "--depth", type=whole(), metavar="N", help=f"{', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}."
+)
 @click.option("--preset", "name_of_preset", metavar="NAME", help="A net of `resnet-proto list`.")
 @click.option(
     "--spec", "file", metavar="FILE.toml", callback=file_to_read,
@@ -47,7 +50,7 @@ DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:
     metavar="N,...",
     help="Channels of the first stage's 3x3, or of each stage's; the stem keeps its own.  [64]",
 )
-@click.option("--classes", type=click.IntRange(1), help="Classes of the classifier.  [1000]")
+@click.option("--classes", type=whole(1), help="Classes of the classifier.  [1000]")
 @click.option("--name", help="Name of the net.  [ResNet-N]")
 @click.option(
     "--project-first-stage", is_flag=True, help="Projection in the first stage of basic units too."

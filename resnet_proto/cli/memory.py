@@ -15,6 +15,7 @@ from resnet_proto.cli.options import (
     read_net,
     shape_option,
     stage_options,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.command("memory")
 @net_argument
 @click.option(
-    "--batch", type=click.IntRange(1), metavar="N",
+    "--batch", type=whole(1), metavar="N",
     help="Images at a time on one GPU.  [what the net says]",
 )  # fmt: skip
 @click.option(

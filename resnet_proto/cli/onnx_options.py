@@ -12,7 +12,7 @@ import click
 
 from resnet_proto.cli.engine_options import warn_ignored
 from resnet_proto.cli.image_options import image_options
-from resnet_proto.cli.options import echo_json, shape_option
+from resnet_proto.cli.options import echo_json, shape_option, whole
 from resnet_proto.engine.compare import TOLERANCE, summed_up
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.formats.onnx import DYNAMIC, OPSETS
@@ -53,7 +53,7 @@ def onnx_options(command: Command) -> Command:
     options = [
         click.option("--dynamic", type=click.Choice(DYNAMIC), default="batch", show_default=True,
                      help="ONNX: what may vary; size is rows and columns too."),
-        click.option("--opset", type=click.IntRange(OPSETS[0], OPSETS[-1]), default=OPSET,
+        click.option("--opset", type=whole(OPSETS[0], OPSETS[-1]), default=OPSET,
                      show_default=True, help="ONNX: version of its operators."),
         click.option("--with-preprocessing", is_flag=True,
                      help="ONNX: take an RGB image, 0..255; the image options become nodes."),

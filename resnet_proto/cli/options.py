@@ -30,6 +30,47 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Number(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+    """The value of an option that is a number: never nan or infinity, and in Western digits.
+
+    Args:
+        least: bounds it; ``most`` likewise.
+        whole: whether it is an int, else a float.
+    """
+
+    def __init__(
+        self, least: float | None = None, most: float | None = None, *, whole: bool = False
+    ) -> None:
+        self.name = "n" if whole else "x"  # in the help, where nothing else is said
+        self.least, self.most = least, most
+        self.make: type[int] | type[float] = int if whole else float
+        bounds = f" of {least} or more" if most is None else f" from {least} to {most}"
+        self.what = f"a {'whole ' * whole}number{'' if least is None else bounds}"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
+        """The number that a text spells."""
+        text = str(value)
+        try:
+            number = self.make(text if text.isascii() and "_" not in text else "")
+        except ValueError:  # a number of thousands of digits too
+            number = None
+        if (
+            number is None
+            or not isfinite(number)
+            or (self.least is not None and number < self.least)
+            or (self.most is not None and number > self.most)
+        ):
+            self.fail(f"{text!r:.80} is not {self.what}", param, ctx)
+        return number
+
+
+def whole(least: int | None = None, most: int | None = None) -> Number:
+    """The value of an option that counts something."""
+    return Number(least, most, whole=True)
+
+
 def file_to_read(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A click callback for a file's name: not empty, and only one of them is ``-``.
 
@@ -105,7 +146,9 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     # Python refuses to read numbers of thousands of digits.
     digits = all(part.isascii() and part.strip().isdigit() and len(part) < 100 for part in parts)
     if not digits or 0 in map(int, parts):
-        raise click.BadParameter(f"'{value}' is not a list of positive numbers, parted by commas")
+        raise click.BadParameter(
+            f"'{value}' is not a list of positive whole numbers, parted by commas"
+        )
     return tuple(map(int, parts))
 
 
@@ -128,7 +171,7 @@ phase_option = click.option(
     help="Keep the layers of this phase.",
 )
 level_option = click.option(
-    "--level", type=int, default=0, metavar="N", show_default=True,
+    "--level", type=whole(), default=0, metavar="N", show_default=True,
     help="Keep the layers whose rules admit this level.",
 )  # fmt: skip
 net_stage_option = click.option(

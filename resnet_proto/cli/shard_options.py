@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from resnet_proto.cli.options import say
+from resnet_proto.cli.options import say, whole
 from resnet_proto.cli.progress import processors, progress
 from resnet_proto.words import counted
 
@@ -67,7 +67,7 @@ def shard_options(command: Command) -> Command:
 
     options = [
         click.option(
-            "--jobs", type=click.IntRange(1, 256), metavar="N",
+            "--jobs", type=whole(1, 256), metavar="N",
             help="Processes, each with a net of its own and one thread (default: one for each "
             "processor). Their number changes no result.",
         ),

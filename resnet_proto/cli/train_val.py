@@ -22,6 +22,7 @@ from resnet_proto.cli.options import (
     read_net,
     stage_options,
     templates_option,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
               help="A field of the training, as batch=64; once for each.")  # fmt: skip
 @click.option(
-    "--classes", type=click.IntRange(1), help="A classifier for so many, of a new name."
+    "--classes", type=whole(1), help="A classifier for so many, of a new name."
 )  # fmt: skip
 @launcher_option
 @click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")

@@ -12,7 +12,6 @@ from resnet_proto.cli.engine_options import (
     check_room,
     engine_choice,
     files,
-    finite,
     inputs_and_weights,
     number,
     seed_option,
@@ -21,6 +20,7 @@ from resnet_proto.cli.engine_options import (
 )
 from resnet_proto.cli.image_options import image_options, input_option
 from resnet_proto.cli.options import (
+    Number,
     echo_json,
     json_option,
     lenient_option,
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 @click.option("--against", type=engine_choice, required=True, help="The reference.")
 @click.option("--engine", type=engine_choice, default="numpy", show_default=True,
               help="What is checked.")  # fmt: skip
-@click.option("--tolerance", type=click.FloatRange(min=0), default=TOLERANCE, show_default=True,
-              callback=finite, help="Relative L2 that a blob may have.")  # fmt: skip
+@click.option("--tolerance", type=Number(0), default=TOLERANCE, show_default=True,
+              help="Relative L2 that a blob may have.")  # fmt: skip
 @input_option
 @shape_option
 @image_options

@@ -176,7 +176,7 @@ def test_ten_crops(tmp_path):
         (["--labels", "imagenet", "x.png"], 1, "1,000 labels, and the net has 10 classes"),
         (["--labels", "none.txt", "x.png"], 1, "none.txt: no such file"),
         (["--crops", "10", "--scales", "8", "x.png"], 2, "give one of them"),
-        (["--scales", "8,0", "x.png"], 2, "is not a list of positive numbers"),
+        (["--scales", "8,0", "x.png"], 2, "is not a list of positive whole numbers"),
         (["--crops", "5", "x.png"], 2, "'5' is not one of '1', '10'"),
         (["--engine", "cafe", "x.png"], 2, "'cafe' is not one of"),
         (["--channels", "BGR", "--mean", "1,2,3", "x.png"], 1, "use --channels GRAY"),

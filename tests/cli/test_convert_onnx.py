@@ -266,7 +266,7 @@ def test_a_smaller_net_elsewhere(tmp_path, model, net):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["OUT.onnx", "--opset", "12"], 2, "12 is not in the range 13<=x<=21"),
+        (["OUT.onnx", "--opset", "12"], 2, "'12' is not a whole number from 13 to 21"),
         (["OUT.npz", "--opset", "13"], 2, "--opset is for ONNX; give OUT the suffix .onnx"),
         (["OUT.npz", "--mean", "3"], 2, "--mean is for ONNX"),
         (["-", "--to", "onnx"], 2, "OUT is -: a model is run when it is written"),

@@ -126,10 +126,10 @@ def test_refusing_and_sizes_that_differ(folder):
         ("lmdb x db --split val=1", "is not a name and a part"),
         ("lmdb x db --split val=0.0", "is not a name and a part"),
         ("lmdb x db --split ../val=0.1", "is not a name and a part"),
-        ("lmdb x db --jobs 0", "0 is not in the range"),
+        ("lmdb x db --jobs 0", "'0' is not a whole number"),
         ("mean db mean.txt", "a mean is written as .binaryproto or .npy"),
         ("show db sheet.jpg", "a contact sheet is written as .png"),
-        ("show db sheet.png -n 0", "0 is not in the range"),
+        ("show db sheet.png -n 0", "'0' is not a whole number"),
         ("frobnicate", "No such command 'frobnicate'"),
     ],
 )

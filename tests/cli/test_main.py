@@ -1,12 +1,15 @@
 """The group of commands: help, version, errors."""
 
+import re
 import signal
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from resnet_proto.cli import COMMANDS, SIGNALS, main
+from resnet_proto.cli.options import Number, whole
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -41,14 +44,14 @@ def test_version():
         ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
         ("deploy a --out=", "'--out': it is empty; give the name of a file"),
         ("convert a b --input-scale inf", "'--input-scale': 'inf' is no number to divide by"),
-        ("summary a --input-shape \u0663,3,7,5", "is not a list of positive numbers"),
+        ("summary a --input-shape \u0663,3,7,5", "is not a list of positive whole numbers"),
         (
             "verify a --weights b",
             "'--against'. Choose from: numpy, float64, caffe, opencv, onnxruntime, torch\n",
         ),
         (
             "classify a b --weights c --scales 9,x",
-            "'9,x' is not a list of positive numbers, parted",
+            "'9,x' is not a list of positive whole numbers, parted",
         ),
         ("convert a=", "Missing argument 'OUT'"),
     ],
@@ -58,6 +61,50 @@ def test_wrong_usage_says_what_is_right(arguments, message):
 
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def options():
+    """Each option of each command that takes a value, with how the command is called."""
+    for name in COMMANDS:
+        command = main.get_command(None, name)
+        parts = command.commands.items() if isinstance(command, click.Group) else [("", command)]
+        for part, own in parts:
+            for option in own.params:
+                if isinstance(option, click.Option) and not option.is_flag:
+                    yield f"{name} {part}".strip(), option
+
+
+def test_numbers_are_refused_in_our_words():
+    """All options that take one number have one type, and what it takes is said."""
+    of_click = click.types.IntParamType | click.types.FloatParamType
+    numbers = [(name, option) for name, option in options() if isinstance(option.type, Number)]
+
+    assert not [option for _, option in options() if isinstance(option.type, of_click)]
+    assert {name for name, _ in numbers} >= {"gen", "diff", "memory", "classify", "data lmdb"}
+    for name, option in numbers:
+        for value in ("", "x", "nan", "1,2", "1_0", "\u0663", "9" * 5000):
+            command = name.split(" ")
+            result = CliRunner().invoke(main, [*command, option.opts[-1], value, "a", "b"])
+            assert result.exit_code == 2
+            message = f"{option.opts[-1]}': {value!r:.80} is not {option.type.what}\n"
+            assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("type", "what", "refused", "taken"),
+    [
+        (Number(0), "a number of 0 or more", ["-1e-9", "inf", "1e999"], ["0", "1e-5", "1e300"]),
+        (whole(1), "a whole number of 1 or more", ["0", "1.0", "1e3"], ["1", "+7", "99999999999"]),
+        (whole(0, 256), "a whole number from 0 to 256", ["-1", "257"], ["0", "256", " 3"]),
+        (whole(), "a whole number", ["0x10", "1-2"], ["-5", "007"]),
+    ],
+)
+def test_a_number_of_an_option(type, what, refused, taken):
+    for text in taken:
+        assert type.convert(text, None, None) == type.make(text)
+    for text in refused:
+        with pytest.raises(click.BadParameter, match=rf"^'{re.escape(text)}' is not {what}$"):
+            type.convert(text, None, None)
 
 
 def test_empty_names():

@@ -54,7 +54,7 @@ def test_a_small_batch(text):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--batch", "0"], 2, "0 is not in the range"),
+        (["--batch", "0"], 2, "'0' is not a whole number"),
         (["--batch", "9999999"], 1, "Caffe's limit"),
         (["--phase", "dream"], 2, "dream"),
     ],

@@ -50,7 +50,7 @@ def test_more_jobs_than_processors(monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--jobs", "0"], "0 is not in the range"), (["--keep", ""], "--keep is empty"),
+    [(["--jobs", "0"], "'0' is not a whole number"), (["--keep", ""], "--keep is empty"),
      (["--dask", ""], "--dask is empty"),
      (["--jobs", "2", "--dask", "h:1"], "give one of them")],
 )  # fmt: skip

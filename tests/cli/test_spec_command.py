@@ -110,5 +110,5 @@ def test_usage(shape):
     result = run("-", "--input-shape", shape, stdin=wild.resnet_18())
 
     assert result.exit_code == 2
-    assert f"'{shape}' is not a list of positive numbers" in result.stderr
+    assert f"'{shape}' is not a list of positive whole numbers" in result.stderr
     assert read_prototxt(wild.resnet_18()).layers

@@ -93,8 +93,8 @@ def test_summary_of_another_size(file):
         (["dat=4,3,9,8"], 1, "the net has no input 'dat'; did you mean data?"),
         (["data=4,3,9,8", "data=4,3,9,9"], 2, "the shape of data is given twice"),
         (["4,3,9,8", "4,3,9,9"], 2, "the shape of the input is given twice"),
-        (["4,3,x"], 2, "'4,3,x' is not a list of positive numbers"),
-        (["data="], 2, "is not a list of positive numbers"),
+        (["4,3,x"], 2, "'4,3,x' is not a list of positive whole numbers"),
+        (["data="], 2, "is not a list of positive whole numbers"),
         (["1,3,2,2"], 1, "kernel 3x3 is too large"),
     ],
 )
@@ -107,7 +107,7 @@ def test_shapes_that_are_refused(file, shapes, status, message):
     ("options", "status", "message"),
     [
         (["--phase", "both"], 2, "'both' is not one of"),
-        (["--level", "x"], 2, "'x' is not a valid integer"),
+        (["--level", "x"], 2, "'x' is not a whole number"),
         (["--level", str(2**31)], 1, "level is 2147483648; a number of 32 bits is needed"),
     ],
 )

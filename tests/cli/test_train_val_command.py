@@ -224,7 +224,7 @@ def test_refused(text, message, folder):
             "--only solver_warmup: this spec has none; training.warm_up_lr",
         ),
         (["--only", "deploy"], 2, "'deploy' is not one of"),
-        (["--classes", "0"], 2, "0 is not in the range x>=1"),
+        (["--classes", "0"], 2, "'0' is not a whole number of 1 or more"),
     ],
 )
 def test_usage(arguments, status, message, folder):
