@@ -71,8 +71,8 @@ class Training:
     test_epochs: float = setting(1.0, "epochs from test to test", least=1e-6, most=1e6)
     snapshot_epochs: float = setting(1.0, "epochs from snapshot to snapshot", least=0, most=1e6)
     display: int = setting(
-        20, "iterations from line to line of the log; 20 is at most a quarter of them all",
-        least=0, most=MAX_COUNT,
+        -1, "iterations from line to line of the log; 0 is none, -1 is 20 or a quarter of all",
+        least=-1, most=MAX_COUNT,
     )  # fmt: skip
     solver_mode: str = setting("GPU", "what computes", one_of=("GPU", "CPU"))
     launcher: str = setting(

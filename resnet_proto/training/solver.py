@@ -124,13 +124,11 @@ def policy(t: Training) -> list[Line]:
 
 def common(t: Training, length: int) -> list[Line]:
     """What both solvers have; length is the iterations of this one."""
-    display = t.display
-    if display == Training.display:  # nobody's wish: a short training has a curve too
-        display = min(display, max(1, length // 4))
+    short = max(1, length // 4)  # a short training has a curve too
     lines = [
         Line("momentum", t.momentum, source(t, "momentum")),
         Line("weight_decay", t.weight_decay, source(t, "weight_decay")),
-        Line("display", display),
+        Line("display", min(20, short) if t.display < 0 else t.display),
     ]
     if t.nesterov:
         lines.insert(0, Line("type", "Nesterov", source(t, "nesterov")))

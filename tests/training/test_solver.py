@@ -94,7 +94,7 @@ def test_iterations_come_from_images_and_batch(values, batch, max_iter, test):
         (100, {}, 20),
         (18, {}, 4),
         (3, {}, 1),
-        (18, {"display": 30}, 30),
+        (18, {"display": 20}, 20),
         (18, {"display": 0}, 0),
     ],
 )
