@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -74,7 +75,8 @@ def command(
     NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
     are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
     up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
-    are those of `gen --print-spec`, [training], with or without `training.` before them.
+    are those of `gen --print-spec`, [training], with or without `training.` before them. For
+    other classes `deploy` makes the net that the trained weights are of.
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
@@ -134,3 +136,9 @@ def command(
         figures=f"{name}: {summary.parameters:,} parameters, recipe {training.recipe}",
         training=training,
     )
+    if (classes is not None or finetune) and not as_json and out != "-" and only is None:
+        trained_net, made = (quote(str(target / FILES[name])) for name in ("train_val", "deploy"))
+        click.echo(
+            f"use: resnet-proto deploy {trained_net} --out {made} "
+            "makes the net that the trained weights are of"
+        )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 import pytest
 import wild
@@ -66,6 +67,20 @@ def test_what_is_printed(folder):
         "put train_lmdb and val_lmdb into generated/resnet-18\n"
     )
     assert os.access(folder / "generated/resnet-18/train.sh", os.X_OK)
+
+
+@pytest.mark.parametrize("options", [("--classes", "5"), ("--finetune",)])
+def test_another_classifier_needs_another_deploy_net(folder, options):
+    """Which the last line makes, also where a shell would part its words; else the old one does."""
+    last = run("-", *options, "-o", "my nets").stdout.splitlines()[-1]
+    words = shlex.split(last.removesuffix(" makes the net that the trained weights are of"))
+
+    assert words[:2] == ["use:", "resnet-proto"]
+    assert CliRunner().invoke(main, words[2:]).exit_code == 0
+    classifier = read_prototxt((folder / "my nets/deploy.prototxt").read_text()).layers[-2]
+    assert classifier.name == ("fc5" if "5" in options else "fc1000_finetune")
+    for others in (("--json", "-o", "a"), ("--only", "solver", "-o", "b")):
+        assert "deploy" not in run("-", *options, *others).stdout
 
 
 def test_json():
