@@ -215,7 +215,7 @@ def why(path: str | os.PathLike[str], error: Exception, meant: Sequence[str] = (
     if error.errno == errno.EISDIR:
         return f"{word}; give {within(Path(path), meant)}"
     if isinstance(error, PermissionError) and error.errno:
-        what = path if os.path.lexists(path) else Path(path).parent
+        what = next(x for x in (path, *Path(path).parents) if os.path.lexists(x))
         return f"{word}; `ls -ld {what}` shows who may, chmod lets others"
     if error.errno == errno.EROFS:
         return f"{word}; give a name in another folder"

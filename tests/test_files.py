@@ -11,7 +11,7 @@ from threading import Barrier, Thread
 import pytest
 
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import NETS, WEIGHTS, atomic, spooled, together, unreadable
+from resnet_proto.files import NETS, WEIGHTS, atomic, spooled, together, unreadable, why
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -448,3 +448,13 @@ def test_a_file_of_somebody_else(tmp_path):
     assert unreadable("x", ValueError("embedded null byte"), (), "y") == (
         "y: cannot be read: embedded null byte"
     )
+
+
+def test_who_may_write_is_asked_of_what_is_there(tmp_path):
+    """The folders in which a file would lie are made with it."""
+    error = PermissionError(13, "Permission denied")
+
+    for name in ("", "a", "a/b/net.prototxt"):
+        assert f"`ls -ld {tmp_path}` shows" in why(tmp_path / name, error)
+    (tmp_path / "a").mkdir()
+    assert f"`ls -ld {tmp_path}/a` shows" in why(tmp_path / "a/b/net.prototxt", error)

@@ -62,7 +62,11 @@ class Databases:
         """What a Data layer reads, or why that is not known; None where it is not there (yet)."""
         if layer.type != "Data" or not source(layer) or "\0" in source(layer):
             return None
-        path = next((f / source(layer) for f in folders if is_lmdb(f / source(layer))), None)
+        paths = [folder / source(layer) for folder in folders]
+        lmdb = str(layer.param.get("backend", "LEVELDB")) == "LMDB"
+        path = next(filter(is_lmdb, paths), None)
+        if path is None and lmdb:  # what stands in its place is none, and Caffe ends at it
+            path = next(filter(taken, paths), None)
         if path is None:
             return None
         if path not in self.found:
@@ -82,6 +86,14 @@ class Databases:
         if len(sizes) != 1 or any(crop > min(shape[1:]) for shape in shapes):
             return None
         return (layer_batch(layer), *next(iter(sizes)))
+
+
+def taken(path: Path) -> bool:
+    """Whether something stands there; into an empty folder a database may be mounted yet."""
+    try:
+        return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    except OSError:  # which whoever reads it will say
+        return os.path.lexists(path)
 
 
 def crop_of(layer: Layer) -> int:

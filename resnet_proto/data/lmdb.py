@@ -260,14 +260,16 @@ def records(path: Path) -> Iterator[Records]:
     Raises:
         ResNetProtoError: there is none, or it is damaged.
     """
-    if not is_lmdb(path):
-        what = "no such folder"
-        if (path / "CURRENT").is_file():
-            what = "a LevelDB; only LMDB is read here"
-        elif path.exists():
-            what = f"not the folder of an LMDB: there is no {FILE} in it"
-        raise ResNetProtoError(f"{path}: {what}; `resnet-proto data lmdb` writes one")
     try:
+        if not is_lmdb(path):
+            what = "no such folder"
+            if (path / "CURRENT").is_file():
+                what = "a LevelDB, not an LMDB"
+            elif path.is_dir():
+                what = f"not the folder of an LMDB: there is no {FILE} in it"
+            elif path.exists():
+                what = f"a file; an LMDB is the folder that {FILE} lies in"
+            raise ResNetProtoError(f"{path}: {what}; `resnet-proto data lmdb` writes one")
         with (path / FILE).open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise ResNetProtoError(f"{path}: {FILE} is empty; write it again")

@@ -28,7 +28,7 @@ from resnet_proto.data.images import Options, datum
 from resnet_proto.data.labelled import Images, shown
 from resnet_proto.data.lmdb import FILE, MAX_KEY, Writer, needed
 from resnet_proto.errors import ResNetProtoError
-from resnet_proto.files import atomic
+from resnet_proto.files import atomic, why
 from resnet_proto.layers import Shape, dims
 from resnet_proto.words import counted
 
@@ -276,7 +276,7 @@ def prepare(plan: Plan, force: bool) -> bool:
         for path in plan.paths:
             (part / path.name).mkdir(parents=True)
     except OSError as error:
-        raise ResNetProtoError(f"{part}: cannot be made: {error.strerror}") from None
+        raise ResNetProtoError(f"{part}: cannot be made: {why(part, error)}") from None
     with atomic(state) as file:  # the last: where it is, the folders are or were
         file.write(json.dumps(plan.made_of(), indent=1).encode())
     return False
@@ -340,9 +340,9 @@ def begun(writer: Writer, plan: Plan, order: Sequence[int], at: Written) -> int:
     return place
 
 
-def skip(at: Written, plan: Plan, i: int, why: str) -> None:
+def skip(at: Written, plan: Plan, i: int, reason: str) -> None:
     """Note that an image is left out."""
-    at.skipped[shown(plan.images.name(i))] = why
+    at.skipped[shown(plan.images.name(i))] = reason
     at.labels[plan.images.labels[i]] -= 1
     at.labels += Counter()  # without those that are zero
 

@@ -327,6 +327,34 @@ def test_a_damaged_database_is_said(tmp_path, size):
         assert found(tmp_path)
 
 
+def folder_of_images(path):
+    (path / "class").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("instead", "message"),
+    [
+        (folder_of_images, "not the folder of an LMDB: there is no data.mdb in it; `resnet-proto"),
+        (lambda path: path.write_text("x"), "a file; an LMDB is the folder that data.mdb lies in"),
+        (lambda path: path.symlink_to("nowhere"), "no such folder"),
+    ],
+)
+def test_what_stands_in_the_place_of_an_lmdb(tmp_path, caffe_binary, instead, message):
+    """The real Caffe ends at it; of a LevelDB nothing is known."""
+    files(tmp_path)
+    (tmp_path / "train.prototxt").write_text(ONE_ITERATION)
+    train = (caffe_binary, tmp_path, "train", "-solver", "train.prototxt")
+    assert run_caffe(*train)[0] == 0
+    replaced(tmp_path, "train").rmdir()
+    instead(tmp_path / "train")
+
+    assert found(tmp_path) == {("data-unreadable", "error")}
+    assert f"{tmp_path / 'train'}: {message}" in said(tmp_path)
+    assert run_caffe(*train)[0] == ABORTED
+    edit(tmp_path, "backend: LMDB batch_size: 5", "batch_size: 5")
+    assert not found(tmp_path)
+
+
 def test_records_that_are_no_images(tmp_path):
     files(tmp_path)
     writer = Writer(replaced(tmp_path, "train"))

@@ -141,9 +141,9 @@ def empty(path):
     ("make", "reason"),
     [
         (lambda path: None, "no such folder; `resnet-proto data lmdb` writes one"),
-        (lambda path: path.write_text("x"), "not the folder of an LMDB: there is no data.mdb"),
+        (lambda path: path.write_text("x"), "a file; an LMDB is the folder that data.mdb lies in"),
         (folder, "not the folder of an LMDB: there is no data.mdb"),
-        (leveldb, "a LevelDB; only LMDB is read here"),
+        (leveldb, "a LevelDB, not an LMDB"),
         (noise, "not an LMDB, or damaged"),
         (empty, "there are no images in it"),
     ],
