@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.settings import check, setting
 
 SOURCES = ("lmdb", "leveldb", "image-list", "hdf5", "memory", "dummy", "roi-data")
 POLICIES = ("multistep", "step", "poly", "fixed")
+READ = ("lmdb", "leveldb", "image-list", "hdf5")
+"""Of those, the ones that are files or folders which the data layers read."""
 MAX_COUNT = 2**31 - 1  # Caffe counts images and iterations in int
 
 
@@ -54,7 +56,10 @@ class Training:
     base_lr: float = setting(0.1, "learning rate at the beginning", least=0, most=1e6)
     policy: str = setting("multistep", "how the learning rate falls", one_of=POLICIES)
     drops: tuple[float, ...] = setting(
-        (30.0, 60.0), "epochs at which it is multiplied by gamma (multistep, step: the first)"
+        (30.0, 60.0),
+        "epochs at which it is multiplied by gamma (multistep, step: the first)",
+        least=0,
+        most=1e6,
     )
     gamma: float = setting(0.1, "factor of multistep and step", least=0, most=1)
     power: float = setting(1.0, "exponent of poly", least=0, most=100)
@@ -89,12 +94,32 @@ class Training:
     freeze_batch_norm: bool = setting(False, "BatchNorm keeps its statistics in training")
     freeze_scale: bool = setting(False, "and Scale, or NVIDIA's BatchNorm, its gamma and beta")
 
+    MEANT: ClassVar[Mapping[str, str]] = {
+        "backend": "data",
+        "batch_size": "batch",
+        "lr": "base_lr",
+        "lr_policy": "policy",
+        "max_iter": "epochs",
+        "mean_value": "mean",
+        "snapshot": "snapshot_epochs",
+        "source": "train_source",
+        "stepsize": "drops",
+        "stepvalue": "drops",
+        "test_interval": "test_epochs",
+        "test_iter": "test_images",
+        "type": "nesterov",
+    }
+    """What Caffe calls some of them, or what stands there in their place."""
+
     def __post_init__(self) -> None:
         check(self)
-        if not all(map(math.isfinite, (*self.mean, self.scale))) or self.scale == 0:
-            raise ResNetProtoError(
-                f"mean is {self.mean}, scale {self.scale}; pixels need numbers, and a scale but 0"
-            )
+        for source in ("train_source", "test_source"):
+            if self.data in READ and not getattr(self, source):
+                raise ResNetProtoError(f"{source} is empty; data {self.data} is read from a file")
+        if not all(map(math.isfinite, self.mean)):
+            raise ResNetProtoError(f"mean is {listed(self.mean)}; expected grey levels")
+        if not math.isfinite(self.scale) or self.scale == 0:
+            raise ResNetProtoError(f"scale is {self.scale:g}; expected a number but 0, as 1")
         if len(self.mean) > 4:
             raise ResNetProtoError(f"mean has {len(self.mean)} values; give one for each channel")
         if not self.base_lr:
@@ -127,11 +152,11 @@ class Training:
         if self.policy in ("multistep", "step") and not self.drops:
             raise ResNetProtoError(f"policy {self.policy} needs drops; give the epochs")
         if list(self.drops) != sorted(set(self.drops)) or min(self.drops, default=1) <= 0:
-            raise ResNetProtoError(f"drops are {self.drops}; they rise, from above 0")
+            raise ResNetProtoError(f"drops are {listed(self.drops)}; they rise, from above 0")
         if self.policy == "multistep" and self.drops[-1] >= self.epochs:
             raise ResNetProtoError(
                 f"the last of drops is {self.drops[-1]:g}, epochs is {self.epochs:g}; "
-                "drop the learning rate before the end"
+                "set drops that drop the learning rate before the end, or policy fixed"
             )
         if self.warm_up_iterations >= self.max_iter:
             raise ResNetProtoError(
@@ -157,7 +182,7 @@ class Training:
     @property
     def reads(self) -> tuple[str, ...]:
         """Files and folders that the data layers read, as seen from the nets'."""
-        if self.data not in ("lmdb", "leveldb", "image-list", "hdf5"):
+        if self.data not in READ:
             return ()
         mean = () if self.data == "hdf5" or not self.mean_file else (self.mean_file,)
         return tuple(dict.fromkeys((self.train_source, self.test_source, *mean)))
@@ -190,6 +215,11 @@ class Training:
     def test_iter(self) -> int:
         """Passes that cover the test images."""
         return -(-self.test_images // self.even_test_batch)
+
+
+def listed(numbers: tuple[float, ...]) -> str:
+    """Numbers as one gives them: ``30,60``."""
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 class Recipe(NamedTuple):

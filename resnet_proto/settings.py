@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, similar
 
 T = TypeVar("T")
 
@@ -88,7 +88,11 @@ def checked(about: Field[Any], value: Any) -> Any:
             raise refusal(about, value, " or ".join(map(spelled, about.metadata["one_of"])))
         least, most = about.metadata["least"], about.metadata["most"]
         if (least is not None and not item >= least) or (most is not None and not item <= most):
-            bounds = f"at least {least}" if most is None else f"{least} to {most}"
+            bounds = (
+                f"at least {least}"
+                if most is None
+                else f"{least} to {spelled(most).removesuffix('.0')}"
+            )
             bounds = f"at most {most}" if least is None else bounds
             raise refusal(about, value, bounds)
     if kind == "float":
@@ -119,24 +123,32 @@ def changed(settings: T, table: Mapping[str, Any], source: str) -> T:
     values = {}
     for name, value in table.items():
         old = getattr(settings, name) if name in known else None
-        if name not in known or is_dataclass(old) != isinstance(value, Mapping):
-            from difflib import get_close_matches
-
-            tables = {key: names(getattr(settings, key)) for key in known}
-            within = [f"{key}.{name}" for key, inner in tables.items() if name in inner]
-            near = within or get_close_matches(name, known, n=3) or list(known)
+        if name not in known:
+            near = ", ".join(meant(settings, name))
+            advice = f"; did you mean {near}?" if near else similar(name, known)
+            advice = advice or f"; known: {', '.join(known)}"
+            raise ResNetProtoError(f"{source}: there is no field '{name}'{advice}")
+        if is_dataclass(old) != isinstance(value, Mapping):
             what = "a table; set a field of it" if is_dataclass(old) else "a value, not a table"
-            raise ResNetProtoError(
-                f"{source}: there is no field '{name}'; known: {', '.join(near)}"
-                if name not in known
-                else f"{source}: '{name}' is {what}"
-            )
+            raise ResNetProtoError(f"{source}: '{name}' is {what}")
         values[name] = changed(old, value, f"{source}: {name}") if is_dataclass(old) else value
     try:
         return replace(settings, **values)  # type: ignore[type-var]
     except ResNetProtoError as error:
         text = str(error)
         raise ResNetProtoError(text if text.startswith(source) else f"{source}: {text}") from None
+
+
+def meant(settings: Any, name: str) -> Iterator[str]:
+    """The fields of another name or in tables that a name is for.
+
+    A class says in ``MEANT`` what its fields are called elsewhere.
+    """
+    own = getattr(settings, "MEANT", {}).get(name, name)
+    if own in names(settings):
+        yield own
+    for key in names(settings):
+        yield from (f"{key}.{inner}" for inner in meant(getattr(settings, key), name))
 
 
 def assignments(settings: Any, texts: Sequence[str]) -> dict[str, Any]:
@@ -148,7 +160,7 @@ def assignments(settings: Any, texts: Sequence[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for text in texts:
         path, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not path.strip():
             raise ResNetProtoError(f"--set {text}: write field=value, as in --set classes=37")
         *outer, name = (part.strip() for part in path.split("."))
         holder, table = settings, result

@@ -1,6 +1,7 @@
 """Dataclasses <-> TOML, and ``field=value``."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ from resnet_proto.settings import (
 @dataclass(frozen=True)
 class Inner:
     text: str = setting("a", "words")
+
+    MEANT: ClassVar = {"caption": "text"}
 
     def __post_init__(self):
         check(self)
@@ -80,17 +83,21 @@ def test_field_equals_value():
     ("text", "message"),
     [
         ("number", "write field=value"),
-        ("nummer=1", "no field 'nummer'; known: number"),
+        ("nummer=1", r"no field 'nummer'; did you mean number\?"),
         ("number=x", 'number is "x"; expected a whole number'),
         ("number=1.5", "number is 1.5; expected a whole number"),
         ("number=-6", "number is -6; expected -5 to 1000000000000000000"),
         ("flag=yes", 'flag is "yes"; expected true or false'),
         ("sizes=1,x", r'sizes is \[1, "x"\]; expected a list of whole numbers'),
         ("inner=1", "'inner' is a table; set a field of it"),
-        ("text=x", "no field 'text'; known: inner.text"),
+        ("text=x", "no field 'text'; did you mean inner.text"),
         ("inner.words=1", "inner: there is no field 'words'; known: text"),
         ("number.x=1", "'number' is a value, not a table"),
         ("other.x=1", "no field 'other'"),
+        ("x=1", "no field 'x'; known: flag, number, ratio, sizes, parts, inner"),
+        ("caption=1", r"no field 'caption'; did you mean inner.text\?"),
+        ("inner.caption=1", r"no field 'caption'; did you mean text\?"),
+        (" = 1", "--set  = 1: write field=value"),
     ],
 )
 def test_refused(text, message):

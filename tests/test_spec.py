@@ -110,7 +110,7 @@ def test_names_by_a_pattern_of_ones_own():
         ({"width_multiplier": 0.1}, "width_multiplier 0.1 leaves a stage of"),
         ({"names": {"unit": "{layer}"}}, r"names.unit is '\{layer\}', which has \{layer\}; known"),
         ({"names": {"unit": "{stage"}}, r"names.unit is '\{stage', where a brace stands alone"),
-        ({"names": {"pool1": "x"}}, "names: there is no field 'pool1'; known: pool"),
+        ({"names": {"pool1": "x"}}, "names: there is no field 'pool1'; did you mean pool"),
         ({"names": "x"}, "'names' is a table; set a field of it"),
         ({"name": {"x": 1}}, "'name' is a value, not a table"),
         ({"depth": 50}, "there is no field 'depth'"),

@@ -147,7 +147,7 @@ def command(
         force=force,
         facts=facts if as_json else None,
         figures=f"{net.name}: {parameters:,} parameters, {macs:,} MACs",
-        elsewhere="--out DIR or another --name",
+        elsewhere="--out DIR or another --name" if out is None else "another --out DIR",
         training=spec.training,
     )
 

@@ -209,7 +209,7 @@ def test_spec_from_stdin(folder):
     ("text", "message"),
     [
         ("stages = [1", "my.toml: this is no TOML"),
-        ("stage = [1]", "my.toml: there is no field 'stage'; known: stages"),
+        ("stage = [1]", "my.toml: there is no field 'stage'; did you mean stages"),
         ("[training]\nbatch = -1", "my.toml: training: batch is -1"),
         ("stages = 'x'", 'my.toml: stages is "x"; expected a list'),
         ("caf\xe9 = 1".encode("latin-1"), "my.toml: this is no UTF-8"),

@@ -227,7 +227,7 @@ def test_refused(text, message, folder):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--set", "bacth=3"], 1, "the training: there is no field 'bacth'; known: batch"),
+        (["--set", "bacth=3"], 1, "the training: there is no field 'bacth'; did you mean batch?"),
         (["--set", "batch"], 1, "--set batch: write field=value"),
         (["--set", "batch=0"], 1, "the training: batch is 0; expected 1 to"),
         (["--out", "-"], 2, "--out - writes one file; choose it, as in --only train_val"),

@@ -1,9 +1,10 @@
 """Recipes -> consistent solvers."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
+from resnet_proto import schema
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.generate import launch_files
 from resnet_proto.presets import PRESETS
@@ -172,8 +173,14 @@ def test_presets_have_their_recipes():
         ({"warm_up_lr": 0.01}, "warm_up_lr is 0.01, warm_up_iterations 0; give both"),
         ({"drops": ()}, "policy multistep needs drops"),
         ({"drops": (60.0, 30.0)}, "they rise"),
-        ({"drops": (0.0, 30.0)}, "they rise"),
-        ({"drops": (90.0,)}, "drop the learning rate before the end"),
+        ({"drops": (0.0, 30.0)}, "drops are 0,30; they rise"),
+        ({"drops": (float("nan"),)}, r"drops is \[nan\]; expected 0 to 1000000 "),
+        ({"drops": (float("inf"),), "policy": "step"}, r"drops is \[inf\]; expected 0 to"),
+        ({"train_source": ""}, "train_source is empty; data lmdb is read from a file"),
+        ({"test_source": "", "data": "hdf5"}, "test_source is empty; data hdf5"),
+        ({"scale": 0}, "scale is 0; expected a number but 0"),
+        ({"mean": (float("inf"),)}, "mean is inf; expected grey levels"),
+        ({"drops": (90.0,)}, "set drops that drop the learning rate before the end, or"),
         ({"epochs": 1e6, "train_images": 2**31 - 1, "drops": (1.0,)}, "Caffe counts to"),
         ({"mean": (1.0,) * 5}, "mean has 5 values"),
         ({"batch": 0}, "batch is 0; expected 1 to"),
@@ -198,3 +205,20 @@ def test_refused(values, message):
 def test_a_name_becomes_the_name_of_files():
     assert solvers(Training(), "p").keys() == {"solver.prototxt"}
     assert read(Training())["snapshot_prefix"] == "the_net"
+
+
+def test_caffes_words_are_answered_with_ours():
+    """Each stands in a message of Caffe's, and is none of ours; ours is a field."""
+    own = {field.name for field in fields(Training)}
+    caffes = {*schema.fields("SolverParameter"), *schema.fields("DataParameter")}
+    caffes |= schema.fields("TransformationParameter").keys()
+
+    assert Training.MEANT.keys() - caffes == {"lr"}
+    assert not Training.MEANT.keys() & own
+    assert set(Training.MEANT.values()) <= own
+    with pytest.raises(ResNetProtoError, match=r"no field 'max_iter'; did you mean epochs\?"):
+        changed(Training(), {"max_iter": 3}, "x")
+
+
+def test_nothing_is_read_where_data_is_none():
+    assert Training(data="dummy", train_source="", test_source="").reads == ()
