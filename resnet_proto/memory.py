@@ -88,6 +88,8 @@ def memory(
     batch: int | None = None,
     phases: Sequence[str] = ("train", "test"),
     shapes: Mapping[str, Shape] | None = None,
+    *,
+    histories: int = 1,
 ) -> Memory:
     """How many bytes a batch needs.
 
@@ -98,6 +100,7 @@ def memory(
         batch: images at a time on one GPU; by default what the net says.
         phases: which to measure.
         shapes: of inputs, as for ``Net.with_input_shapes``; ``batch`` goes before their first size.
+        histories: how many values the solver keeps for each weight: Adam and AdaDelta two.
 
     Raises:
         NetError: layers that do not fit together, or whose shapes are not known.
@@ -113,10 +116,9 @@ def memory(
     for phase, at in nets.items():
         steps = list(at.walk())
         blobs = Blobs(steps)
-        measured[phase] = {
-            kind: FLOAT * values
-            for kind, values in values_of(steps, blobs, training=phase == "train").items()
-        }
+        values = values_of(steps, blobs, training=phase == "train")
+        values["momentum"] *= histories
+        measured[phase] = {kind: FLOAT * number for kind, number in values.items()}
         logged[phase] = FLOAT * blobs.logged
     batches = {phase: batch_size(at, phase.upper()) for phase, at in nets.items()}
     warnings = tuple(warn(net, batches["train"])) if "train" in phases else ()

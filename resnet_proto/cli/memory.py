@@ -12,7 +12,7 @@ from resnet_proto.cli.options import (
     json_option,
     lenient_option,
     net_argument,
-    read_net,
+    read_trained,
     shape_option,
     stage_options,
     whole,
@@ -54,8 +54,8 @@ def command(
 
     NET is a deploy net, a train_val net or a solver, or - for stdin; a deploy net is measured
     as if a loss stood at its end. The bytes are those that Caffe allocates for one GPU with its
-    own engine and SGD; cuDNN's workspace comes on top. The batch is one GPU's, as batch_size is
-    in Caffe.
+    own engine and the solver's type, else SGD; cuDNN's workspace comes on top. The batch is one
+    GPU's, as batch_size is in Caffe.
 
     \b
     resnet-proto memory deploy.prototxt --batch 32
@@ -63,6 +63,7 @@ def command(
     resnet-proto memory hdf5_train_val.prototxt --input-shape 1,3,224,224
     """
     from resnet_proto.errors import UnknownShapeError
+    from resnet_proto.formats.solverstate import HISTORIES
     from resnet_proto.memory import as_json as to_json
     from resnet_proto.memory import memory, table
 
@@ -70,7 +71,8 @@ def command(
     try:
         # of a solver's nets, the one that is measured first
         state = replace(state, phase=phases[0].upper())
-        found = memory(read_net(net, lenient=lenient, state=state), batch, phases, shapes)
+        read, type = read_trained(net, lenient=lenient, state=state)
+        found = memory(read, batch, phases, shapes, histories=HISTORIES.get(type, 1))
     except UnknownShapeError as error:
         reason = str(error).partition(";")[0]
         raise UnknownShapeError(

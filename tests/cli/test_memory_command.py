@@ -66,6 +66,19 @@ def test_refused(text, arguments, status, message):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("type", "times"), [("SGD", 1), ("Nesterov", 1), ("Adam", 2)])
+def test_the_type_of_a_solver(tmp_path, type, times):
+    """Adam keeps two values for each weight: adam_solver.cpp, AdamPreSolve."""
+    files = generate(replace(PRESETS["cifar-resnet-20"].spec, training=Training(gpus=1)))
+    (tmp_path / "train_val.prototxt").write_text(files["train_val.prototxt"])
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(files["solver.prototxt"] + f'type: "{type}"\n')
+
+    train = json.loads(run(str(solver), "--json").stdout)["phases"]["train"]
+
+    assert train["momentum"] == times * train["gradients"] > 0
+
+
 @pytest.mark.parametrize("data", ["hdf5", "image-list"])
 def test_a_net_whose_files_know_the_size(data):
     """As the same net that says it: each phase has its own batch, whatever is handed in."""

@@ -10,6 +10,7 @@ from oracles.training import ABORTED, in_solver, run_caffe
 from resnet_proto import load, read_prototxt
 from resnet_proto.cli import main
 from resnet_proto.formats.solverstate import HISTORIES, fit_history, read_solverstate
+from resnet_proto.memory import memory
 
 NET = """
 layer { name: "in" type: "DummyData" top: "data" top: "label"
@@ -72,6 +73,8 @@ def test_both_formats_say_the_same(caffe_binary, tmp_path, type):
     for state, (model, _) in zip(states, files.values(), strict=True):
         assert (state.iter, state.current_step, state.learned_net) == (7, 2, model.name)
         assert [blob.shape for blob in state.history] == LEARNED * HISTORIES[type]
+        kept = memory(net, phases=["train"], histories=HISTORIES[type]).phases["train"]["momentum"]
+        assert kept == sum(blob.array().nbytes for blob in state.history)
         fit = fit_history(state, net)
         assert (fit.reason, type in fit.types) == ("", True)
         assert [HISTORIES[name] for name in fit.types] == [HISTORIES[type]] * len(fit.types)
