@@ -42,7 +42,8 @@ def resize_of(_: click.Context, __: click.Parameter, value: str) -> int | tuple[
         return None
     if not found or not all(1 <= side <= MAX_SIDE for side in sides):
         raise click.BadParameter(
-            f"'{value}' is none of none, shorter:N, warp:N, warp:ROWSxCOLUMNS; N is 1 to {MAX_SIDE}"
+            f"{value!r:.80} is not none, shorter:N, warp:N or warp:ROWSxCOLUMNS; "
+            f"N is 1 to {MAX_SIDE}"
         )
     if found[1] == "shorter":
         if len(sides) == 2:

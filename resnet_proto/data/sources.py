@@ -100,7 +100,8 @@ def content_of(path: bytes, name: str) -> bytes:
                 )
             return file.read(MAX_FILE)
     except OSError as error:
-        raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}") from None
+        where = "" if os.path.normpath(shown(path)) == name else f": {shown(path)}"
+        raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}{where}") from None
     except ValueError:  # a zero byte
         raise ResNetProtoError(f"{name}: no name that a file can have") from None
 

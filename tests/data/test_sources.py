@@ -60,7 +60,8 @@ def test_a_link_that_leads_nowhere_is_left_out(tmp_path):
     (at,) = written(tmp_path / "x", tmp_path / "db")
 
     assert at.images == 15
-    assert at.skipped == {"a/z.png": "a/z.png: cannot be read: No such file or directory"}
+    reason = f"a/z.png: cannot be read: No such file or directory: {tmp_path}/x/a/z.png"
+    assert at.skipped == {"a/z.png": reason}
 
 
 def test_names_that_are_no_utf8(tmp_path):
