@@ -116,6 +116,11 @@ class Training:
         for source in ("train_source", "test_source"):
             if self.data in READ and not getattr(self, source):
                 raise ResNetProtoError(f"{source} is empty; data {self.data} is read from a file")
+        if self.root_folder and not self.root_folder.endswith("/"):
+            raise ResNetProtoError(
+                f"root_folder is {self.root_folder}; it goes before each path as it is: "
+                "end it with /"
+            )
         if not all(map(math.isfinite, self.mean)):
             raise ResNetProtoError(f"mean is {listed(self.mean)}; expected grey levels")
         if not math.isfinite(self.scale) or self.scale == 0:

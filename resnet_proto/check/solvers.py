@@ -5,6 +5,7 @@ Source: solver.cpp, sgd_solver.cpp, sgd_solvers.hpp and upgrade_proto.cpp.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,8 +90,9 @@ def nets(case: Case) -> Iterator[Found]:
 
 def required(case: Case) -> Iterator[Found]:
     """Fields without which nothing is learned."""
-    if not case.fields.get("base_lr"):
-        reason = "the learning rate is 0, so nothing is learned"
+    rate = case.fields.get("base_lr", 0.0)
+    if not 0 < rate < math.inf:
+        reason = f"the learning rate is {rate:g}, so nothing is learned"
         yield Found(ERROR, reason, "give base_lr: 0.1, as in the paper", field="base_lr")
     if case.fields.get("max_iter", 0) < 1:
         how = "below 1" if "max_iter" in case.fields else "not set"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LONGEST = 1 << 16
 """Characters that are read at a time where no line ends."""
+LOGS = ("*.log", "logs/*.log")
+"""What is meant by a folder, of train.sh's or with it."""
 PAUSE = 0.5
 """Seconds between two looks at a log that is followed."""
 REDRAW = 5.0
@@ -106,7 +108,7 @@ def opened(name: str) -> TextIO:
 
 def lines(name: str) -> Iterator[str]:
     """The lines of a log; one that is too long comes in pieces."""
-    with readable(called(name)), opened(name) as file:
+    with readable(called(name), LOGS), opened(name) as file:
         while line := file.readline(LONGEST):
             yield line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import wraps
@@ -371,14 +371,17 @@ def called(file: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Turn what goes wrong with a pipe or a file into an error that names it."""
+def readable(name: str, meant: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what goes wrong with a pipe or a file into an error that names it.
+
+    ``meant`` is as in ``files.unreadable``.
+    """
     try:
         yield
     except OSError as error:
         from resnet_proto.files import unreadable
 
-        raise ResNetProtoError(unreadable(name, error)) from None
+        raise ResNetProtoError(unreadable(name, error, meant)) from None
 
 
 def say(message: str) -> None:
@@ -510,7 +513,7 @@ def how_to_train(training: Training, folder: Path) -> str:
         )
     if training.launcher == "py-faster-rcnn":
         return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
-    sources = f"{training.train_source} and {training.test_source}"
+    sources = " and ".join(dict.fromkeys((training.train_source, training.test_source)))
     if training.data == "dummy":
         needs = ""
     elif "/" in sources:

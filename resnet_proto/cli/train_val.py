@@ -138,6 +138,8 @@ def command(
     )
     if (classes is not None or finetune) and not as_json and out != "-" and only is None:
         trained_net, made = (quote(str(target / FILES[name])) for name in ("train_val", "deploy"))
+        if training.data == "hdf5":  # its layer does not say
+            made += f" --input-shape {','.join(map(str, shape))}"
         click.echo(
             f"use: resnet-proto deploy {trained_net} --out {made} "
             "makes the net that the trained weights are of"

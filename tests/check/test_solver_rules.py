@@ -55,6 +55,8 @@ CASES = {
     "nets: two": (GOOD + 'train_net: "train.prototxt"', GOOD, ("error", "train_net")),
     "nets: not there": (GOOD.replace("train_val", "tain_val"), GOOD, ("error", "net")),
     "required": (GOOD.replace("base_lr: 0.1", ""), GOOD, ("error", "base_lr")),
+    "required: a rate of nan": (GOOD.replace("lr: 0.1", "lr: nan"), GOOD, ("error", "base_lr")),
+    "required: a rate below 0": (GOOD.replace("lr: 0.1", "lr: -1"), GOOD, ("error", "base_lr")),
     "required: no length": (GOOD.replace("max_iter: 450000", ""), GOOD, ("error", "max_iter")),
     "required: a length of 0": (
         GOOD.replace("max_iter: 450000", "max_iter: 0"), GOOD, ("error", "max_iter"),

@@ -155,12 +155,15 @@ def test_plot_as_png(logs):
         (["-", "-"], 2, "stdin can be read only once"),
         (["no.log"], 1, "no line of `caffe train` is in it"),
         (["only.log", "--plot", "x.svg"], 1, "nothing to draw"),
+        (["net"], 1, "net: cannot be read: Is a directory; give net/logs/a.log"),
     ],
 )
 def test_refused(logs, monkeypatch, args, status, words):
     monkeypatch.chdir(logs)
     (logs / "no.log").write_text("hello\n")
     (logs / "only.log").write_text("Solving Net\n")
+    (logs / "net" / "logs").mkdir(parents=True)
+    (logs / "net" / "logs" / "a.log").touch()
     result = run(*args)
     assert result.exit_code == status
     assert words in result.output

@@ -69,7 +69,14 @@ def test_what_is_printed(folder):
     assert os.access(folder / "generated/resnet-18/train.sh", os.X_OK)
 
 
-@pytest.mark.parametrize("options", [("--classes", "5"), ("--finetune",)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--classes", "5"),
+        ("--finetune",),
+        ("--classes", "5", "--set", "data=hdf5", "--set", "mean="),
+    ],
+)
 def test_another_classifier_needs_another_deploy_net(folder, options):
     """Which the last line makes, also where a shell would part its words; else the old one does."""
     last = run("-", *options, "-o", "my nets").stdout.splitlines()[-1]

@@ -178,6 +178,10 @@ def test_presets_have_their_recipes():
         ({"drops": (float("inf"),), "policy": "step"}, r"drops is \[inf\]; expected 0 to"),
         ({"train_source": ""}, "train_source is empty; data lmdb is read from a file"),
         ({"test_source": "", "data": "hdf5"}, "test_source is empty; data hdf5"),
+        (
+            {"root_folder": "photos"},
+            "root_folder is photos; it goes before each path as it is: end",
+        ),
         ({"scale": 0}, "scale is 0; expected a number but 0"),
         ({"mean": (float("inf"),)}, "mean is inf; expected grey levels"),
         ({"drops": (90.0,)}, "set drops that drop the learning rate before the end, or"),
