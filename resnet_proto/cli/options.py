@@ -520,4 +520,8 @@ def how_to_train(training: Training, folder: Path) -> str:
         needs = f"; it reads {sources}, as seen from {folder}"
     else:
         needs = f"; put {sources} into {folder}"
+    if not training.weights and (training.freeze or training.freeze_batch_norm):
+        needs += "; WEIGHTS=FILE names a caffemodel to begin with"
+    elif not training.weights and training.finetune:
+        needs += "; it begins at random, without training.weights=FILE"
     return f"train: {folder / FILES['train']} (CAFFE=FILE names the caffe binary){needs}"

@@ -370,7 +370,7 @@ def one_phase(name: str, shape: Shape, training: Training, phase: str) -> Layer:
     if rows != columns:
         raise NetError(
             f"the input '{name}' is {dims(shape)}; Caffe crops squares, so rows and columns "
-            "must be equal, or the data memory or hdf5"
+            "must be equal; training.data memory or hdf5 takes any"
         )
     fields["transform_param"] = transform(training, channels, rows, mirror=train)
     if type == "Data":

@@ -90,6 +90,23 @@ def test_another_classifier_needs_another_deploy_net(folder, options):
         assert "deploy" not in run("-", *options, *others).stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--finetune", "--set", "weights=../w.caffemodel"), ""),
+        (("--classes", "5"), ""),
+        (("--finetune",), "; it begins at random, without training.weights=FILE"),
+        (("--set", "freeze=pool1"), "; WEIGHTS=FILE names a caffemodel to begin with"),
+        (("--set", "freeze=pool1", "--set", "weights=../w.caffemodel"), ""),
+    ],
+)
+def test_where_no_weights_are_given_to_begin_with(options, said):
+    lines = run("-", *options, "-o", "x").stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("train: "))
+
+    assert line.endswith(f"put train_lmdb and val_lmdb into x{said}")
+
+
 def test_json():
     result = run("-", "--json", "-o", "out")
 
