@@ -113,6 +113,8 @@ def save(
     """
     if net is not None:
         check_net(net)
+    if isinstance(path, Mapping):
+        raise FormatError("save takes the path first, then the weights")
     if isinstance(path, str | os.PathLike):
         target, opened = Path(path), atomic(path, force=force, beside=beside)
     else:

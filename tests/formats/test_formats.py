@@ -228,6 +228,15 @@ def test_unknown_target(tmp_path, name, to):
     assert list(load(tmp_path / name)) == ["x"]
 
 
+def test_the_path_comes_first(tmp_path):
+    """Of ``torch.save`` it is the other way round."""
+    weights = {"fc.weight": np.ones((3, 2), np.float32)}
+
+    with pytest.raises(FormatError, match="save takes the path first, then the weights"):
+        save(weights, tmp_path / "w.npz")
+    save(tmp_path / "w.npz", weights)
+
+
 @pytest.mark.parametrize(
     ("name", "end"),
     [
