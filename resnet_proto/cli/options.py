@@ -513,8 +513,9 @@ def how_to_train(training: Training, folder: Path) -> str:
         )
     if training.launcher == "py-faster-rcnn":
         return f"train: {folder / FILES['train']} (PY_FASTER_RCNN=DIR names a checkout of it)"
-    sources = " and ".join(dict.fromkeys((training.train_source, training.test_source)))
-    if training.data == "dummy":
+    *first, last = training.reads or ("",)
+    sources = f"{', '.join(first)} and {last}" if first else last
+    if not sources:
         needs = ""
     elif "/" in sources:
         needs = f"; it reads {sources}, as seen from {folder}"

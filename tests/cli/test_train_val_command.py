@@ -93,6 +93,23 @@ def test_another_classifier_needs_another_deploy_net(folder, options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ((), "; put train_lmdb and val_lmdb into x"),
+        (("test_source=train_lmdb",), "; put train_lmdb into x"),
+        (("mean_file=../m",), "; it reads train_lmdb, val_lmdb and ../m, as seen from x"),
+        (("data=hdf5", "mean=", "mean_file=../m"), "; put train_lmdb and val_lmdb into x"),
+        (("data=dummy",), ""),
+    ],
+)
+def test_what_is_read(options, said):
+    settings = [word for option in options for word in ("--set", option)]
+    last = run("-", *settings, "-o", "x").stdout.splitlines()[-1]
+
+    assert last == f"train: x/train.sh (CAFFE=FILE names the caffe binary){said}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
         (("--finetune", "--set", "weights=../w.caffemodel"), ""),
         (("--classes", "5"), ""),
         (("--finetune",), "; it begins at random, without training.weights=FILE"),
