@@ -166,6 +166,7 @@ def test_unknown_fields_that_are_kept():
     """Of a net that is read leniently, of a type that nobody knows, and where it is asked for."""
     text = """
 layer { name: "c" type: "Convolution" bottom: "x" top: "y" of_a_fork: 1
+  param { of_a_fork: 3 }
   convolution_param { num_output: 4 kernel_size: 3 padding: 2 } }
 layer { name: "u" type: "Unheard" bottom: "y" top: "z" unheard_param { padding: 2 } }
 """
@@ -173,6 +174,7 @@ layer { name: "u" type: "Unheard" bottom: "y" top: "z" unheard_param { padding: 
     c, u = net.layers
 
     assert [c.fields["of_a_fork"], c.param["padding"]] == [("1",), ("2",)]
+    assert c.fields["param"] == ({"of_a_fork": ("3",)},)
     assert u.fields == {"unheard_param": ({"padding": ("2",)},)}
     assert make_layer(u.name, u.type, u.bottoms, u.tops, u.fields) == u
     assert make_layer(c.name, c.type, c.bottoms, c.tops, c.fields, lenient=True) == c
