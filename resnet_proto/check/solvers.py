@@ -337,6 +337,7 @@ def not_there(case: Case) -> Iterator[Found]:
                 elif not there[0] and case.fields.keys() & {"net", "train_net"}:
                     elsewhere.setdefault(path, at.phase)
     if elsewhere:
+        them = "it" if len(elsewhere) == 1 else "them"
         start, other = (
             "the current directory" if folder == Path() else f"'{folder}'"
             for folder in case.folders
@@ -344,8 +345,8 @@ def not_there(case: Case) -> Iterator[Found]:
         yield Found(
             NOTE,
             f"{those(elsewhere)} in {other} and not in {start}, where the net is, so Caffe is "
-            "started there, and does not find it",
-            "move it, or name it as seen from there",
+            f"started there, and does not find {them}",
+            f"move {them}, or name {them} as seen from there",
             field="net",
         )
     for remedy, paths in missing.items():
