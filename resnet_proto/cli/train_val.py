@@ -75,8 +75,8 @@ def command(
     NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
     are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
     up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
-    are those of `gen --print-spec`, [training], with or without `training.` before them. For
-    other classes `deploy` makes the net that the trained weights are of.
+    are those of `gen --print-spec`, [training], with or without `training.` before them. With
+    other classes, `deploy` then makes the net that the trained weights fit.
 
     \b
     resnet-proto train-val deploy.prototxt --out nets/mine
@@ -142,5 +142,5 @@ def command(
             made += f" --input-shape {','.join(map(str, shape))}"
         click.echo(
             f"use: resnet-proto deploy {trained_net} --out {made} "
-            "makes the net that the trained weights are of"
+            "makes the net that the trained weights fit"
         )

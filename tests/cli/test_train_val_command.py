@@ -80,7 +80,7 @@ def test_what_is_printed(folder):
 def test_another_classifier_needs_another_deploy_net(folder, options):
     """Which the last line makes, also where a shell would part its words; else the old one does."""
     last = run("-", *options, "-o", "my nets").stdout.splitlines()[-1]
-    words = shlex.split(last.removesuffix(" makes the net that the trained weights are of"))
+    words = shlex.split(last.removesuffix(" makes the net that the trained weights fit"))
 
     assert words[:2] == ["use:", "resnet-proto"]
     assert CliRunner().invoke(main, words[2:]).exit_code == 0
