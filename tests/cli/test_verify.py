@@ -123,7 +123,7 @@ def test_a_tolerance_is_a_number(net_file, tolerance):
     result = call(net_file, "--tolerance", tolerance)
 
     assert result.exit_code == 2
-    assert f"{tolerance} is no number to compare with" in result.stderr
+    assert f"'{tolerance}' is not a number of 0 or more" in result.stderr
     assert call(net_file, "--tolerance", "1").exit_code == 0
 
 
