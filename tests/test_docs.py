@@ -115,7 +115,7 @@ def run(command):
     """What a command prints, to stdout and to stderr, but for progress."""
     done = subprocess.run(
         command, shell=isinstance(command, str), text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, check=False, timeout=300,
+        stderr=subprocess.STDOUT, check=False, timeout=900,
     )  # fmt: skip
     return done.returncode, PROGRESS.sub("", done.stdout)
 

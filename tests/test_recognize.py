@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import wild
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from resnet_proto.build import deploy_net
@@ -179,7 +179,7 @@ def specs(draw):
 
 
 @given(specs())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_the_spec_of_a_specs_net_makes_the_same_net(spec):
     try:
         net = deploy_net(spec)

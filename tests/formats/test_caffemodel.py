@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire import field, layer, layers, legacy, packed, shape, unpacked, varint
 
@@ -352,7 +352,7 @@ def assert_same(weights, message):
             assert blob.array().tobytes() == values.tobytes()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(messages())
 def test_equal_to_protobuf(tmp_path_factory, message):
     path = tmp_path_factory.getbasetemp() / "random.caffemodel"
@@ -587,7 +587,7 @@ def mutations(draw):
     return bytes(data)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=700)
 @given(st.one_of(mutations(), st.binary(max_size=60)))
 def test_damage(tmp_path_factory, data):
     """Refused, or read; and if protobuf reads it too, then to the same values."""

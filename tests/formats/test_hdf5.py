@@ -458,7 +458,7 @@ def small(tmp_path_factory):
     return folder, (folder / "x.h5").read_bytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_anywhere(small, data):
     """Changed bytes, or a file that is cut: an error of ours or some values, nothing else."""

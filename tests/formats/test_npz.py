@@ -357,7 +357,7 @@ def small(tmp_path_factory):
     return path, (path.read_bytes(), packed_bytes)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore")
 def test_damage(small, data):

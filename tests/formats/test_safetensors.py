@@ -270,7 +270,7 @@ def test_cut_at_every_byte(path):
             load(path)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damage(tmp_path_factory, data):
     """Refused, or read to arrays of the shapes that it says."""

@@ -190,7 +190,7 @@ def test_damaged_hdf5(path, changes, words):
     assert read_solverstate(path).learned_net == ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_damaged_anywhere(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("x") / "x.solverstate"
