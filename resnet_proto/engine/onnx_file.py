@@ -19,7 +19,7 @@ from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.files import path_of, together
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
-from resnet_proto.formats.onnx import LIMIT, Pixels, draw, free, loosen, write_model
+from resnet_proto.formats.onnx import LIMIT, Drawing, Pixels, draw, free, loosen, write_model
 from resnet_proto.formats.onnx_graph import FLOAT, OPSET
 from resnet_proto.formats.onnx_reader import (
     FROM_CAFFE,
@@ -117,10 +117,8 @@ def save_onnx(
         try:
             drawing = free(drawing, shown, dynamic, ends, None, pixels)
         except NetError as error:
-            if dynamic != "batch":
-                dense = "(InnerProduct)" in str(error)
-                hint = "; --dense makes a Convolution of it" if dense else ""
-                raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
+            if dynamic == "size":
+                drawing = with_free_size(drawing, shown, ends, pixels)
             if warnings is not None:
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
@@ -147,6 +145,21 @@ def save_onnx(
         if others:  # until here it has no name of its own, and the model none of it
             moved(file, name)
     return proof
+
+
+def with_free_size(
+    drawing: Drawing, net: Net, outputs: tuple[str, ...], pixels: Pixels | None
+) -> Drawing:
+    """The drawing with rows and columns that vary, and the net's own batch.
+
+    Raises:
+        NetError: they cannot.
+    """
+    try:
+        return free(drawing, net, "size", outputs, None, pixels, batch_too=False)
+    except NetError as error:
+        hint = "; --dense makes a Convolution of it" if "(InnerProduct)" in str(error) else ""
+        raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
 
 
 def refuse_wrong(proof: Proof, target: Path, net: Net, weights: Mapping[str, Array]) -> None:

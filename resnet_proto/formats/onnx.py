@@ -274,6 +274,8 @@ def free(
     outputs: Iterable[str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
     pixels: Pixels | None = None,
+    *,
+    batch_too: bool = True,
 ) -> Drawing:
     """The drawing with a batch that varies, or rows and columns too.
 
@@ -281,7 +283,8 @@ def free(
     for sizes that a Reshape keeps, which become 0, and one more, which becomes -1, the graph is
     right at any of these sizes.
 
-    ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing.
+    ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing. Without
+    ``batch_too`` only rows and columns vary.
 
     Raises:
         NetError: the graph is another one at another size; the message names the layer.
@@ -306,8 +309,11 @@ def free(
         outputs=dict(drawing.outputs),
     )
     at_own_size = drawn(0, batch)
-    for rows in STEPS if dynamic == "size" else (0,):
-        let_vary(at_own_size, drawn(rows, 2 * batch + 1), result)
+    if batch_too:
+        let_vary(at_own_size, drawn(0, 2 * batch + 1), result, "batch")
+    for rows in STEPS if dynamic == "size" else ():
+        other = drawn(rows, 2 * batch + 1 if batch_too else batch)
+        let_vary(at_own_size, other, result, "size of the inputs")
     return result
 
 
@@ -349,7 +355,8 @@ def loosen(
             return draw(other, None, wanted, shapes, drawing.graph.opset, dynamic=size)
 
         few, more = drawn(0), drawn(3)
-        vary_shapes(few.graph, more.graph, drawing.graph, f"rows from '{step.label}'")
+        what = f"number of rows from '{step.label}'"
+        vary_shapes(few.graph, more.graph, drawing.graph, what)
         for name, size in few.outputs.items():
             sizes = zip(drawing.outputs[name], size, more.outputs[name], strict=True)
             drawing.outputs[name] = tuple(old if a == b else None for old, a, b in sizes)
@@ -363,13 +370,13 @@ def varied(shape: Shape, batch: int, images: int, rows: int) -> Shape:
     return (n, *shape[1:]) if shape else shape
 
 
-def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
-    """Let vary in ``result`` what differs in two drawings of it.
+def let_vary(ours: Drawing, other: Drawing, result: Drawing, what: str) -> None:
+    """Let vary in ``result`` what differs in two drawings of it, with another ``what``.
 
     Raises:
         NetError: more than a shape differs.
     """
-    vary_shapes(ours.graph, other.graph, result.graph)
+    vary_shapes(ours.graph, other.graph, result.graph, what)
     for kind in ("inputs", "outputs"):
         values: dict[str, tuple[Any, ...]] = getattr(result, kind)
         for name, shape in values.items():
@@ -380,8 +387,8 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
             )
 
 
-def vary_shapes(a: Graph, b: Graph, result: Graph, what: str = "the inputs") -> None:
-    """Let vary in ``result`` the shapes that differ in two graphs of it.
+def vary_shapes(a: Graph, b: Graph, result: Graph, what: str) -> None:
+    """Let vary in ``result`` the shapes that differ in two graphs of it, with another ``what``.
 
     Raises:
         NetError: more than a shape differs.
@@ -389,8 +396,7 @@ def vary_shapes(a: Graph, b: Graph, result: Graph, what: str = "the inputs") -> 
 
     def fixed(label: str) -> NetError:
         return NetError(
-            f"layer '{label}': at another size of {what} it is another ONNX graph, "
-            "so their size cannot vary"
+            f"layer '{label}': with another {what} it is another ONNX graph, so that cannot vary"
         )
 
     for one, two, label in zip(a.nodes, b.nodes, a.labels, strict=False):

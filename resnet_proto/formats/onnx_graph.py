@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OPSET = 13
 """With ``IR_VERSION`` it came with ONNX 1.8, in 2020: any runtime in use reads them."""
+END = 2**31 - 1
+"""Of a Slice: as far as there is something; of a number at most: as many as there are."""
 FLOAT, INT64, BOOL = 1, 7, 9
 """Numbers of ``TensorProto.DataType``."""
 
@@ -154,3 +156,17 @@ def sides(site: Site, x: str, start: int, end: int) -> str:
     """Some of the sizes that ``x`` has when it runs."""
     bounds = [site.sizes(name, (value,)) for name, value in (("start", start), ("end", end))]
     return site.op("Slice", [site.op("Shape", [x]), *bounds])
+
+
+def product(site: Site, sizes: str) -> str:
+    """Of sizes that are known when it runs; of one axis."""
+    return site.reduce("ReduceProd", sizes, (0,))
+
+
+def counting(site: Site, n: str) -> str:
+    """0, 1, 2 ... as many as ``n``, of one axis, says; whole numbers."""
+    import numpy as np
+
+    none = site.sizes("no_axes", ())
+    bounds = [site.constant(name, np.array(i, np.int64)) for i, name in enumerate(("from", "by"))]
+    return site.op("Range", [bounds[0], site.op("Reshape", [n, none]), bounds[1]])
