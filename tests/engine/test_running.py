@@ -260,7 +260,7 @@ def test_weights_are_folded_once(monkeypatch):
     (Pooling.of("p", "c", "p", kernel_size=2, stride=3), 3),
 ])  # fmt: skip
 def test_onnx_models(onnxruntime, pool, models):
-    """One for all sizes, or one for each where the graph depends on it: windows that may begin outside."""
+    """One for all sizes, or one for each where the graph depends on it."""
     some_net = net(conv("c", "data", "c"), pool, shape=(2, 3, 10, 12))
     weights = random_weights(some_net)
     shapes = [(2, 3, 10, 12), (4, 3, 10, 12), (1, 3, 15, 13), (3, 3, 18, 21), (3, 3, 15, 13)]
