@@ -260,6 +260,10 @@ def prove(
         inputs[pixels.blob] = pixels.apply(np.asarray(image, np.float64))
         del feeds[pixels.blob]
         feeds["image"] = image
+    import onnx
+
+    model = onnx.load(path_of(file), load_external_data=False)
+    feeds = under_their_names(model, feeds)
     try:
         ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
     except ResNetProtoError as error:
@@ -268,9 +272,6 @@ def prove(
         package = onnxruntime()
     except ImportError:
         return proof_by_reading(path_of(file), feeds, ours)
-    import onnx
-
-    model = onnx.load(path_of(file), load_external_data=False)
     theirs = run_model(package, model, target, feeds, blobs)
     behind = behind_choices(net)
     if behind:  # from the model's own bottoms: rounding turns two scores that are nearly equal
@@ -283,6 +284,16 @@ def prove(
             last, weights, own, dtype="float64", outputs=[n for n in blobs if n in made]
         )
     return Proof(tuple(compare(theirs, ours)))
+
+
+def under_their_names(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs by the names that they have in a model: one that a layer overwrites ``x@<layer>``."""
+    renamed = dict(feeds)
+    for value in model.graph.input:
+        if value.name not in feeds:
+            first = max((n for n in feeds if value.name.startswith(f"{n}@")), key=len)
+            renamed[value.name] = renamed.pop(first)
+    return renamed
 
 
 def behind_choices(net: Net) -> list[Layer]:

@@ -309,8 +309,10 @@ def reduction(site: Site, layer: Reduction) -> None:
     kind = op[layer.operation]
     x = site.op("Flatten", [site.bottoms[0]], axis=axis_index(layer.axis, shape))
     y = site.reduce(kind, x, (1,), keepdims=0)
-    y = site.op("Mul", [y, site.number("coeff", layer.coeff)])
-    site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
+    same = len(top_shape) == 1
+    y = site.op("Mul", [y, site.number("coeff", layer.coeff)], site.tops[0] if same else "")
+    if not same:
+        site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
 
 
 def threshold(site: Site, layer: Threshold) -> None:
