@@ -25,6 +25,7 @@ from resnet_proto.layers import (
     Layer,
     Pooling,
     PReLU,
+    Reshape,
     Scale,
     axis_index,
     dims,
@@ -143,9 +144,11 @@ class Plan:
             self.find_window(source)
         elif source not in self.maps:
             maker = self.steps[source]
+            flattens = isinstance(maker.layer, Flatten | Reshape)
             raise NetError(
                 f"layer '{step.label}' (InnerProduct) reads {dims(bottom)}, no map, from layer "
-                f"'{maker.label}' ({maker.layer.type}); take that away if it only flattens a map"
+                f"'{maker.label}' ({maker.layer.type})"
+                f"{'; take that away if it only flattens a map' if flattens else ''}"
             )
 
     def find_window(self, source: int) -> None:

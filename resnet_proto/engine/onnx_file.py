@@ -115,10 +115,10 @@ def save_onnx(
     loosen(drawing, shown, ends)
     if dynamic != "none":
         try:
-            drawing = free(drawing, shown, dynamic, ends, None, pixels)
+            drawing = free(drawing, shown, dynamic, ends, None, pixels, warnings=warnings)
         except NetError as error:
             if dynamic == "size":
-                drawing = with_free_size(drawing, shown, ends, pixels)
+                drawing = with_free_size(drawing, shown, ends, pixels, warnings)
             if warnings is not None:
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
@@ -148,7 +148,11 @@ def save_onnx(
 
 
 def with_free_size(
-    drawing: Drawing, net: Net, outputs: tuple[str, ...], pixels: Pixels | None
+    drawing: Drawing,
+    net: Net,
+    outputs: tuple[str, ...],
+    pixels: Pixels | None,
+    warnings: list[str] | None,
 ) -> Drawing:
     """The drawing with rows and columns that vary, and the net's own batch.
 
@@ -156,7 +160,7 @@ def with_free_size(
         NetError: they cannot.
     """
     try:
-        return free(drawing, net, "size", outputs, None, pixels, batch_too=False)
+        return free(drawing, net, "size", outputs, None, pixels, batch_too=False, warnings=warnings)
     except NetError as error:
         hint = "; --dense makes a Convolution of it" if "(InnerProduct)" in str(error) else ""
         raise NetError(f"rows and columns cannot vary: {error}{hint}") from None

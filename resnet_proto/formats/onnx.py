@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.fit import step_blobs
 from resnet_proto.formats.caffemodel import encoded
 from resnet_proto.formats.onnx_graph import FLOAT, INT64, OPSET, Graph, Site
@@ -43,6 +43,9 @@ GRAPH, INITIALIZER = 7, 5
 """Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer."""
 STEPS = (1, 2, 3, 5, 16)
 """By how much rows vary where a model is tried at several sizes; columns by twice as much."""
+LARGE_STEPS = (32, 64, 160)
+"""The same, for a net that does not take all of ``STEPS``: maps that are made smaller, and larger
+again, fit where sizes are multiples of what that takes."""
 LIMIT = (1 << 31) - (1 << 20)
 """Bytes of a model in one file; protobuf reads no more than 2 GB."""
 SMALL = 1024
@@ -276,6 +279,7 @@ def free(
     pixels: Pixels | None = None,
     *,
     batch_too: bool = True,
+    warnings: list[str] | None = None,
 ) -> Drawing:
     """The drawing with a batch that varies, or rows and columns too.
 
@@ -284,7 +288,8 @@ def free(
     right at any of these sizes.
 
     ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing. Without
-    ``batch_too`` only rows and columns vary.
+    ``batch_too`` only rows and columns vary. ``warnings`` gets a sentence where the net takes some
+    sizes only.
 
     Raises:
         NetError: the graph is another one at another size; the message names the layer.
@@ -296,11 +301,18 @@ def free(
     own = {**net.given, **(shapes or {}), **net.inputs()}
     batch = next((shape[0] for shape in own.values() if shape), 1)
 
-    def drawn(rows: int, images: int) -> Drawing:
+    def resized(rows: int, images: int) -> tuple[Net, dict[str, Shape]]:
+        """The net, and the shapes of data layers, with more rows and columns, and so many images.
+
+        Raises:
+            ShapeError: a layer would need other weights.
+        """
         sizes = {name: varied(shape, batch, images, rows) for name, shape in own.items()}
         other = net.with_input_shapes({n: s for n, s in sizes.items() if n in net.inputs()})
-        data = {name: size for name, size in sizes.items() if name not in net.inputs()}
-        return draw(other, None, wanted, data, drawing.graph.opset, pixels, dynamic=dynamic)
+        return other, {name: size for name, size in sizes.items() if name not in net.inputs()}
+
+    def drawn(net: Net, data: Mapping[str, Shape]) -> Drawing:
+        return draw(net, None, wanted, data, drawing.graph.opset, pixels, dynamic=dynamic)
 
     result = replace(
         drawing,
@@ -308,12 +320,22 @@ def free(
         inputs=dict(drawing.inputs),
         outputs=dict(drawing.outputs),
     )
-    at_own_size = drawn(0, batch)
+    at_own_size = drawn(*resized(0, batch))
+    images = 2 * batch + 1 if batch_too else batch
     if batch_too:
-        let_vary(at_own_size, drawn(0, 2 * batch + 1), result, "batch")
+        let_vary(at_own_size, drawn(*resized(0, images)), result, "batch")
+    not_taken = ""
     for rows in STEPS if dynamic == "size" else ():
-        other = drawn(rows, 2 * batch + 1 if batch_too else batch)
-        let_vary(at_own_size, other, result, "size of the inputs")
+        other = resized(rows, images)
+        try:
+            let_vary(at_own_size, drawn(*other), result, "size of the inputs")
+        except ShapeError as error:
+            not_taken = str(error)
+    if not_taken:
+        for rows in LARGE_STEPS:
+            let_vary(at_own_size, drawn(*resized(rows, images)), result, "size of the inputs")
+        if warnings is not None:
+            warnings.append(f"not every size fits the net, as in Caffe: {not_taken}")
     return result
 
 

@@ -13,7 +13,7 @@ from resnet_proto.engine import forward, random_inputs
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.onnx_file import behind_choices, results, save_onnx
 from resnet_proto.errors import NetError
-from resnet_proto.formats.onnx import to_onnx
+from resnet_proto.formats.onnx import OPSETS, to_onnx
 from resnet_proto.layers import (
     SPP,
     Concat,
@@ -26,6 +26,7 @@ from resnet_proto.layers import (
     PriorBox,
     Proposal,
     PSROIPooling,
+    Reshape,
     ROIPooling,
     ShuffleChannel,
     Upsample,
@@ -129,22 +130,46 @@ ONE = {
 }
 
 
+@pytest.mark.parametrize("opset", [OPSETS[0], 18, OPSETS[-1]])
 @pytest.mark.parametrize("name", ONE)
-def test_layers(name):
+def test_layers(name, opset):
     """Odd, even, higher and wider; the batch varies too."""
     some_net = net(*ONE[name])
     weights = random_weights(some_net)
 
-    check(some_net, weights, to_onnx(some_net, weights, dynamic="size"), SIZES)
+    check(some_net, weights, to_onnx(some_net, weights, opset=opset, dynamic="size"), SIZES)
 
 
-def test_spp_refuses_what_caffe_refuses():
-    """A map of 5 rows in 4 bins needs a pad of its whole kernel, 2; one of 6 does not."""
-    layer = SPP.of("spp", "data", "spp", pyramid_height=3)
-    to_onnx(net(layer, shape=(2, 3, 9, 21)), {}, dynamic="size")
+SEGNET = (
+    Pooling.of("p1", "data", ["p1", "m1"], kernel_size=2, stride=2),
+    Pooling.of("p2", "p1", ["p2", "m2"], kernel_size=2, stride=2),
+    Upsample.of("u2", ["p2", "m2"], "u2"),
+    Upsample.of("u1", ["u2", "m1"], "u1"),
+)
 
-    with pytest.raises(NetError, match="layer 'spp'"):
-        to_onnx(net(layer, shape=(2, 3, 4, 21)), {}, dynamic="size")
+
+def test_sizes_that_a_net_takes(tmp_path):
+    """Maps that are halved and doubled fit again where a size is divisible: that is said."""
+    some_net, warnings = net(*SEGNET, shape=(2, 3, 12, 20)), []
+
+    model = written(tmp_path, some_net, {}, warnings)
+
+    (warning,) = warnings
+    assert warning.startswith("not every size fits the net, as in Caffe: layer 'u1' (Upsample)")
+    check(some_net, {}, model, [(2, 3, 12, 20), (3, 3, 24, 8), (1, 3, 16, 36), (5, 3, 4, 4)])
+
+
+def test_sizes_that_are_written_down(tmp_path):
+    """A Reshape to its own size takes a few more, by rounding; that is none that varies."""
+    pool = Pooling.of("pool", "data", "pool", kernel_size=8, stride=8)
+    free, own = (
+        net(pool, Reshape.of("re", "pool", "re", shape={"dim": dims}))
+        for dims in ((0, -1), (0, 3, 2, 2))
+    )
+    written(tmp_path, free, {})
+
+    with pytest.raises(NetError, match=r"cannot vary: layer 're' \(Reshape\): shape 0x3x2x2 does"):
+        written(tmp_path, own, {})
 
 
 def test_regions_of_a_map(tmp_path):
