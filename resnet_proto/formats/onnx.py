@@ -418,7 +418,7 @@ def vary_shapes(a: Graph, b: Graph, result: Graph, what: str) -> None:
 
     def fixed(label: str) -> NetError:
         return NetError(
-            f"layer '{label}': with another {what} it is another ONNX graph, so that cannot vary"
+            f"layer {label}: with another {what} it is another ONNX graph, so that cannot vary"
         )
 
     for one, two, label in zip(a.nodes, b.nodes, a.labels, strict=False):

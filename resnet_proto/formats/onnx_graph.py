@@ -31,9 +31,9 @@ class Graph:
         taken: names of values, as ``words.free`` has them; the blobs' own from the start.
         opset: that it is written in.
         any_size: whether rows and columns may vary.
-        nodes: in order of running. ``labels`` are those of their layers.
-        initializers: name -> value. ``owners`` are the labels of their layers, ``reshapes`` are
-            those that a Reshape takes for its shape, with the shape of what it reads.
+        nodes: in order of running. ``labels`` are their layers, as messages name them.
+        initializers: name -> value. ``owners`` are their layers likewise, ``reshapes`` those
+            that a Reshape takes for its shape, with the shape of what it reads.
         shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
@@ -69,6 +69,11 @@ class Site:
     blobs: Mapping[str, Array]
     inner: bool = False
 
+    @property
+    def label(self) -> str:
+        """The layer in a message."""
+        return f"'{self.step.label}' ({self.step.layer.type})"
+
     def op(self, type: str, inputs: Sequence[str], top: str = "", **attributes: Any) -> str:
         """Add a node that makes ``top``, or a value between; return the value's name."""
         value = top or self.between(type)
@@ -83,7 +88,7 @@ class Site:
 
         name = self.step.label if outputs[0] == self.tops[0] and not self.inner else outputs[0]
         self.graph.nodes.append(helper.make_node(type, inputs, outputs, name, **attributes))
-        self.graph.labels.append(self.step.label)
+        self.graph.labels.append(self.label)
 
     def within(self) -> Site:
         """A place for nodes of a graph of their own, in a Loop; it sees all that is here."""
@@ -117,7 +122,7 @@ class Site:
                 return full
         full = self.graph.free(f"{self.step.label}.{name}")
         self.graph.initializers[full] = value
-        self.graph.owners[full] = self.step.label
+        self.graph.owners[full] = self.label
         if name in self.step.shared:
             copies.append((full, value))
         return full

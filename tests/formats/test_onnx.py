@@ -385,7 +385,7 @@ def test_the_batch_varies(layer):
         (Reshape.of("p", "data", "p", shape={"dim": (2, -1)}), "layer 'p' .Reshape.: shape 2x-1"),
         (
             Slice.of("p", "data", ["p", "q"], axis=0, slice_point=1),
-            "layer 'p': with another batch it is",
+            r"layer 'p' \(Slice\): with another batch it is",
         ),
     ],
 )
@@ -457,7 +457,9 @@ def test_rows_and_columns_that_cannot_vary():
     layer = Pooling.of("p", "data", "p", kernel_size=2, stride=3)
     to_onnx(net(layer), {}, dynamic="batch")
 
-    with pytest.raises(NetError, match="layer 'p': with another size of the inputs it is another"):
+    with pytest.raises(
+        NetError, match=r"layer 'p' \(Pooling\): with another size of the inputs it is another"
+    ):
         to_onnx(net(layer), {}, dynamic="size")
     with pytest.raises(ResNetProtoError, match="dynamic is 'rows'; known: none, batch, size"):
         to_onnx(net(layer), {}, dynamic="rows")
@@ -503,7 +505,7 @@ def test_steps_that_are_too_many():
 
     with pytest.raises(UnknownLayerError, match=r"layer 'r' \(RNN\): 1001 steps"):
         to_onnx(long(1001), weights)
-    with pytest.raises(NetError, match="layer 'r': with another batch"):
+    with pytest.raises(NetError, match=r"layer 'r' \(RNN\): with another batch"):
         to_onnx(long(5), weights, dynamic="batch")
 
 
@@ -724,7 +726,9 @@ def test_rows_that_something_counts():
         return Net("t", (*inputs, regions, parts))
 
     to_onnx(cut(1), {})
-    with pytest.raises(NetError, match="layer 's': with another number of rows from 'p'"):
+    with pytest.raises(
+        NetError, match=r"layer 's' \(Slice\): with another number of rows from 'p'"
+    ):
         to_onnx(cut(0), {})
 
 
