@@ -44,8 +44,8 @@ GRAPH, INITIALIZER = 7, 5
 STEPS = (1, 2, 3, 5, 16)
 """By how much rows vary where a model is tried at several sizes; columns by twice as much."""
 LARGE_STEPS = (32, 64, 160)
-"""The same, for a net that does not take all of ``STEPS``: maps that are made smaller, and larger
-again, fit where sizes are multiples of what that takes."""
+"""The same, for a net that does not take all of ``STEPS``: where maps become smaller and larger
+again, they fit at multiples of the strides."""
 LIMIT = (1 << 31) - (1 << 20)
 """Bytes of a model in one file; protobuf reads no more than 2 GB."""
 SMALL = 1024
