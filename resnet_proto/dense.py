@@ -25,6 +25,7 @@ from resnet_proto.layers import (
     Layer,
     Pooling,
     PReLU,
+    Reshape,
     Scale,
     axis_index,
     dims,
@@ -104,10 +105,10 @@ class Plan:
         for i in reversed(range(len(steps))):
             if i in self.last or (alike[i] and not head.isdisjoint(self.readers[i])):
                 head.add(i)
-        gates: set[int] = set()  # what a global pooling gives: one place of any image
+        gates: set[int] = set()  # what comes of global poolings alone: one place of any image
         for i, step in enumerate(steps):
             pools = isinstance(step.layer, Pooling) and step.layer.global_pooling
-            if pools or (alike[i] and self.sources[i][0] in gates):
+            if pools or (self.sources[i] and gates.issuperset(self.sources[i])):
                 gates.add(i)
         self.products -= gates - head
         self.maps: set[int] = set()
@@ -117,8 +118,8 @@ class Plan:
         for i in range(len(steps)):
             if i in self.products:
                 self.check_product(i)
-            elif not self.maps.isdisjoint(self.sources[i]):
-                self.check_alike(i, self.sources[i][0])
+            elif maps := self.maps.intersection(self.sources[i]):
+                self.check_alike(i, min(maps))
             else:
                 continue
             if i not in self.last:
@@ -143,9 +144,11 @@ class Plan:
             self.find_window(source)
         elif source not in self.maps:
             maker = self.steps[source]
+            flattens = isinstance(maker.layer, Flatten | Reshape)
             raise NetError(
                 f"layer '{step.label}' (InnerProduct) reads {dims(bottom)}, no map, from layer "
-                f"'{maker.label}' ({maker.layer.type}); take that away if it only flattens a map"
+                f"'{maker.label}' ({maker.layer.type})"
+                f"{'; take that away if it only flattens a map' if flattens else ''}"
             )
 
     def find_window(self, source: int) -> None:

@@ -17,6 +17,7 @@ from resnet_proto.layers import (
     Concat,
     Convolution,
     Dropout,
+    Eltwise,
     Flatten,
     InnerProduct,
     Input,
@@ -45,6 +46,11 @@ def conv(name, bottom, **values):
 
 def fc(name, bottom, top=None, n=5, **values):
     return InnerProduct.of(name, bottom, top or name, num_output=n, **values)
+
+
+def shared(name, bottom):
+    fields = {"param": ({"name": "w"},), "inner_product_param": {"num_output": 6}}
+    return make_layer(name, "InnerProduct", (bottom,), (name,), fields)
 
 
 # 23x19 -> 11x9 -> 5x4 at strides of 4, without padding
@@ -217,6 +223,23 @@ def test_windows_are_spelled_short():
 @pytest.mark.parametrize("gate", [
     (conv("up", "gap", num_output=6, kernel_size=1), Flatten.of("flat", "up", "flat")),
     (fc("down", "gap", n=3), ReLU.of("rd", "down", "down"), fc("flat", "down", n=6)),
+    (
+        Pooling.of("max", "b", "max", global_pooling=True),
+        Eltwise.of("sum", ("gap", "max"), "sum"),
+        fc("flat", "sum", n=6),
+    ),
+    (
+        Reshape.of("re", "gap", "re", shape={"dim": (0, -1)}),
+        fc("down", "re", n=3),
+        Softmax.of("soft", "down", "soft"),
+        fc("flat", "soft", n=6),
+    ),
+    (  # CBAM's, arXiv 1807.06521, equation 2
+        Pooling.of("max", "b", "max", global_pooling=True),
+        shared("up", "gap"),
+        shared("up2", "max"),
+        Eltwise.of("flat", ("up", "up2"), "flat"),
+    ),
 ])  # fmt: skip
 def test_a_global_pooling_elsewhere_stays(gate):
     """Squeeze and excitation looks at the whole image, whatever its size, by InnerProducts too."""
@@ -233,7 +256,8 @@ def test_a_global_pooling_elsewhere_stays(gate):
     new, arrays = fully_convolutional(old, weights)
 
     pools = {layer.name: layer.global_pooling for layer in new.layers if layer.type == "Pooling"}
-    assert pools == {"p": False, "gap": True, "last": False, "fc_mean": True}
+    whole = {layer.name: True for layer in gate if layer.type == "Pooling"}
+    assert pools == {"p": False, "gap": True, **whole, "last": False, "fc_mean": True}
     products = [layer.name for layer in new.layers if layer.type == "InnerProduct"]
     assert products == [layer.name for layer in gate if layer.type == "InnerProduct"]
     runs = [
@@ -243,7 +267,6 @@ def test_a_global_pooling_elsewhere_stays(gate):
     np.testing.assert_array_equal(runs[0]["se"], runs[1]["se"])
 
 
-SHARED = {"param": ({"name": "w"},), "inner_product_param": {"num_output": 6}}
 REFUSED = {
     "no InnerProduct": (net(*TRUNK, AVE), "the net has no InnerProduct"),
     "Flatten": (
@@ -255,10 +278,7 @@ REFUSED = {
         r"layer 'fc' \(InnerProduct\) keeps the axes before axis 2",
     ),
     "shared weights": (
-        net(
-            make_layer("f1", "InnerProduct", ("data",), ("f1",), SHARED),
-            make_layer("f2", "InnerProduct", ("data",), ("f2",), SHARED),
-        ),
+        net(shared("f1", "data"), shared("f2", "data")),
         r"layer 'f1' \(InnerProduct\) shares its weights",
     ),
     "a Softmax between two": (
@@ -268,6 +288,16 @@ REFUSED = {
     "something else beside the second": (
         net(*TRUNK, fc("f1", "b"), Softmax.of("s", "f1", "s"), fc("fc", "f1")),
         r"layer 's' \(Softmax\) reads what layer 'f1' \(InnerProduct\) makes",
+    ),
+    "a gate by windows of one size": (
+        net(
+            *TRUNK,
+            Pooling.of("pool", "b", "pool", pool="AVE", kernel_size=4),
+            fc("down", "pool", n=6),
+            Scale.of("se", ("b", "down"), "se", axis=0),
+            fc("fc", "se"),
+        ),
+        r"layer 'se' \(Scale\) reads what layer 'down' \(InnerProduct\) makes",
     ),
     "a Scale that counts from the end": (
         net(*TRUNK, fc("f1", "b"), Scale.of("s", "f1", "f1", axis=-1), fc("fc", "f1")),

@@ -19,7 +19,7 @@ from resnet_proto.errors import FormatError, NetError, ResNetProtoError
 from resnet_proto.files import path_of, together
 from resnet_proto.fold import folded
 from resnet_proto.formats import onnx as formats_onnx
-from resnet_proto.formats.onnx import LIMIT, Pixels, draw, free, loosen, write_model
+from resnet_proto.formats.onnx import LIMIT, Drawing, Pixels, draw, free, loosen, write_model
 from resnet_proto.formats.onnx_graph import FLOAT, OPSET
 from resnet_proto.formats.onnx_reader import (
     FROM_CAFFE,
@@ -115,12 +115,10 @@ def save_onnx(
     loosen(drawing, shown, ends)
     if dynamic != "none":
         try:
-            drawing = free(drawing, shown, dynamic, ends, None, pixels)
+            drawing = free(drawing, shown, dynamic, ends, None, pixels, warnings=warnings)
         except NetError as error:
-            if dynamic != "batch":
-                dense = "(InnerProduct)" in str(error)
-                hint = "; --dense makes a Convolution of it" if dense else ""
-                raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
+            if dynamic == "size":
+                drawing = with_free_size(drawing, shown, ends, pixels, warnings)
             if warnings is not None:
                 sizes = next(iter(drawing.inputs.values()), (1,))
                 warnings.append(f"the batch is {sizes[0]} and cannot vary: {error}")
@@ -147,6 +145,25 @@ def save_onnx(
         if others:  # until here it has no name of its own, and the model none of it
             moved(file, name)
     return proof
+
+
+def with_free_size(
+    drawing: Drawing,
+    net: Net,
+    outputs: tuple[str, ...],
+    pixels: Pixels | None,
+    warnings: list[str] | None,
+) -> Drawing:
+    """The drawing with rows and columns that vary, and the net's own batch.
+
+    Raises:
+        NetError: they cannot.
+    """
+    try:
+        return free(drawing, net, "size", outputs, None, pixels, batch_too=False, warnings=warnings)
+    except NetError as error:
+        hint = "; --dense makes a Convolution of it" if "(InnerProduct)" in str(error) else ""
+        raise NetError(f"rows and columns cannot vary: {error}{hint}") from None
 
 
 def refuse_wrong(proof: Proof, target: Path, net: Net, weights: Mapping[str, Array]) -> None:
@@ -247,6 +264,10 @@ def prove(
         inputs[pixels.blob] = pixels.apply(np.asarray(image, np.float64))
         del feeds[pixels.blob]
         feeds["image"] = image
+    import onnx
+
+    model = onnx.load(path_of(file), load_external_data=False)
+    feeds = under_their_names(model, feeds)
     try:
         ours = forward(net, weights, inputs, dtype="float64", outputs=blobs)
     except ResNetProtoError as error:
@@ -255,9 +276,6 @@ def prove(
         package = onnxruntime()
     except ImportError:
         return proof_by_reading(path_of(file), feeds, ours)
-    import onnx
-
-    model = onnx.load(path_of(file), load_external_data=False)
     theirs = run_model(package, model, target, feeds, blobs)
     behind = behind_choices(net)
     if behind:  # from the model's own bottoms: rounding turns two scores that are nearly equal
@@ -270,6 +288,16 @@ def prove(
             last, weights, own, dtype="float64", outputs=[n for n in blobs if n in made]
         )
     return Proof(tuple(compare(theirs, ours)))
+
+
+def under_their_names(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs by the names that they have in a model: one that a layer overwrites ``x@<layer>``."""
+    renamed = dict(feeds)
+    for value in model.graph.input:
+        if value.name not in feeds:
+            first = max((n for n in feeds if value.name.startswith(f"{n}@")), key=len)
+            renamed[value.name] = renamed.pop(first)
+    return renamed
 
 
 def behind_choices(net: Net) -> list[Layer]:

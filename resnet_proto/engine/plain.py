@@ -295,9 +295,22 @@ def numbers(name: str, value: Any, dtype: DTypeLike) -> Array:
 
 
 def random_inputs(net: Net, seed: int = 0) -> dict[str, Array]:
-    """An array for each input of the net: evenly spread over an image's range, mean removed."""
+    """An array for each input of the net: evenly spread over an image's range, mean removed.
+
+    Where Embed reads one it has whole numbers that are its rows; ``cont`` of LSTM and RNN 0 and 1.
+    """
     rng = np.random.default_rng(seed)
+    below: dict[str, int] = {}
+    for layer in net.layers:
+        if layer.type == "Embed":
+            below[layer.bottoms[0]] = layer.param.get("input_dim", 0)
+        elif layer.type in ("LSTM", "RNN"):
+            below.update(dict.fromkeys(layer.bottoms[1:2], 2))
     return {
-        name: rng.uniform(-128, 128, shape).astype(np.float32)
+        name: (
+            rng.integers(max(below[name], 1), size=shape)
+            if name in below
+            else rng.uniform(-128, 128, shape)
+        ).astype(np.float32)
         for name, shape in net.inputs().items()
     }

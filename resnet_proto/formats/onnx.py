@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resnet_proto.errors import NetError, ResNetProtoError
+from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.fit import step_blobs
 from resnet_proto.formats.caffemodel import encoded
 from resnet_proto.formats.onnx_graph import FLOAT, INT64, OPSET, Graph, Site
@@ -43,6 +43,9 @@ GRAPH, INITIALIZER = 7, 5
 """Field numbers of onnx.proto: ModelProto.graph, GraphProto.initializer."""
 STEPS = (1, 2, 3, 5, 16)
 """By how much rows vary where a model is tried at several sizes; columns by twice as much."""
+LARGE_STEPS = (32, 64, 160)
+"""The same, for a net that does not take all of ``STEPS``: where maps become smaller and larger
+again, they fit at multiples of the strides."""
 LIMIT = (1 << 31) - (1 << 20)
 """Bytes of a model in one file; protobuf reads no more than 2 GB."""
 SMALL = 1024
@@ -274,6 +277,9 @@ def free(
     outputs: Iterable[str] | None = None,
     shapes: Mapping[str, Shape] | None = None,
     pixels: Pixels | None = None,
+    *,
+    batch_too: bool = True,
+    warnings: list[str] | None = None,
 ) -> Drawing:
     """The drawing with a batch that varies, or rows and columns too.
 
@@ -281,7 +287,9 @@ def free(
     for sizes that a Reshape keeps, which become 0, and one more, which becomes -1, the graph is
     right at any of these sizes.
 
-    ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing.
+    ``dynamic`` is one of ``DYNAMIC``; the other arguments are those of the drawing. Without
+    ``batch_too`` only rows and columns vary. ``warnings`` gets a sentence where the net takes some
+    sizes only.
 
     Raises:
         NetError: the graph is another one at another size; the message names the layer.
@@ -293,11 +301,18 @@ def free(
     own = {**net.given, **(shapes or {}), **net.inputs()}
     batch = next((shape[0] for shape in own.values() if shape), 1)
 
-    def drawn(rows: int, images: int) -> Drawing:
+    def resized(rows: int, images: int) -> tuple[Net, dict[str, Shape]]:
+        """The net, and the shapes of data layers, with more rows and columns, and so many images.
+
+        Raises:
+            ShapeError: a layer would need other weights.
+        """
         sizes = {name: varied(shape, batch, images, rows) for name, shape in own.items()}
         other = net.with_input_shapes({n: s for n, s in sizes.items() if n in net.inputs()})
-        data = {name: size for name, size in sizes.items() if name not in net.inputs()}
-        return draw(other, None, wanted, data, drawing.graph.opset, pixels, dynamic=dynamic)
+        return other, {name: size for name, size in sizes.items() if name not in net.inputs()}
+
+    def drawn(net: Net, data: Mapping[str, Shape]) -> Drawing:
+        return draw(net, None, wanted, data, drawing.graph.opset, pixels, dynamic=dynamic)
 
     result = replace(
         drawing,
@@ -305,9 +320,22 @@ def free(
         inputs=dict(drawing.inputs),
         outputs=dict(drawing.outputs),
     )
-    at_own_size = drawn(0, batch)
-    for rows in STEPS if dynamic == "size" else (0,):
-        let_vary(at_own_size, drawn(rows, 2 * batch + 1), result)
+    at_own_size = drawn(*resized(0, batch))
+    images = 2 * batch + 1 if batch_too else batch
+    if batch_too:
+        let_vary(at_own_size, drawn(*resized(0, images)), result, "batch")
+    not_taken = ""
+    for rows in STEPS if dynamic == "size" else ():
+        other = resized(rows, images)
+        try:
+            let_vary(at_own_size, drawn(*other), result, "size of the inputs")
+        except ShapeError as error:
+            not_taken = str(error)
+    if not_taken:
+        for rows in LARGE_STEPS:
+            let_vary(at_own_size, drawn(*resized(rows, images)), result, "size of the inputs")
+        if warnings is not None:
+            warnings.append(f"not every size fits the net, as in Caffe: {not_taken}")
     return result
 
 
@@ -349,7 +377,8 @@ def loosen(
             return draw(other, None, wanted, shapes, drawing.graph.opset, dynamic=size)
 
         few, more = drawn(0), drawn(3)
-        vary_shapes(few.graph, more.graph, drawing.graph, f"rows from '{step.label}'")
+        what = f"number of rows from '{step.label}'"
+        vary_shapes(few.graph, more.graph, drawing.graph, what)
         for name, size in few.outputs.items():
             sizes = zip(drawing.outputs[name], size, more.outputs[name], strict=True)
             drawing.outputs[name] = tuple(old if a == b else None for old, a, b in sizes)
@@ -363,13 +392,13 @@ def varied(shape: Shape, batch: int, images: int, rows: int) -> Shape:
     return (n, *shape[1:]) if shape else shape
 
 
-def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
-    """Let vary in ``result`` what differs in two drawings of it.
+def let_vary(ours: Drawing, other: Drawing, result: Drawing, what: str) -> None:
+    """Let vary in ``result`` what differs in two drawings of it, with another ``what``.
 
     Raises:
         NetError: more than a shape differs.
     """
-    vary_shapes(ours.graph, other.graph, result.graph)
+    vary_shapes(ours.graph, other.graph, result.graph, what)
     for kind in ("inputs", "outputs"):
         values: dict[str, tuple[Any, ...]] = getattr(result, kind)
         for name, shape in values.items():
@@ -380,8 +409,8 @@ def let_vary(ours: Drawing, other: Drawing, result: Drawing) -> None:
             )
 
 
-def vary_shapes(a: Graph, b: Graph, result: Graph, what: str = "the inputs") -> None:
-    """Let vary in ``result`` the shapes that differ in two graphs of it.
+def vary_shapes(a: Graph, b: Graph, result: Graph, what: str) -> None:
+    """Let vary in ``result`` the shapes that differ in two graphs of it, with another ``what``.
 
     Raises:
         NetError: more than a shape differs.
@@ -389,8 +418,7 @@ def vary_shapes(a: Graph, b: Graph, result: Graph, what: str = "the inputs") -> 
 
     def fixed(label: str) -> NetError:
         return NetError(
-            f"layer '{label}': at another size of {what} it is another ONNX graph, "
-            "so their size cannot vary"
+            f"layer {label}: with another {what} it is another ONNX graph, so that cannot vary"
         )
 
     for one, two, label in zip(a.nodes, b.nodes, a.labels, strict=False):

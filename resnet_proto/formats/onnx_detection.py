@@ -8,15 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import UnknownLayerError
-from resnet_proto.formats.onnx_graph import BOOL, FLOAT, INT64
-from resnet_proto.layers import count
+from resnet_proto.formats.onnx_graph import BOOL, END, FLOAT, INT64, counting, product, sides
+from resnet_proto.layers import Shape, count
 from resnet_proto.layers.detection_output import FLOAT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from resnet_proto.formats.onnx_graph import Site
-    from resnet_proto.layers import DetectionOutput, PriorBox, Proposal, PSROIPooling, ROIPooling
+    from resnet_proto.layers import (
+        DetectionOutput,
+        PriorBox,
+        Proposal,
+        PSROIPooling,
+        ROIPooling,
+        Shape,
+    )
 
 
 def cannot(layer: DetectionOutput | Proposal, reason: str) -> UnknownLayerError:
@@ -65,7 +72,8 @@ def detection_output(site: Site, layer: DetectionOutput) -> None:
             boxes = site.op("Gather", [boxes, chosen], axis=1)
     # (N, C, k), the best first; of equal ones the first box, as ours
     best, order = site.between("best"), site.between("order")
-    site.node("TopK", [scores, site.sizes("top_k", (k,))], [best, order], axis=2)
+    most = at_most(site, "top_k", top_k if top_k > -1 else END, n, scores, 2)
+    site.node("TopK", [scores, most], [best, order], axis=2)
     found = (images, len(labels), k)
     if layer.share_location:
         flat = (images, len(labels) * k, 1)
@@ -75,14 +83,21 @@ def detection_output(site: Site, layer: DetectionOutput) -> None:
         boxes = site.reshape(boxes, (*found, 4), (images, len(labels) * k, 4))
 
     by_class = site.reshape(best, found, (images * len(labels), 1, k))
-    kept = suppressed(site, layer, boxes, by_class, found)
-    best = site.reshape(kept, (images * len(labels), 1, k), (images, len(labels) * k))
-    if -1 < layer.keep_top_k < len(labels) * k:
+    kept = suppressed(site, layer, boxes, by_class, found, most)
+    best = site.op("Flatten", [site.reshape(kept, (images * len(labels), 1, k), found)], axis=1)
+    if layer.keep_top_k > -1 and (site.graph.any_size or layer.keep_top_k < len(labels) * k):
         values, places = site.between("kept"), site.between("places")
-        keep = site.sizes("keep_top_k", (layer.keep_top_k,))
+        keep = at_most(site, "keep_top_k", layer.keep_top_k, len(labels) * k, best, 1)
         site.node("TopK", [best, keep], [values, places], axis=1)
         best = site.op("ScatterElements", [lowest(site, best), places, values], axis=1)
-    rows(site, best, boxes, np.repeat(labels, k))
+    rows(site, best, boxes, labels, most)
+
+
+def at_most(site: Site, name: str, most: int, size: int, x: str, axis: int) -> str:
+    """A number, or the size of an axis of ``x``, now ``size``, if that is less."""
+    if site.graph.any_size:
+        return site.op("Min", [site.sizes(name, (most,)), sides(site, x, axis, axis + 1)])
+    return site.sizes(name, (min(most, size),))
 
 
 def decoded(site: Site, layer: DetectionOutput, images: int, n: int) -> str:
@@ -92,14 +107,19 @@ def decoded(site: Site, layer: DetectionOutput, images: int, n: int) -> str:
     """
     (_, _, shape), places = site.step.bottoms[:3], layer.n_places
     moves = site.reshape(site.bottoms[0], site.step.bottoms[0], (images, n, places, 4))
-    flat = site.reshape(site.bottoms[2], shape, (count(shape),))
     encoded = layer.variance_encoded_in_target
-    parts = [4 * n] * (1 if encoded else 2)
-    rest = count(shape) - sum(parts)
-    priors, *variances = site.split(flat, [*parts, *([rest] if rest else [])], 0)
-    boxes = site.reshape(priors, (4 * n,), (1, n, 1, 4))
+    if len(shape) == 3 and shape[::2] == (1, 4 * n):  # as PriorBox has them
+        part: Shape = (1, 1, 4 * n)
+        priors, *variances = site.split(site.bottoms[2], (1,) * shape[1], 1)
+    else:
+        part = (4 * n,)
+        flat = site.reshape(site.bottoms[2], shape, (count(shape),))
+        parts = [4 * n] * (1 if encoded else 2)
+        rest = count(shape) - sum(parts)
+        priors, *variances = site.split(flat, [*parts, *([rest] if rest else [])], 0)
+    boxes = site.reshape(priors, part, (1, n, 1, 4))
     if not encoded:
-        factor = site.reshape(variances[0], (4 * n,), (1, n, 1, 4))
+        factor = site.reshape(variances[0], part, (1, n, 1, 4))
         moves = site.op("Mul", [factor, moves])
     if layer.code_type == "CORNER":
         corners = site.op("Add", [boxes, moves])
@@ -124,9 +144,14 @@ def decoded(site: Site, layer: DetectionOutput, images: int, n: int) -> str:
 
 
 def suppressed(
-    site: Site, layer: DetectionOutput, boxes: str, scores: str, found: tuple[int, int, int]
+    site: Site,
+    layer: DetectionOutput,
+    boxes: str,
+    scores: str,
+    found: tuple[int, int, int],
+    most: str,
 ) -> str:
-    """The scores, (N C, 1, k), where a box is kept, and else -FLT_MAX.
+    """The scores, (N C, 1, k), where a box is kept, and else -FLT_MAX; ``most`` is k.
 
     Caffe's box whose corners are the wrong way round shares nothing with others; ONNX would turn
     it, so here it gets no area.
@@ -136,18 +161,19 @@ def suppressed(
     images, labels, k = found
     low, high = site.split(boxes, (2, 2), 2)
     boxes = site.op("Concat", [low, site.op("Max", [low, high])], axis=2)
-    boxes = site.reshape(boxes, (images, labels * k, 4), (images * labels, k, 4))
+    boxes = site.reshape(boxes, (images, labels * k, 4), (images, labels, k * 4))
+    boxes = site.op("Flatten", [boxes], axis=2)
+    boxes = site.reshape(boxes, (images * labels, k * 4), (images * labels, k, 4))
     least = layer.confidence_threshold
     threshold = min(np.float32(layer.nms_param.get("nms_threshold", 0.3)), np.float32(1))
     limits = [
-        site.sizes("most", (k,)),
         site.constant("nms_threshold", np.array([threshold], np.float32)),
         site.constant(
             "confidence_threshold",
             np.array([-FLOAT_MAX if least is None else least], np.float32),
         ),
     ]
-    chosen = site.op("NonMaxSuppression", [boxes, scores, *limits])
+    chosen = site.op("NonMaxSuppression", [boxes, scores, most, *limits])
     values = site.op("GatherND", [scores, chosen])
     return site.op("ScatterND", [lowest(site, scores), chosen, values])
 
@@ -166,11 +192,11 @@ def filled(site: Site, shape: str, value: float) -> str:
     return site.op("ConstantOfShape", [shape], value=tensor)
 
 
-def rows(site: Site, scores: str, boxes: str, labels: Iterable[int]) -> None:
+def rows(site: Site, scores: str, boxes: str, labels: Iterable[int], most: str) -> None:
     """The rows of seven; without any, one for each image: its number, and six times -1.
 
-    ``scores`` are (N, M), -FLT_MAX where nothing is found, and ``boxes`` (N, M, 4); ``labels`` are
-    those of the M places.
+    ``scores`` are (N, M), -FLT_MAX where nothing is found, and ``boxes`` (N, M, 4); each of the
+    ``labels`` has ``most`` of the M places.
     """
     import numpy as np
 
@@ -178,11 +204,11 @@ def rows(site: Site, scores: str, boxes: str, labels: Iterable[int]) -> None:
     places = site.op("NonZero", [site.op("Greater", [scores, least])])
     places = site.op("Transpose", [places], perm=(1, 0))
     image, place = site.split(places, (1, 1), 1)
-    number = site.constant("label_of_place", np.array(list(labels), np.float32))
+    number = site.constant("label", np.array(list(labels), np.float32))
     values = site.op("Concat", [unsqueezed(site, scores, 2), boxes], axis=2)
     first = [
         site.op("Cast", [image], to=FLOAT),
-        site.op("Gather", [number, place]),
+        site.op("Gather", [number, site.op("Div", [place, most])]),
         site.op("GatherND", [values, places]),
     ]
     found = site.op("Concat", first, axis=1)
@@ -210,11 +236,57 @@ def unsqueezed(site: Site, x: str, axis: int) -> str:
 
 
 def prior_box(site: Site, layer: PriorBox) -> None:
-    """An initializer: the boxes of these sizes."""
+    """An initializer: the boxes of these sizes. At any size they are made when it runs."""
     import numpy as np
 
+    if site.graph.any_size and all(len(shape) == 4 for shape in site.step.bottoms):
+        boxes_of_cells(site, layer)
+        return
     zeros = [np.zeros(shape, np.float32) for shape in site.step.bottoms]
     site.op("Identity", [site.constant("boxes", layer.forward(zeros, [])[0])], site.tops[0])
+
+
+def boxes_of_cells(site: Site, layer: PriorBox) -> None:
+    """Around the middle of each cell, the boxes of each form; in parts of the image."""
+    import numpy as np
+
+    def pair(name: str, value: tuple[float, float]) -> str:
+        return site.constant(name, np.array(value[::-1] * 2, np.float32))
+
+    def sides_of(x: str) -> str:
+        """Columns, rows, columns, rows: as x1, y1, x2, y2 need them."""
+        order = site.sizes("order", (3, 2) * 2)
+        return site.op("Cast", [site.op("Gather", [site.op("Shape", [x]), order])], to=FLOAT)
+
+    size, step = layer.pair("img_size"), layer.pair("step")
+    image = pair("img_size", size) if size else sides_of(site.bottoms[1])
+    steps = pair("step", step) if step else site.op("Div", [image, sides_of(site.bottoms[0])])
+    middle = site.op("Add", [placed(site, site.bottoms[0]), site.number("offset", layer.offset)])
+    half = layer.sides() / 2
+    around = site.constant("around", np.hstack([-half, half]).astype(np.float32))
+    corners = site.op("Add", [site.op("Mul", [middle, steps]), around])  # (H, W, K, 4)
+    corners = site.op("Div", [corners, image])
+    if layer.clip:
+        corners = site.op("Clip", [corners, site.number("zero", 0), site.number("one", 1)])
+    variance = np.broadcast_to(np.array(layer.variance or 0.1, np.float32), 4)
+    variances = site.constant("variance", variance)
+    variances = site.op("Expand", [variances, site.op("Shape", [corners])])
+    flat = site.sizes("flat", (1, 1, -1))
+    rows = [site.op("Reshape", [x, flat]) for x in (corners, variances)]
+    site.op("Concat", rows, site.tops[0], axis=1)
+
+
+def placed(site: Site, x: str) -> str:
+    """Columns, rows, columns, rows of each cell of a map when it runs, (H, W, 1, 4)."""
+    import numpy as np
+
+    each = []
+    for axis, along, which in ((3, (-1, 1, 1), (1, 0)), (2, (-1, 1, 1, 1), (0, 1))):
+        place = counting(site, sides(site, x, axis, axis + 1))
+        place = site.op("Reshape", [place, site.sizes("along", along)])
+        place = site.op("Cast", [place], to=FLOAT)
+        each.append(site.op("Mul", [place, site.constant("which", np.array(which * 2, "f"))]))
+    return site.op("Add", each)
 
 
 def roi_pooling(site: Site, layer: ROIPooling) -> None:
@@ -238,8 +310,8 @@ def psroi_pooling(site: Site, layer: PSROIPooling) -> None:
     k, outputs, regions = layer.group_size, layer.output_dim, shape[0]
     image, *corners = site.split(site.reshape(site.bottoms[1], shape, (regions, 5)), (1,) * 5, 1)
     x1, y1, x2, y2 = (away_from_zero(site, corner) for corner in corners)
-    row = within(site, layer, y1, y2, height)  # (R, k, H)
-    column = within(site, layer, x1, x2, width)
+    row = within(site, layer, y1, y2, 2)  # (R, k, H)
+    column = within(site, layer, x1, x2, 3)
     n = site.op("Cast", [site.op("Cast", [image], to=INT64)], to=FLOAT)  # C++ cuts the rest off
     every = site.constant("images", np.arange(images, dtype=np.float32))
     of_image = site.op("Cast", [site.op("Equal", [n, every])], to=FLOAT)  # (R, N)
@@ -254,7 +326,12 @@ def psroi_pooling(site: Site, layer: PSROIPooling) -> None:
     column_of = unsqueezed(site, unsqueezed(site, unsqueezed(site, column_of, 0), 3), 3)
     seen = site.op("Mul", [row_of, column_of])
     area = images * height * width
-    seen = site.reshape(seen, (k, k, regions, images, height, width), (k * k, regions, area))
+    if site.graph.any_size:
+        rest = product(site, sides(site, seen, 3, 6))
+        flat = site.op("Concat", [site.sizes("bins_regions", (k * k, -1)), rest], axis=0)
+        seen = site.op("Reshape", [seen, flat])
+    else:
+        seen = site.reshape(seen, (k, k, regions, images, height, width), (k * k, regions, area))
     maps = site.reshape(
         site.bottoms[0], site.step.bottoms[0], (images, outputs, k * k, height * width)
     )
@@ -280,8 +357,8 @@ def away_from_zero(site: Site, x: str) -> str:
     return site.op("Mul", [whole, site.op("Sign", [x])])
 
 
-def within(site: Site, layer: PSROIPooling, first: str, last: str, size: int) -> str:
-    """1 where a bin covers a row or column of the map, (R, k, size): the layer's ``bins``."""
+def within(site: Site, layer: PSROIPooling, first: str, last: str, axis: int) -> str:
+    """1 where a bin covers a place along an axis of the map, (R, k, size): the layer's ``bins``."""
     import numpy as np
 
     k = layer.group_size
@@ -297,7 +374,12 @@ def within(site: Site, layer: PSROIPooling, first: str, last: str, size: int) ->
             ("Ceil", np.arange(1, k + 1, dtype=np.float32)),
         )
     )
-    places = site.constant("places", np.arange(size, dtype=np.float32))
+    if site.graph.any_size:
+        places = counting(site, sides(site, site.bottoms[0], axis, axis + 1))
+        places = site.op("Cast", [places], to=FLOAT)
+    else:
+        n = site.step.bottoms[0][axis]
+        places = site.constant("places", np.arange(n, dtype=np.float32))
     behind = site.op("Not", [site.op("Less", [places, unsqueezed(site, low, 2)])])
     before = site.op("Less", [places, unsqueezed(site, high, 2)])
     return site.op("Mul", [site.op("Cast", [x], to=FLOAT) for x in (behind, before)])
@@ -329,9 +411,14 @@ def proposal(site: Site, layer: Proposal) -> None:
     one = site.number("one", 1)
     last = site.op("Sub", [site.op("Concat", [width, height] * 2, axis=0), one])
     smallest = site.op("Mul", [scale, site.number("min_size", layer.min_size)])
-    low, high = np.split(layer.cells(rows, columns).reshape(-1, 4), 2, axis=1)
+    anchors = layer.cells(1, 1) if site.graph.any_size else layer.cells(rows, columns)
+    low, high = np.split(anchors, 2, axis=3)
     size = site.constant("size", (high - low + 1).astype(np.float32))
     middle = site.constant("middle", (low + (high - low + 1) / 2).astype(np.float32))
+    if site.graph.any_size:
+        places, _ = site.split(placed(site, site.bottoms[0]), (2, 2), 3)
+        stride = site.number("feat_stride", layer.feat_stride)
+        middle = site.op("Add", [middle, site.op("Mul", [places, stride])])
 
     _, scores = site.split(site.bottoms[0], (n_anchors, n_anchors), 1)
     regions, kept = [], []
@@ -345,23 +432,25 @@ def proposal(site: Site, layer: Proposal) -> None:
             moves, (1, 4 * n_anchors, rows, columns), (n_anchors, 4, rows, columns)
         )
         moves = site.op("Transpose", [moves], perm=(2, 3, 0, 1))
-        moves = site.reshape(moves, (rows, columns, n_anchors, 4), (n, 4))
-        by, log_size = site.split(moves, (2, 2), 1)
+        by, log_size = site.split(moves, (2, 2), 3)
         centre = site.op("Add", [middle, site.op("Mul", [by, size])])
         half = site.op("Mul", [size, site.op("Exp", [log_size])])
         half = site.op("Div", [half, site.number("two", 2)])
         ends = [site.op(op, [centre, half]) for op in ("Sub", "Add")]
-        boxes = site.op("Min", [site.op("Concat", ends, axis=1), last])
+        boxes = site.op("Concat", ends, axis=3)
+        boxes = site.reshape(boxes, (rows, columns, n_anchors, 4), (n, 4))
+        boxes = site.op("Min", [boxes, last])
         boxes = site.op("Max", [boxes, site.number("zero", 0)])
         corners = site.split(boxes, (2, 2), 1)
-        sides = sizes_of(site, corners[0], corners[1], one)
-        shortest = site.reduce("ReduceMin", sides, (1,), keepdims=0)
+        lengths = sizes_of(site, corners[0], corners[1], one)
+        shortest = site.reduce("ReduceMin", lengths, (1,), keepdims=0)
         large = site.op("Not", [site.op("Less", [shortest, smallest])])
         score = site.op("Mul", [score, site.op("Cast", [large], to=FLOAT)])
         best, order = site.between("best"), site.between("order")
-        site.node("TopK", [score, site.sizes("pre_nms_topn", (k,))], [best, order], axis=0)
+        most = at_most(site, "pre_nms_topn", layer.pre_nms_topn, n, score, 0)
+        site.node("TopK", [score, most], [best, order], axis=0)
         boxes = site.op("Gather", [boxes, order])
-        chosen = apart(site, layer, boxes, k, one)
+        chosen = apart(site, layer, boxes, k, most, one)
         pads = site.sizes("pads", (0, 1, 0, 0))
         boxes = site.op("Gather", [boxes, chosen])
         image = site.number("image", i)
@@ -376,40 +465,40 @@ def sizes_of(site: Site, low: str, high: str, one: str) -> str:
     return site.op("Add", [site.op("Sub", [high, low]), one])
 
 
-def apart(site: Site, layer: Proposal, boxes: str, k: int, one: str) -> str:
+def apart(site: Site, layer: Proposal, boxes: str, k: int, most: str, one: str) -> str:
     """Which of (k, 4) are kept, the best first: in each turn of a Loop the first that is left."""
     import numpy as np
     from onnx import helper
 
     low, high = site.split(boxes, (2, 2), 1)
     area = site.reduce("ReduceProd", sizes_of(site, low, high, one), (1,), keepdims=0)
-    places = site.sizes("places", range(k))
+    places = counting(site, most) if site.graph.any_size else site.sizes("places", range(k))
     threshold = site.number("nms_thresh", layer.nms_thresh)
     zero = site.number("zero", 0)
-    left = site.op("Less", [places, site.sizes("k", (k,))])
+    left = site.op("Less", [places, most])
 
     body = site.within()
     turn, go, before = (body.between(name) for name in ("turn", "go", "before"))
     first = body.op("ArgMax", [body.op("Cast", [before], to=FLOAT)], axis=0, keepdims=0)
     its_low, its_high, its_area = (body.op("Gather", [x, first]) for x in (low, high, area))
     shared_low, shared_high = body.op("Max", [its_low, low]), body.op("Min", [its_high, high])
-    sides = body.op("Sub", [shared_high, shared_low])
-    least = body.reduce("ReduceMin", sides, (1,), keepdims=0)
-    shared = body.reduce("ReduceProd", body.op("Add", [sides, one]), (1,), keepdims=0)
+    shared_sides = body.op("Sub", [shared_high, shared_low])
+    least = body.reduce("ReduceMin", shared_sides, (1,), keepdims=0)
+    shared = body.reduce("ReduceProd", body.op("Add", [shared_sides, one]), (1,), keepdims=0)
     shared = body.op("Where", [body.op("Less", [least, zero]), zero, shared])
     covered = body.op("Sub", [body.op("Add", [its_area, area]), shared])
     much = body.op("Greater", [shared, body.op("Mul", [covered, threshold])])
     behind = body.op("Greater", [places, first])
     after = body.op("And", [before, body.op("And", [behind, body.op("Not", [much])])])
-    most = body.reduce("ReduceMax", body.op("Cast", [after], to=FLOAT), (0,), keepdims=0)
-    again = body.op("Cast", [most], to=BOOL)
+    more = body.reduce("ReduceMax", body.op("Cast", [after], to=FLOAT), (0,), keepdims=0)
+    again = body.op("Cast", [more], to=BOOL)
 
-    info = helper.make_tensor_value_info
+    info, size = helper.make_tensor_value_info, None if site.graph.any_size else k
     graph = helper.make_graph(
         body.graph.nodes,
         body.between("turns"),
-        [info(turn, INT64, ()), info(go, BOOL, ()), info(before, BOOL, (k,))],
-        [info(again, BOOL, ()), info(after, BOOL, (k,)), info(first, INT64, ())],
+        [info(turn, INT64, ()), info(go, BOOL, ()), info(before, BOOL, (size,))],
+        [info(again, BOOL, ()), info(after, BOOL, (size,)), info(first, INT64, ())],
     )
     turns = site.constant("post_nms_topn", np.array(layer.post_nms_topn, np.int64))
     rest, chosen = site.between("rest"), site.between("chosen")

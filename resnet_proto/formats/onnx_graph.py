@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OPSET = 13
 """With ``IR_VERSION`` it came with ONNX 1.8, in 2020: any runtime in use reads them."""
+END = 2**31 - 1
+"""Of a Slice: as far as there is something; of a number at most: as many as there are."""
 FLOAT, INT64, BOOL = 1, 7, 9
 """Numbers of ``TensorProto.DataType``."""
 
@@ -29,9 +31,9 @@ class Graph:
         taken: names of values, as ``words.free`` has them; the blobs' own from the start.
         opset: that it is written in.
         any_size: whether rows and columns may vary.
-        nodes: in order of running. ``labels`` are those of their layers.
-        initializers: name -> value. ``owners`` are the labels of their layers, ``reshapes`` are
-            those that a Reshape takes for its shape, with the shape of what it reads.
+        nodes: in order of running. ``labels`` are their layers, as messages name them.
+        initializers: name -> value. ``owners`` are their layers likewise, ``reshapes`` those
+            that a Reshape takes for its shape, with the shape of what it reads.
         shared: the owner's key of what layers share -> the initializers that it has become.
     """
 
@@ -67,6 +69,11 @@ class Site:
     blobs: Mapping[str, Array]
     inner: bool = False
 
+    @property
+    def label(self) -> str:
+        """The layer in a message."""
+        return f"'{self.step.label}' ({self.step.layer.type})"
+
     def op(self, type: str, inputs: Sequence[str], top: str = "", **attributes: Any) -> str:
         """Add a node that makes ``top``, or a value between; return the value's name."""
         value = top or self.between(type)
@@ -81,7 +88,7 @@ class Site:
 
         name = self.step.label if outputs[0] == self.tops[0] and not self.inner else outputs[0]
         self.graph.nodes.append(helper.make_node(type, inputs, outputs, name, **attributes))
-        self.graph.labels.append(self.step.label)
+        self.graph.labels.append(self.label)
 
     def within(self) -> Site:
         """A place for nodes of a graph of their own, in a Loop; it sees all that is here."""
@@ -115,7 +122,7 @@ class Site:
                 return full
         full = self.graph.free(f"{self.step.label}.{name}")
         self.graph.initializers[full] = value
-        self.graph.owners[full] = self.step.label
+        self.graph.owners[full] = self.label
         if name in self.step.shared:
             copies.append((full, value))
         return full
@@ -154,3 +161,17 @@ def sides(site: Site, x: str, start: int, end: int) -> str:
     """Some of the sizes that ``x`` has when it runs."""
     bounds = [site.sizes(name, (value,)) for name, value in (("start", start), ("end", end))]
     return site.op("Slice", [site.op("Shape", [x]), *bounds])
+
+
+def product(site: Site, sizes: str) -> str:
+    """Of sizes that are known when it runs; of one axis."""
+    return site.reduce("ReduceProd", sizes, (0,))
+
+
+def counting(site: Site, n: str) -> str:
+    """0, 1, 2 ... as many as ``n``, of one axis, says; whole numbers."""
+    import numpy as np
+
+    none = site.sizes("no_axes", ())
+    bounds = [site.constant(name, np.array(i, np.int64)) for i, name in enumerate(("from", "by"))]
+    return site.op("Range", [bounds[0], site.op("Reshape", [n, none]), bounds[1]])

@@ -14,7 +14,7 @@ from resnet_proto.formats.onnx_detection import (
     psroi_pooling,
     roi_pooling,
 )
-from resnet_proto.formats.onnx_graph import BOOL, FLOAT, Site
+from resnet_proto.formats.onnx_graph import BOOL, END, FLOAT, Site, sides
 from resnet_proto.formats.onnx_recurrent import lstm_unit, recurrent
 from resnet_proto.formats.onnx_sliding import (
     convolution,
@@ -196,9 +196,16 @@ def slice_(site: Site, layer: Slice) -> None:
 
 
 def crop(site: Site, layer: Crop) -> None:
-    """Slice along the axes that become smaller."""
+    """Slice along the axes that become smaller; at any size along all that may."""
     shape = site.step.bottoms[0]
     spans = dict(enumerate(layer.spans(site.step.bottoms)))
+    if site.graph.any_size:
+        axes = tuple(range(axis_index(layer.axis, shape), len(shape)))
+        starts = site.sizes("starts", (spans[axis][0] for axis in axes))
+        sizes = sides(site, site.bottoms[1], axes[0], len(shape))
+        bounds = [starts, site.op("Add", [starts, sizes]), site.sizes("axes", axes)]
+        site.op("Slice", [site.bottoms[0], *bounds], site.tops[0])
+        return
     cropped = {i: span for i, span in spans.items() if span != (0, shape[i])}
     part(site, cropped, site.tops[0])
 
@@ -302,8 +309,10 @@ def reduction(site: Site, layer: Reduction) -> None:
     kind = op[layer.operation]
     x = site.op("Flatten", [site.bottoms[0]], axis=axis_index(layer.axis, shape))
     y = site.reduce(kind, x, (1,), keepdims=0)
-    y = site.op("Mul", [y, site.number("coeff", layer.coeff)])
-    site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
+    same = len(top_shape) == 1
+    y = site.op("Mul", [y, site.number("coeff", layer.coeff)], site.tops[0] if same else "")
+    if not same:
+        site.reshape(y, (count(top_shape),), top_shape, site.tops[0])
 
 
 def threshold(site: Site, layer: Threshold) -> None:
@@ -404,16 +413,33 @@ def interp(site: Site, layer: Interp) -> None:
     x = site.reshape(site.bottoms[0], shape, legacy(shape))
     seen = layer.seen(shape)
     if layer.pad_beg or layer.pad_end:
-        ends = [-layer.pad_beg + size for size in seen]
+        ends = (layer.pad_end or END,) * 2
         bounds = {"starts": (-layer.pad_beg,) * 2, "ends": ends, "axes": (2, 3)}
         x = site.op("Slice", [x, *(site.sizes(name, values) for name, values in bounds.items())])
+    if not site.graph.any_size or any(len(bottom) != 4 for bottom in site.step.bottoms):
+        size = [site.constant("scales", scales(seen, top_shape[2:]))]
+    else:
+        size = ["", site.op("Concat", [sides(site, x, 0, 2), new_sides(site, layer, x)], axis=0)]
     site.op(
         "Resize",
-        [x, "", site.constant("scales", scales(seen, top_shape[2:]))],
+        [x, "", *size],
         site.tops[0],
         mode="linear",
         coordinate_transformation_mode="align_corners",
     )
+
+
+def new_sides(site: Site, layer: Interp, seen: str) -> str:
+    """Rows and columns of the top when it runs, as the layer's ``size`` has them."""
+    if len(site.bottoms) == 2:
+        return sides(site, site.bottoms[1], 2, 4)
+    if layer.is_fixed:
+        return site.sizes("size", (layer.height, layer.width))
+    one = site.sizes("one", (1,))
+    steps = site.op("Sub", [sides(site, seen, 2, 4), one])
+    for op, name in (("Div", "shrink_factor"), ("Mul", "zoom_factor")):
+        steps = site.op(op, [steps, site.sizes(name, (getattr(layer, name),))])
+    return site.op("Add", [steps, one])
 
 
 def scales(old: Sequence[int], new: Sequence[int]) -> Array:
@@ -463,7 +489,10 @@ def shuffle_channel(site: Site, layer: ShuffleChannel) -> None:
     n, channels, size = shape[0], shape[1], count(shape[2:])
     groups = (n, layer.group, channels // layer.group, size)
     y = site.op("Transpose", [site.reshape(site.bottoms[0], shape, groups)], perm=(0, 2, 1, 3))
-    site.reshape(y, (n, groups[2], groups[1], size), shape, site.tops[0])
+    if site.graph.any_size:
+        site.op("Reshape", [y, site.op("Shape", site.bottoms)], site.tops[0])
+    else:
+        site.reshape(y, (n, groups[2], groups[1], size), shape, site.tops[0])
 
 
 def argmax(site: Site, layer: ArgMax) -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resnet_proto.errors import UnknownLayerError
-from resnet_proto.formats.onnx_graph import FLOAT, INT64, sides
+from resnet_proto.formats.onnx_graph import FLOAT, INT64, product, sides
 from resnet_proto.layers import Shape, axis_index, count
+from resnet_proto.layers.detection_output import FLOAT_MAX
 from resnet_proto.layers.pooling import Pair, Pooling
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def pooling(site: Site, layer: Pooling) -> None:
         site.node("MaxPool", [x], [top, *places], **windows)
         for mask, place in zip(masks, places, strict=True):  # ONNX counts on from map to map
             if any_size:
-                area = site.reduce("ReduceProd", sides(site, x, 2, 4), (0,))
+                area = product(site, sides(site, x, 2, 4))
             else:
                 area = site.sizes("area", (count(shape[2:]),))
             site.op("Cast", [site.op("Mod", [place, area])], mask, to=FLOAT)
@@ -200,16 +201,27 @@ def upsample(site: Site, layer: Upsample) -> None:
     import numpy as np
     from onnx import numpy_helper
 
-    (n, channels, *size), (top_shape,) = site.step.bottoms[0], site.step.tops
-    flat = (n, channels, count(tuple(size)))
+    (n, channels, *old), (top_shape,) = site.step.bottoms[0], site.step.tops
+    flat = (n, channels, count(tuple(old)))
     values, mask = (site.reshape(bottom, site.step.bottoms[0], flat) for bottom in site.bottoms)
-    area = site.sizes("area", (count(top_shape[2:]),))
+    moving = site.graph.any_size and not layer.is_fixed
+    if moving:
+        factors, less = layer.factors()
+        size = site.op("Mul", [sides(site, site.bottoms[0], 2, 4), site.sizes("scale", factors)])
+        size = site.op("Sub", [size, site.sizes("pad_out", less)])
+        area = product(site, size)
+    else:
+        area = site.sizes("area", (count(top_shape[2:]),))
     shape = site.op("Concat", [sides(site, values, 0, 2), area], axis=0)
     zero = numpy_helper.from_array(np.zeros(1, np.float32))
     zeros = site.op("ConstantOfShape", [shape], value=zero)
     places = site.op("Cast", [mask], to=INT64)
     y = site.op("ScatterElements", [zeros, places, values], axis=2)
-    site.reshape(y, (*flat[:2], count(top_shape[2:])), top_shape, site.tops[0])
+    if moving:
+        shape = site.op("Concat", [sides(site, values, 0, 2), size], axis=0)
+        site.op("Reshape", [y, shape], site.tops[0])
+    else:
+        site.reshape(y, (*flat[:2], count(top_shape[2:])), top_shape, site.tops[0])
 
 
 def spp(site: Site, layer: SPP) -> None:
@@ -217,13 +229,46 @@ def spp(site: Site, layer: SPP) -> None:
     (shape,) = site.step.bottoms
     levels = list(layer.levels(shape))
     flat = []
-    for level in levels:
+    for i, level in enumerate(levels):
         value = site.tops[0] if len(levels) == 1 else site.graph.free(f"{site.step.label}/Pool")
-        pooling(replace(site, tops=(value,), inner=len(levels) > 1), level)
+        within = replace(site, tops=(value,), inner=len(levels) > 1)
+        if site.graph.any_size:
+            bins(within, level, 1 << i)
+        else:
+            pooling(within, level)
         if len(levels) > 1:
             flat.append(site.op("Flatten", [value], axis=1))
     if flat:
         site.op("Concat", flat, site.tops[0], axis=1)
+
+
+def bins(site: Site, level: Pooling, n: int) -> None:
+    """A level of n x n bins at any size: windows do not overlap, so each gets axes of its own.
+
+    With a pad below its kernel, all that Caffe takes, no bin is without a pixel, and the last one
+    ends where the padding does or before: an average divides by its whole window.
+
+    Raises:
+        UnknownLayerError: STOCHASTIC.
+    """
+    level.check_pool()
+    (x,), (top,) = site.bottoms, site.tops
+    largest = level.pool == "MAX"
+    size, number = sides(site, x, 2, 4), site.sizes("bins", (n,))
+    windows = site.op("Add", [size, site.sizes("bins_less_one", (n - 1,))])
+    windows = site.op("Div", [windows, number])
+    rest = site.op("Sub", [site.op("Mul", [windows, number]), size])
+    behind = site.op("Div", [rest, site.sizes("two", (2,))])
+    before = site.op("Sub", [rest, behind])
+    none = site.sizes("none", (0, 0))
+    pads = site.op("Concat", [none, before, none, behind], axis=0)
+    value = site.number("least" if largest else "zero", -FLOAT_MAX if largest else 0)
+    padded = site.op("Pad", [x, pads, value], mode="constant")
+    row, column = site.split(windows, (1, 1), 0)
+    kept = site.sizes("kept", (0, 0))
+    shape = site.op("Concat", [kept, number, row, number, column], axis=0)
+    parts = site.op("Reshape", [padded, shape])
+    site.reduce("ReduceMax" if largest else "ReduceMean", parts, (3, 5), top, keepdims=0)
 
 
 def lrn(site: Site, layer: LRN) -> None:

@@ -53,6 +53,12 @@ class Interp(Layer):
             )
         return rows, columns
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether ``height`` and ``width`` are the size, if no second bottom is."""
+        factors = self.param.keys() & {"zoom_factor", "shrink_factor"}
+        return len(factors) != 1 and self.param.keys() >= {"height", "width"}
+
     def size(self, bottoms: Sequence[Shape]) -> Shape:
         """Rows and columns of the top.
 
@@ -68,7 +74,7 @@ class Interp(Layer):
                 "needs one size: a second bottom of it; height and width; or zoom_factor, "
                 "shrink_factor"
             )
-        if len(factors) != 1 and own >= {"height", "width"}:
+        if self.is_fixed:
             return self.height, self.width
         if min(self.zoom_factor, self.shrink_factor) < 1:
             raise ShapeError(

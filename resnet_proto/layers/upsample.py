@@ -42,26 +42,40 @@ class Upsample(Layer):
         Raises:
             ShapeError: two ways of giving it, or a value that is too small.
         """
-        given = self.param.keys()
-        if given >= {"upsample_h", "upsample_w"}:
+        if self.is_fixed:
             if min(self.upsample_h, self.upsample_w) < 2:
                 raise ShapeError(
                     f"upsample_h {self.upsample_h}, upsample_w {self.upsample_w}; "
                     "2 is the least of both"
                 )
             return self.upsample_h, self.upsample_w
+        scales, less = self.factors()
+        rows, columns = (n * s - p for n, s, p in zip(bottom[2:], scales, less, strict=True))
+        return rows, columns
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether ``upsample_h`` and ``upsample_w`` are the size."""
+        return self.param.keys() >= {"upsample_h", "upsample_w"}
+
+    def factors(self) -> tuple[Shape, Shape]:
+        """By what rows and columns are multiplied, and what is taken off then.
+
+        Raises:
+            ShapeError: two ways of giving it, or a value that is too small.
+        """
+        given = self.param.keys()
         scales = (self.scale, self.scale)
         if given & {"scale_h", "scale_w"}:
             if "scale" in given or not given >= {"scale_h", "scale_w"}:
                 raise ShapeError("scale_h and scale_w go together, and without scale")
             scales = (self.scale_h, self.scale_w)
-        less = (self.pad_out_h, self.pad_out_w)
+        less = (int(self.pad_out_h), int(self.pad_out_w))
         if min(scales) < 2 or any(p and s != 2 for p, s in zip(less, scales, strict=True)):
             raise ShapeError(
                 f"scale is {dims(scales)}; 2 is the least, and what pad_out_h and pad_out_w need"
             )
-        rows, columns = (n * s - p for n, s, p in zip(bottom[2:], scales, less, strict=True))
-        return rows, columns
+        return scales, less
 
     def top_shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         values, mask = bottoms

@@ -436,7 +436,8 @@ def test_a_deep_net(tmp_path, keras, monkeypatch):
 def test_random_inputs_that_do_not_fit(tmp_path):
     """An Embed takes whole numbers: the file is written, and it is said that nothing was run."""
     fields = {"embed_param": {"input_dim": 4, "num_output": 3}}
-    some_net = net(make_layer("e", "Embed", ("data",), ("e",), fields), shape=(2, 5))
+    embed = make_layer("e", "Embed", ("half",), ("e",), fields)
+    some_net = net(make_layer("half", "AbsVal", ("data",), ("half",), {}), embed, shape=(2, 5))
 
     proof = save_keras(tmp_path / "m.keras", some_net, random_weights(some_net))
 

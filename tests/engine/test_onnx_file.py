@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from resnet_proto.build import deploy_net
-from resnet_proto.engine import onnx_file
+from resnet_proto.engine import onnx_file, random_inputs
 from resnet_proto.engine.compare import TOLERANCE
 from resnet_proto.engine.onnx_file import results, save_onnx
 from resnet_proto.errors import FormatError, NetError, ResNetProtoError
@@ -23,6 +23,7 @@ from resnet_proto.layers import (
     Reshape,
     ROIPooling,
     Silence,
+    make_layer,
 )
 from resnet_proto.net import Net
 from resnet_proto.spec import ResNetSpec
@@ -175,13 +176,49 @@ def test_a_batch_that_cannot_vary_is_said(tmp_path):
 
 def test_what_random_inputs_do_not_fit(tmp_path):
     """An Embed takes whole numbers: the file is written, and it is said that nothing was run."""
-    some_net = net(Embed.of("e", "data", "e", input_dim=4, num_output=3), shape=(2, 5))
+    half = Power.of("half", "data", "half", scale=0.5)
+    some_net = net(half, Embed.of("e", "half", "e", input_dim=4, num_output=3), shape=(2, 5))
 
     proof = save_onnx(tmp_path / "m.onnx", some_net, random_weights(some_net))
 
     assert not proof.rows
     assert "our own forward pass does not run on random inputs: layer 'e'" in proof.missing
     assert (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_input_that_a_layer_overwrites(tmp_path, monkeypatch, installed):
+    """In the model it is `data@<layer>`, and gets what the net's own gets."""
+    if not installed:
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    some_net = net(
+        Power.of("half", "data", "data", scale=0.5),
+        Convolution.of("c", "data", "c", num_output=4, kernel_size=3),
+    )
+
+    proof = save_onnx(tmp_path / "m.onnx", some_net, random_weights(some_net))
+
+    assert [value.name for value in onnx.load(tmp_path / "m.onnx").graph.input] == ["data@in"]
+    assert {row.blob for row in proof.rows} == {"data", "c"}
+    assert proof.worst.within(TOLERANCE)
+
+
+def test_inputs_that_are_no_images(tmp_path):
+    """Words for an Embed, and where sequences begin: the file is run."""
+    words, cont = (Input.of(k, (), k, shape=({"dim": (5, 3)},)) for k in ("words", "cont"))
+    fields = {"recurrent_param": {"num_output": 4}}
+    some_net = Net("t", (
+        words, cont,
+        Embed.of("e", "words", "e", input_dim=7, num_output=3),
+        make_layer("r", "LSTM", ("e", "cont"), ("r",), fields),
+    ))  # fmt: skip
+    inputs = random_inputs(some_net)
+    assert set(inputs["words"].ravel()) <= set(range(7))
+    assert set(inputs["cont"].ravel()) == {0, 1}
+
+    proof = save_onnx(tmp_path / "m.onnx", some_net, random_weights(some_net))
+
+    assert {row.blob for row in proof.rows} == {"e", "r"}
 
 
 @pytest.mark.parametrize("fold_bn", [True, False])

@@ -256,10 +256,11 @@ def test_weights_are_folded_once(monkeypatch):
 
 @pytest.mark.parametrize(("pool", "models"), [
     (Pooling.of("p", "c", "p", pool="AVE", kernel_size=3, stride=2), 1),
-    (SPP.of("p", "c", "p", pyramid_height=2), 3),
+    (SPP.of("p", "c", "p", pyramid_height=2), 1),
+    (Pooling.of("p", "c", "p", kernel_size=2, stride=3), 3),
 ])  # fmt: skip
 def test_onnx_models(onnxruntime, pool, models):
-    """One for all sizes, or one for each where the graph depends on it: SPP's windows do."""
+    """One for all sizes, or one for each where the graph depends on it."""
     some_net = net(conv("c", "data", "c"), pool, shape=(2, 3, 10, 12))
     weights = random_weights(some_net)
     shapes = [(2, 3, 10, 12), (4, 3, 10, 12), (1, 3, 15, 13), (3, 3, 18, 21), (3, 3, 15, 13)]

@@ -383,7 +383,10 @@ def test_the_batch_varies(layer):
     ("layer", "message"),
     [
         (Reshape.of("p", "data", "p", shape={"dim": (2, -1)}), "layer 'p' .Reshape.: shape 2x-1"),
-        (Slice.of("p", "data", ["p", "q"], axis=0, slice_point=1), "layer 'p': at another size"),
+        (
+            Slice.of("p", "data", ["p", "q"], axis=0, slice_point=1),
+            r"layer 'p' \(Slice\): with another batch it is",
+        ),
     ],
 )
 def test_a_batch_that_cannot_vary(layer, message):
@@ -450,11 +453,13 @@ def test_averages_at_any_size():
 
 
 def test_rows_and_columns_that_cannot_vary():
-    """Pooling whose kernels are those of one size."""
-    layer = SPP.of("p", "data", "p", pool="AVE", pyramid_height=2)
+    """Windows that begin behind the image at some sizes."""
+    layer = Pooling.of("p", "data", "p", kernel_size=2, stride=3)
     to_onnx(net(layer), {}, dynamic="batch")
 
-    with pytest.raises(NetError, match="layer 'p': at another size of the inputs it is another"):
+    with pytest.raises(
+        NetError, match=r"layer 'p' \(Pooling\): with another size of the inputs it is another"
+    ):
         to_onnx(net(layer), {}, dynamic="size")
     with pytest.raises(ResNetProtoError, match="dynamic is 'rows'; known: none, batch, size"):
         to_onnx(net(layer), {}, dynamic="rows")
@@ -500,7 +505,7 @@ def test_steps_that_are_too_many():
 
     with pytest.raises(UnknownLayerError, match=r"layer 'r' \(RNN\): 1001 steps"):
         to_onnx(long(1001), weights)
-    with pytest.raises(NetError, match="layer 'r': at another size"):
+    with pytest.raises(NetError, match=r"layer 'r' \(RNN\): with another batch"):
         to_onnx(long(5), weights, dynamic="batch")
 
 
@@ -721,7 +726,9 @@ def test_rows_that_something_counts():
         return Net("t", (*inputs, regions, parts))
 
     to_onnx(cut(1), {})
-    with pytest.raises(NetError, match="layer 's': at another size of rows from 'p'"):
+    with pytest.raises(
+        NetError, match=r"layer 's' \(Slice\): with another number of rows from 'p'"
+    ):
         to_onnx(cut(0), {})
 
 

@@ -24,11 +24,13 @@ from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.engine.onnx_file import results, save_onnx
 from resnet_proto.formats.onnx import to_onnx
 from resnet_proto.layers import (
+    SPP,
     ArgMax,
     DetectionOutput,
     Im2col,
     Input,
     Pooling,
+    PriorBox,
     Proposal,
     PSROIPooling,
     Upsample,
@@ -92,18 +94,26 @@ LAYERS = {
     "Pooling": (
         Pooling.of("y", "a", "y", pool="AVE", kernel_size=3, stride=2, pad=1), {"a": (2, 3, 7, 5)}
     ),
+    "PriorBox": (
+        PriorBox.of(
+            "y", ("a", "b"), "y", min_size=(4.0, 9.0), max_size=(6.0, 12.0), aspect_ratio=2.0,
+            clip=True,
+        ),
+        {"a": (2, 3, 7, 5), "b": (2, 3, 30, 22)},
+    ),
     "Proposal": (
         Proposal.of("y", ("a", "b", "c"), "y", ratio=1.0, scale=1.0, post_nms_topn=4, min_size=1),
         {"a": (1, 2, 3, 4), "b": (1, 4, 3, 4), "c": [[48, 64, 1]]},
     ),
     "RNN": sequence("RNN"),
+    "SPP": (SPP.of("y", "a", "y", pyramid_height=3), {"a": (2, 3, 13, 11)}),
     "Upsample": (
         Upsample.of("y", ("max", "mask"), "y", upsample_h=8, upsample_w=6), {"a": (2, 3, 8, 6)}
     ),
 }  # fmt: skip
 """A layer and its inputs, or their shapes; a layer that others are needed for has one below."""
 NOT_RUN = {
-    "opencv": {"DetectionOutput", "Pooling", "Proposal"},  # no GatherND, nor sizes that vary
+    "opencv": {"DetectionOutput", "Pooling", "PriorBox", "Proposal", "SPP"},  # GatherND, any size
     "opencv5": {"Proposal"},  # Loop
     "mnn": set(),
 }
@@ -154,7 +164,7 @@ class Case:
 
 
 class OneLayer(Case):
-    """A layer that becomes many nodes; the average is written for any size."""
+    """A layer that becomes many nodes; some only when they are written for any size."""
 
     def __init__(self, type, folder):
         layer, given = LAYERS[type]
@@ -168,7 +178,7 @@ class OneLayer(Case):
             before.append(Pooling.of("pool", "a", ("max", "mask"), kernel_size=2, stride=2))
         self.net, self.folder = Net("one", (*before, layer)), folder
         self.weights, self.scores = random_weights(self.net), "y"
-        dynamic = "size" if type == "Pooling" else "none"
+        dynamic = "size" if type in ("Pooling", "PriorBox", "SPP") else "none"
         model = to_onnx(self.net, self.weights, outputs=["y"], dynamic=dynamic)
         onnx.save(model, folder / "model.onnx")
         self.hand_out()
