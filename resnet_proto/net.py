@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, similar
-from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.layers import MAX_AXES, MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
 from resnet_proto.shared import Keys, check_rates, check_shared, sharing
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import input_layer
@@ -284,6 +284,7 @@ class Net:
                 for name, shape in blobs.items():
                     check_size(name, shape)
                 check_lengths(layer, len(blobs))
+                check_bilinear(layer, blobs)
                 check_shared(layer, label, blobs, shared.get(label, {}), owned)
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
@@ -634,6 +635,18 @@ def check_lengths(layer: Layer, n_blobs: int) -> None:
             raise ShapeError(f"has {n} {key} for {counted(most, what)}; give one for each, or none")
 
 
+def check_bilinear(layer: Layer, blobs: Mapping[str, Shape]) -> None:
+    """A bilinear filler fills square kernels of maps: filler.hpp, BilinearFiller."""
+    shape = blobs.get("weight", ())
+    if layer.param.get("weight_filler", {}).get("type") == "bilinear" and (
+        len(shape) != 4 or shape[2] != shape[3]
+    ):
+        raise ShapeError(
+            f"its weight is {dims(shape)}, and Caffe's bilinear filler takes a square kernel of "
+            "rows and columns only; give another filler"
+        )
+
+
 def check_given(given: Mapping[str, Shape], layers: Sequence[Layer]) -> None:
     """Shapes are handed in for tops of data layers only.
 
@@ -714,6 +727,8 @@ def checked_shape(name: str, shape: Iterable[int]) -> Shape:
 
 def check_size(name: str, shape: Shape) -> None:
     """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
+    if len(shape) > MAX_AXES:
+        raise ShapeError(f"blob '{name}' would have {len(shape)} axes; Caffe's limit is {MAX_AXES}")
     if shape and min(shape) < 0:
         raise ShapeError(
             f"blob '{name}' would be {dims(shape)}; no size may be negative; give the real one"

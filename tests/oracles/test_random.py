@@ -41,6 +41,17 @@ PRODUCT = """
 layer { name: "i" type: "InnerProduct" bottom: "y" top: "z"
   inner_product_param { num_output: 3 axis: 0 } }
 """
+EMBED = """
+layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {} }} }} }}
+layer {{ name: "e" type: "Embed" bottom: "x" top: "y" embed_param {{ num_output: 3 input_dim: 2 }} }}
+"""
+BILINEAR = (
+    INPUT.replace("{", "{{").replace("}", "}}")
+    + """
+layer {{ name: "d" type: "Deconvolution" bottom: "x" top: "y"
+  convolution_param {{ num_output: 3 {} weight_filler {{ type: "bilinear" }} }} }}
+"""
+)
 # Name -> the net, the inputs that are not any, and whether both take it.
 KEPT = {
     "layer names repeat": (
@@ -112,6 +123,19 @@ layer { name: "c" type: "Convolution" bottom: "x" top: "y"
         + """
 layer { name: "c" type: "Deconvolution" bottom: "x" top: "y"
   convolution_param { num_output: 700000 kernel_size: 10 pad: 7 } }
+""",
+        {},
+        False,
+    ),
+    "a blob of 32 axes": (EMBED.format("dim: 1 " * 31), {"x": np.ones([1] * 31)}, True),
+    "a blob of 33": (EMBED.format("dim: 1 " * 32), {"x": np.ones([1] * 32)}, False),
+    "a bilinear filler of a square": (BILINEAR.format("kernel_size: 4"), {}, True),
+    "a bilinear filler of an oblong": (BILINEAR.format("kernel_h: 4 kernel_w: 6"), {}, False),
+    "a bilinear filler of no map": (
+        INPUT
+        + """
+layer { name: "i" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 weight_filler { type: "bilinear" } } }
 """,
         {},
         False,
