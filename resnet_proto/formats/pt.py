@@ -28,7 +28,7 @@ from urllib.parse import unquote
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
-from resnet_proto.formats.npz import DAMAGED, opened, stored
+from resnet_proto.formats.npz import DAMAGED, METADATA, read_metadata, stored
 from resnet_proto.layers import Shape, count
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import Blob, Made, Weights, possible, split
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
 
 FOLDER = "archive"
-METADATA = "metadata.json"
 FOREIGN = '"names": '
 """In the options of a file whose keys are those of another package's model."""
 OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -209,19 +208,11 @@ def looked_at(path: str | os.PathLike[str], source: str) -> dict[str, str]:
             check_pickle(archive.read(pickles[0]), source)
             if folder + METADATA not in archive.namelist():
                 return {}
-            with opened(archive, archive.getinfo(folder + METADATA), source) as file:
-                text = file.read(MAX_METADATA + 1)
+            return read_metadata(archive, archive.getinfo(folder + METADATA), source)
     except FormatError:
         raise
     except (*DAMAGED, NotImplementedError, KeyError) as error:
         raise FormatError(f"{source}: no PyTorch file, or damaged: {error}; get it again") from None
-    if len(text) > MAX_METADATA:
-        raise too_long(source)
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return {k: v for k, v in values.items() if isinstance(v, str)} if type(values) is dict else {}
 
 
 def looked_at_old(path: str | os.PathLike[str], source: str) -> dict[str, str]:

@@ -270,8 +270,8 @@ def test_an_entry_that_numpy_would_not_write(path, entry):
 
 def test_a_header_that_is_nested(path):
     """Python's parser runs out of memory of its own."""
-    for shape, good in ((b"+6", True), (b"-" * 9000 + b"6", False)):
-        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + shape + b",)}\n"
+    for sizes, good in ((b"+6", True), (b"-" * 9000 + b"6", False)):
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + sizes + b",)}\n"
         head = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x.npy", head + SIX.tobytes())

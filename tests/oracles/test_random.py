@@ -43,7 +43,8 @@ layer { name: "i" type: "InnerProduct" bottom: "y" top: "z"
 """
 EMBED = """
 layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {} }} }} }}
-layer {{ name: "e" type: "Embed" bottom: "x" top: "y" embed_param {{ num_output: 3 input_dim: 2 }} }}
+layer {{ name: "e" type: "Embed" bottom: "x" top: "y"
+  embed_param {{ num_output: 3 input_dim: 2 }} }}
 """
 BILINEAR = (
     INPUT.replace("{", "{{").replace("}", "}}")
