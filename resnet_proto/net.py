@@ -206,12 +206,7 @@ class Net:
         own = labels(layer.name for layer in self.layers)
         rows = zip(self.layers, own, needed(self.layers, wanted), strict=True)
         kept = [(layer, label) for layer, label, is_needed in rows if is_needed]
-        now = labels(layer.name for layer, _ in kept)
-        layers = (
-            layer if label == new else replace(layer, name=label)
-            for (layer, label), new in zip(kept, now, strict=True)
-        )
-        return replace(self, layers=tuple(layers))
+        return replace(self, layers=with_labels(kept))
 
     def walk(
         self,
@@ -584,6 +579,18 @@ def labels(names: Iterable[str]) -> Iterator[str]:
             )
         given.add(label)
         yield label
+
+
+def with_labels(kept: Sequence[tuple[Layer, str]]) -> tuple[Layer, ...]:
+    """The layers that are left of a net, whose labels were these: they find their weights still.
+
+    One that was the second of its name, and is the only one now, is called by its label.
+    """
+    now = labels(layer.name for layer, _ in kept)
+    return tuple(
+        layer if label == new else replace(layer, name=label)
+        for (layer, label), new in zip(kept, now, strict=True)
+    )
 
 
 def check_structure(layers: Sequence[Layer]) -> None:

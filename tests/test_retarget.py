@@ -163,6 +163,20 @@ def test_dropout_that_ends_a_net():
     assert [x.rule for x in left_over(new, {}, target)] == ["target-type"]
 
 
+def test_a_layer_with_the_name_of_a_dropout_keeps_its_weights():
+    """It was ``twin#2``, and would be ``twin``."""
+    net = layers(DROPPED.replace('"d" type: "Dropout"', '"twin" type: "Dropout"') + """
+layer { name: "twin" type: "BatchNorm" bottom: "y" top: "z" }""")  # fmt: skip
+    weights = random_weights(net)
+
+    new, blobs, done = retargeted(net, weights, replace(ANY, **without("Dropout")))
+
+    assert done == ["Dropout left out"]
+    assert [layer.name for layer in new.layers][-1] == "twin#2"
+    z, expected = forward(new, blobs, X)["z"], forward(net, weights, X)["z"]
+    assert z.tolist() == expected.tolist()
+
+
 def test_rules_of_phases_are_gone():
     """A deploy net has none; the layers of TRAIN neither."""
     net = layers("""
