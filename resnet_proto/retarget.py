@@ -88,7 +88,7 @@ def without_dropout(at: Aimed, target: Target) -> Aimed:
         for name in layer.tops:
             now.pop(name, None)
         if layer.type == "Dropout" and (layer.in_place or is_read):
-            if not layer.in_place:
+            if layer.tops[0] != bottoms[0]:
                 now[layer.tops[0]] = bottoms[0]
         else:
             kept.append((replace(layer, bottoms=bottoms), label))
@@ -157,7 +157,7 @@ def biased(at: Aimed, target: Target) -> Aimed:
         layer = step.layer
         if layer.type in types and not getattr(layer, "bias_term", True):
             layers[i] = with_param(layer, {"bias_term": True})
-            zeros[f"{step.label}.bias"] = np.zeros(step.tops[0][1], np.float32)
+            zeros[f"{step.label}.bias"] = np.zeros(layer.param["num_output"], np.float32)
     return Aimed(replace(at.net, layers=tuple(layers)), Kept(zeros, at.weights, set()))
 
 

@@ -36,6 +36,7 @@ CONV = 'layer {{ name: "{0}" type: "{1}" bottom: "data" top: "{0}" convolution_p
 SQUARE = "num_output: 4 kernel_size: 3 group: 4"
 DROPPED = """
 layer { name: "d" type: "Dropout" bottom: "data" top: "d" }
+layer { name: "c" type: "Dropout" bottom: "d" top: "d" }
 layer { name: "r" type: "ReLU" bottom: "d" top: "d" }
 layer { name: "e" type: "Dropout" bottom: "d" top: "d" }
 layer { name: "y" type: "TanH" bottom: "d" top: "y" }
@@ -69,7 +70,8 @@ CASES = {
         {"floor": ("round_mode",)}, ["round_mode: FLOOR", "-ceil_mode"],
     ),
     "a bias for every Convolution": (
-        layers(CONV.format("y", "Convolution", "num_output: 3 kernel_size: 3 bias_term: false")),
+        layers(CONV.format("y", "Convolution", "num_output: 3 kernel_size: 5 bias_term: false "
+                                               "axis: 2")),
         limits("Convolution", "bias_term", True), ["bias_term: true"],
     ),
     "coefficients of 1 left out": (
