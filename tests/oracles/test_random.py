@@ -141,6 +141,19 @@ layer { name: "i" type: "InnerProduct" bottom: "x" top: "y"
         {},
         False,
     ),
+    "a sequence begins behind nan": (
+        """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 1 } } }
+layer { name: "c" type: "Input" top: "c" input_param { shape { dim: 3 dim: 2 } } }
+layer { name: "r" type: "RNN" bottom: "x" bottom: "c" top: "y" recurrent_param { num_output: 4 } }
+layer { name: "l" type: "LSTM" bottom: "x" bottom: "c" top: "z" recurrent_param { num_output: 5 } }
+""",
+        {
+            "x": np.array([[[np.nan], [1]], [[-1], [2]], [[3], [4]]]),
+            "c": np.array([[0, 0], [0, 1], [1, 1]]),
+        },
+        True,
+    ),
     "one image is left": (FILTER + BEHIND, ONE, True),
     "no image is left": (FILTER + BEHIND, NONE, True),
     "two images and the one that is left": (FILTER + SUM, ONE, False),
