@@ -1,13 +1,17 @@
 """Residual networks in Caffe: generate prototxt, read and convert weights, check both.
 
-    spec -> Net -> prototxt         deploy_net, to_prototxt
-    prototxt -> Net                 read_prototxt
-    weight file <-> Weights         load, save, convert
-    Net + Weights + inputs -> blobs forward; Plan, to run a net many times
-    Net + Weights + images -> classes Classifier
-    Net + Weights -> torch.nn.Module to_torch
-    Net + Weights -> keras.Model    to_keras
-    torchvision's or timm's weights -> Net, Weights  net_of_state_dict
+    spec -> Net -> prototxt                  PRESETS, ResNetSpec; deploy_net, to_prototxt
+    prototxt -> Net                          read_prototxt; read_solver, of those of a solver
+    type and fields -> Layer                 make_layer
+    weight file <-> Weights                  load, save, convert
+    Net -> Weights, drawn at random          random_weights
+    Net -> rows and totals                   summarize
+    Net + Weights + inputs -> blobs          forward; Plan, to run a net many times
+    Net + Weights + images -> classes        Classifier
+    Net + Weights -> torch.nn.Module         to_torch
+    Net + Weights -> keras.Model             to_keras
+    torchvision's or timm's weights
+        -> Net + Weights                     net_of_state_dict
 
 Everything is imported when it is first used.
 """

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError, similar
-from resnet_proto.layers import MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
+from resnet_proto.layers import MAX_AXES, MAX_COUNT, Layer, Shape, count, dims, make_layer, normal
 from resnet_proto.shared import Keys, check_rates, check_shared, sharing
 from resnet_proto.state import DEFAULT, State
 from resnet_proto.upgrade import input_layer
@@ -206,12 +206,7 @@ class Net:
         own = labels(layer.name for layer in self.layers)
         rows = zip(self.layers, own, needed(self.layers, wanted), strict=True)
         kept = [(layer, label) for layer, label, is_needed in rows if is_needed]
-        now = labels(layer.name for layer, _ in kept)
-        layers = (
-            layer if label == new else replace(layer, name=label)
-            for (layer, label), new in zip(kept, now, strict=True)
-        )
-        return replace(self, layers=tuple(layers))
+        return replace(self, layers=with_labels(kept))
 
     def walk(
         self,
@@ -284,6 +279,7 @@ class Net:
                 for name, shape in blobs.items():
                     check_size(name, shape)
                 check_lengths(layer, len(blobs))
+                check_bilinear(layer, blobs)
                 check_shared(layer, label, blobs, shared.get(label, {}), owned)
             except ShapeError as error:
                 raise type(error)(f"layer '{layer.name}' ({layer.type}): {error}") from None
@@ -585,6 +581,18 @@ def labels(names: Iterable[str]) -> Iterator[str]:
         yield label
 
 
+def with_labels(kept: Sequence[tuple[Layer, str]]) -> tuple[Layer, ...]:
+    """The layers that are left of a net, whose labels were these: they find their weights still.
+
+    One that was the second of its name, and is the only one now, is called by its label.
+    """
+    now = labels(layer.name for layer, _ in kept)
+    return tuple(
+        layer if label == new else replace(layer, name=label)
+        for (layer, label), new in zip(kept, now, strict=True)
+    )
+
+
 def check_structure(layers: Sequence[Layer]) -> None:
     """What can be said of layers by their names and types alone.
 
@@ -632,6 +640,18 @@ def check_lengths(layer: Layer, n_blobs: int) -> None:
         n = len(layer.fields.get(key, ()))
         if n > most or (n and n != most and key != "param"):
             raise ShapeError(f"has {n} {key} for {counted(most, what)}; give one for each, or none")
+
+
+def check_bilinear(layer: Layer, blobs: Mapping[str, Shape]) -> None:
+    """A bilinear filler fills square kernels of maps: filler.hpp, BilinearFiller."""
+    shape = blobs.get("weight", ())
+    if layer.param.get("weight_filler", {}).get("type") == "bilinear" and (
+        len(shape) != 4 or shape[2] != shape[3]
+    ):
+        raise ShapeError(
+            f"its weight is {dims(shape)}, and Caffe's bilinear filler takes a square kernel of "
+            "rows and columns only; give another filler"
+        )
 
 
 def check_given(given: Mapping[str, Shape], layers: Sequence[Layer]) -> None:
@@ -714,6 +734,8 @@ def checked_shape(name: str, shape: Iterable[int]) -> Shape:
 
 def check_size(name: str, shape: Shape) -> None:
     """No size is negative and the blob can be addressed: blob.cpp, Reshape."""
+    if len(shape) > MAX_AXES:
+        raise ShapeError(f"blob '{name}' would have {len(shape)} axes; Caffe's limit is {MAX_AXES}")
     if shape and min(shape) < 0:
         raise ShapeError(
             f"blob '{name}' would be {dims(shape)}; no size may be negative; give the real one"

@@ -28,6 +28,7 @@ from resnet_proto.floor import FIELDS, spelled, with_param
 from resnet_proto.fold import Kept, folded
 from resnet_proto.layers import Layer, Pooling, make_layer
 from resnet_proto.layers.base_convolution import BaseConvolution
+from resnet_proto.net import labels, with_labels
 
 if TYPE_CHECKING:
     from resnet_proto.layers.base import Array
@@ -79,18 +80,19 @@ def without_dropout(at: Aimed, target: Target) -> Aimed:
     if "Dropout" in target.types:
         return at
     now: dict[str, str] = {}
-    layers = []
-    for i, layer in enumerate(at.net.layers):
+    kept = []
+    own = labels(layer.name for layer in at.net.layers)
+    for i, (layer, label) in enumerate(zip(at.net.layers, own, strict=True)):
         bottoms = tuple(now.get(name, name) for name in layer.bottoms)
         is_read = any(layer.tops[0] in x.bottoms for x in at.net.layers[i + 1 :] if layer.tops)
         for name in layer.tops:
             now.pop(name, None)
         if layer.type == "Dropout" and (layer.in_place or is_read):
-            if not layer.in_place:
+            if layer.tops[0] != bottoms[0]:
                 now[layer.tops[0]] = bottoms[0]
         else:
-            layers.append(replace(layer, bottoms=bottoms))
-    return with_layers(at, layers)
+            kept.append((replace(layer, bottoms=bottoms), label))
+    return with_layers(at, with_labels(kept))
 
 
 def grouped(at: Aimed, target: Target) -> Aimed:
@@ -155,7 +157,7 @@ def biased(at: Aimed, target: Target) -> Aimed:
         layer = step.layer
         if layer.type in types and not getattr(layer, "bias_term", True):
             layers[i] = with_param(layer, {"bias_term": True})
-            zeros[f"{step.label}.bias"] = np.zeros(step.tops[0][1], np.float32)
+            zeros[f"{step.label}.bias"] = np.zeros(layer.param["num_output"], np.float32)
     return Aimed(replace(at.net, layers=tuple(layers)), Kept(zeros, at.weights, set()))
 
 

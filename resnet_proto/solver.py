@@ -211,14 +211,19 @@ def learning_rate(fields: Mapping[str, Any], iteration: int) -> float | None:
         if name == "exp":
             return base * gamma**iteration
         if name == "inv":
-            return base * float((1 + gamma * iteration) ** -power)
+            return base * real((1 + gamma * iteration) ** -power)
         if name == "poly":
-            return base * float((1 - iteration / fields["max_iter"]) ** power)
+            return base * real((1 - iteration / fields["max_iter"]) ** power)
         if name == "sigmoid":
             return base / (1 + math.exp(-gamma * (iteration - size)))
     except (OverflowError, ZeroDivisionError):
         return math.inf if base else 0.0
     return base
+
+
+def real(value: complex) -> float:
+    """A power as C's pow has it: nan where it is no real number."""
+    return math.nan if isinstance(value, complex) else value
 
 
 def find(name: str, source: str, folder: Path | None) -> Path:

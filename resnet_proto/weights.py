@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from resnet_proto.errors import ResNetProtoError, WeightsError, similar
-from resnet_proto.layers import Layer, Shape, count, make_layer
+from resnet_proto.layers import MAX_AXES, Layer, Shape, count, make_layer
 from resnet_proto.net import check_net
 from resnet_proto.shared import Keys
 from resnet_proto.words import counted
@@ -33,7 +33,6 @@ RANDOM = "random weights"
 PART = 1 << 20
 """Bytes that are handled at a time, so that a blob may be larger than the memory, and a part
 stays in the cache: with 16 MB a conversion takes half as long again (bench/formats.py)."""
-MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
 SCALE_FACTOR = 999.98
 """BatchNorm's third blob after some thousand iterations of training; 1 would hide its use."""
 IMAGE_POWER = 128**2 / 3

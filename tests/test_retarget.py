@@ -36,6 +36,7 @@ CONV = 'layer {{ name: "{0}" type: "{1}" bottom: "data" top: "{0}" convolution_p
 SQUARE = "num_output: 4 kernel_size: 3 group: 4"
 DROPPED = """
 layer { name: "d" type: "Dropout" bottom: "data" top: "d" }
+layer { name: "c" type: "Dropout" bottom: "d" top: "d" }
 layer { name: "r" type: "ReLU" bottom: "d" top: "d" }
 layer { name: "e" type: "Dropout" bottom: "d" top: "d" }
 layer { name: "y" type: "TanH" bottom: "d" top: "y" }
@@ -69,7 +70,8 @@ CASES = {
         {"floor": ("round_mode",)}, ["round_mode: FLOOR", "-ceil_mode"],
     ),
     "a bias for every Convolution": (
-        layers(CONV.format("y", "Convolution", "num_output: 3 kernel_size: 3 bias_term: false")),
+        layers(CONV.format("y", "Convolution", "num_output: 3 kernel_size: 5 bias_term: false "
+                                               "axis: 2")),
         limits("Convolution", "bias_term", True), ["bias_term: true"],
     ),
     "coefficients of 1 left out": (
@@ -161,6 +163,20 @@ def test_dropout_that_ends_a_net():
     assert new == net
     assert done == []
     assert [x.rule for x in left_over(new, {}, target)] == ["target-type"]
+
+
+def test_a_layer_with_the_name_of_a_dropout_keeps_its_weights():
+    """It was ``twin#2``, and would be ``twin``."""
+    net = layers(DROPPED.replace('"d" type: "Dropout"', '"twin" type: "Dropout"') + """
+layer { name: "twin" type: "BatchNorm" bottom: "y" top: "z" }""")  # fmt: skip
+    weights = random_weights(net)
+
+    new, blobs, done = retargeted(net, weights, replace(ANY, **without("Dropout")))
+
+    assert done == ["Dropout left out"]
+    assert [layer.name for layer in new.layers][-1] == "twin#2"
+    z, expected = forward(new, blobs, X)["z"], forward(net, weights, X)["z"]
+    assert z.tolist() == expected.tolist()
 
 
 def test_rules_of_phases_are_gone():

@@ -24,11 +24,10 @@ from resnet_proto import upgrade
 from resnet_proto.errors import FormatError, WeightsError
 from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.fit import fitted
-from resnet_proto.layers import Shape, count, dims
+from resnet_proto.layers import MAX_AXES, Shape, count, dims
 from resnet_proto.net import labels
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import (
-    MAX_AXES,
     PART,
     Blob,
     Held,

@@ -135,13 +135,27 @@ def read(path: str | os.PathLike[str]) -> Weights:
         raise
 
 
+def opened(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> IO[bytes]:
+    """An entry that is packed as numpy and torch pack one.
+
+    Raises:
+        FormatError: by bzip2 or LZMA, which fail in ways of their own.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise FormatError(
+            f"{source}: '{info.filename}' is packed by method {info.compress_type}; only stored "
+            "and deflated entries are read: write it again with numpy.savez"
+        )
+    return archive.open(info)
+
+
 def read_metadata(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> dict[str, str]:
     """The metadata; none if it is not ours.
 
     Raises:
         FormatError: it is damaged, or too long.
     """
-    with damage(source, METADATA), archive.open(info) as file:
+    with damage(source, METADATA), opened(archive, info, source) as file:
         text = file.read(MAX_METADATA + 1)
     if len(text) > MAX_METADATA:
         raise too_long(source)
@@ -156,7 +170,7 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> 
     """One array, without its values."""
     import numpy as np
 
-    with damage(source, info.filename), archive.open(info) as file:
+    with damage(source, info.filename), opened(archive, info, source) as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"npy version {version}")
@@ -166,7 +180,10 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> 
         if size > MAX_HEADER:  # before it is read: a few bytes inflate to as many as it says
             raise ValueError(f"its header has {size:,} bytes, expected at most {MAX_HEADER:,}")
         header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(io.BytesIO(length + file.read(size)))
+        try:
+            shape, fortran, dtype = header(io.BytesIO(length + file.read(size)))
+        except MemoryError:  # Python's, of an expression that is nested too deeply
+            raise ValueError("its header is no array's") from None
         start = file.tell()
         if dtype.kind not in "fiub":
             raise FormatError(

@@ -28,7 +28,7 @@ from urllib.parse import unquote
 from resnet_proto.errors import FormatError, ResNetProtoError, WeightsError
 from resnet_proto.files import WEIGHTS, unreadable
 from resnet_proto.formats.metadata import MAX_METADATA, pack, too_long, unpack
-from resnet_proto.formats.npz import DAMAGED, stored
+from resnet_proto.formats.npz import DAMAGED, METADATA, read_metadata, stored
 from resnet_proto.layers import Shape, count
 from resnet_proto.sniff import HEAD, refuse
 from resnet_proto.weights import Blob, Made, Weights, possible, split
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from resnet_proto.net import Net
 
 FOLDER = "archive"
-METADATA = "metadata.json"
 FOREIGN = '"names": '
 """In the options of a file whose keys are those of another package's model."""
 OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -209,19 +208,11 @@ def looked_at(path: str | os.PathLike[str], source: str) -> dict[str, str]:
             check_pickle(archive.read(pickles[0]), source)
             if folder + METADATA not in archive.namelist():
                 return {}
-            with archive.open(folder + METADATA) as file:
-                text = file.read(MAX_METADATA + 1)
+            return read_metadata(archive, archive.getinfo(folder + METADATA), source)
     except FormatError:
         raise
     except (*DAMAGED, NotImplementedError, KeyError) as error:
         raise FormatError(f"{source}: no PyTorch file, or damaged: {error}; get it again") from None
-    if len(text) > MAX_METADATA:
-        raise too_long(source)
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return {k: v for k, v in values.items() if isinstance(v, str)} if type(values) is dict else {}
 
 
 def looked_at_old(path: str | os.PathLike[str], source: str) -> dict[str, str]:
@@ -243,6 +234,7 @@ def check_pickle(code: bytes | BinaryIO, source: str) -> None:
     Raises:
         FormatError: anything but tensors, or it is no pickle.
     """
+    machine = Machine()
     try:
         for op, value, _ in pickletools.genops(code):
             if op.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") or (
@@ -253,8 +245,56 @@ def check_pickle(code: bytes | BinaryIO, source: str) -> None:
                     f"{source}: its pickle asks for {what}, expected tensors only, and nothing "
                     "else is run; save a state dict: torch.save(module.state_dict(), FILE)"
                 )
-    except (ValueError, struct.error, OverflowError, MemoryError) as error:
+            machine.run(op, value)
+    except (ValueError, LookupError, struct.error, OverflowError, MemoryError) as error:
         raise FormatError(f"{source}: its pickle is damaged: {str(error)[:200]}") from None
+
+
+class Machine:
+    """How large what a pickle builds would be if nothing in it were shared.
+
+    A tuple that holds another one twice, that again one twice, and so on, is small, and to hash or
+    to print it takes forever. Each object here is its size, and whether it was shared: then it
+    grows no more.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[list[int]] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, list[int]] = {}
+
+    def run(self, op: pickletools.OpcodeInfo, value: Any) -> None:
+        """One instruction.
+
+        Raises:
+            ValueError: an object is too large, or holds itself.
+            LookupError: there is nothing on the stack, or in the memo.
+        """
+        if op.name == "MARK":
+            self.marks.append(len(self.stack))
+        elif op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if value is None else int(value)] = self.stack[-1]
+        elif op.name in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[int(value)])
+            self.stack[-1][1] = True
+        else:
+            before = [kind.name for kind in op.stack_before]
+            at = self.marks.pop() if "mark" in before else len(self.stack)
+            at -= before.index("mark") if "mark" in before else len(before)
+            if at < 0:
+                raise LookupError("its stack is empty")
+            taken = self.stack[at:]
+            del self.stack[at:]
+            size = 1 + sum(item[0] for item in taken)
+            if size > MAX_METADATA:
+                raise ValueError("it repeats objects within objects")
+            if op.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"):
+                if taken[0][1]:
+                    raise ValueError("it changes an object that it has shared")
+                taken[0][0] = size
+                self.stack.append(taken[0])
+            else:
+                self.stack += ([size, False] for _ in op.stack_after)
 
 
 def unwrapped(found: dict[Any, Any], source: str) -> dict[Any, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.layers.base import (
+    MAX_AXES,
     MAX_COUNT,
     REGISTRY,
     Field,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:  # those that other parts of the package name
     from resnet_proto.layers.upsample import Upsample as Upsample
 
 __all__ = [
+    "MAX_AXES",
     "MAX_COUNT",
     "REGISTRY",
     "Field",

@@ -28,6 +28,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 MAX_COUNT = 2**31 - 1  # blob.cpp, Reshape: "blob size exceeds INT_MAX"
+MAX_AXES = 32  # blob.hpp, kMaxBlobAxes
 
 FLOAT = struct.Struct("<f")
 PLAIN = frozenset({int, str, bool, Word})

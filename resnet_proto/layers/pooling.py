@@ -243,11 +243,20 @@ class Pooling(Layer):
 
 
 def joined(join: np.ufunc, seen: Array) -> Array:
-    """(N, C, out_h, out_w) from windows: value by value, as Caffe, but whole maps at a time."""
+    """(N, C, out_h, out_w) from windows: value by value, as Caffe, but whole maps at a time.
+
+    Where windows are fewer than the values of one, they are joined one by one.
+    """
     import numpy as np
 
+    out, kernel = seen.shape[2:4], seen.shape[4:]
+    if math.prod(out) < math.prod(kernel):
+        top: Array = np.empty(seen.shape[:4], seen.dtype)
+        for i, j in np.ndindex(out):
+            join.reduce(seen[:, :, i, j], axis=(2, 3), out=top[:, :, i, j])
+        return top
     y: Array = seen[..., 0, 0].copy()
-    for i, j in islice(np.ndindex(seen.shape[4:]), 1, None):
+    for i, j in islice(np.ndindex(kernel), 1, None):
         join(y, seen[..., i, j], out=y)
     return y
 

@@ -99,15 +99,18 @@ class PriorBox(Layer):
         """Width by height of each form but the square, (R,)."""
         import numpy as np
 
-        found = np.ones(1 + 2 * len(self.aspect_ratio), np.float32)
-        n = 1
+        found = [1.0]
+        near = {1 // SAME: [1.0]}  # by steps of SAME, so that few are looked at
         with np.errstate(all="ignore"):
             for ratio in np.array(self.aspect_ratio, np.float64):
-                if not (abs(found[:n] - ratio) < SAME).any():
-                    new = [ratio, 1 / ratio] if self.flip else [ratio]
-                    found[n : n + len(new)] = new
-                    n += len(new)
-        return found[1:n].astype(np.float64)
+                step = ratio // SAME
+                around = [near.get(at, []) for at in (step, step - 1, step + 1)]
+                if any(abs(other - ratio) < SAME for others in around for other in others):
+                    continue
+                for new in (ratio, 1 / ratio)[: 1 + self.flip]:
+                    found.append(float(np.float32(new)))
+                    near.setdefault(found[-1] // SAME, []).append(found[-1])
+        return np.array(found[1:])
 
     def sides(self) -> Array:
         """Width and height of each box in pixels, (K, 2); the fork cuts sizes to whole ones."""

@@ -105,7 +105,8 @@ class Recurrent(Layer):
         state = [h[0] for h in others[self.static :]] or [zero] * self.state
         tops = []
         for gate, kept in zip(gates, cont[:, :, None], strict=True):
-            state = self.step(gate + kept * state[0] @ of_h.T, kept, state)
+            before = np.where(kept == 0, 0, kept * state[0])  # not 0 times an h that is nan
+            state = self.step(gate + before @ of_h.T, kept, state)
             tops.append(self.output(state[0], output))
         return [np.stack(tops), *(h[None].copy() for h in state[: self.hidden])]
 

@@ -253,6 +253,35 @@ def test_a_header_that_inflates(path, version):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("entry", ["x.npy", "metadata.json"])
+def test_an_entry_that_numpy_would_not_write(path, entry):
+    """LZMA asks for as much memory as it likes, and has an error of its own."""
+    content = {"x.npy": npy(SIX), "metadata.json": b"{}"}
+    for method, good in ((zipfile.ZIP_DEFLATED, True), (zipfile.ZIP_LZMA, False)):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content.items():
+                archive.writestr(name, data, method if name == entry else zipfile.ZIP_STORED)
+        if good:
+            assert load(path)["x"].tolist() == SIX.tolist()
+        else:
+            with pytest.raises(FormatError, match=rf"made\.npz: '{entry}' is packed by method 14"):
+                load(path)
+
+
+def test_a_header_that_is_nested(path):
+    """Python's parser runs out of memory of its own."""
+    for sizes, good in ((b"+6", True), (b"-" * 9000 + b"6", False)):
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + sizes + b",)}\n"
+        head = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", head + SIX.tobytes())
+        if good:
+            assert load(path)["x"].size == 6
+        else:
+            with pytest.raises(FormatError, match=r"'x\.npy' is damaged: its header"):
+                load(path)
+
+
 def test_metadata_that_inflates(path):
     """Sixteen megabytes are read, spaces here; one byte more is refused."""
     for size, good in ((1 << 24, True), ((1 << 24) + 1, False), (1 << 25, False)):
@@ -339,12 +368,12 @@ def test_encrypted_and_odd_archives(path):
     save(path, {"x": SIX})
     whole = bytearray(path.read_bytes())
     at = whole.index(b"PK\x01\x02")
-    for offset, value in ((8, 1), (10, 77)):  # flags, method of the first entry
+    for offset, value, words in ((8, 1, "damaged"), (10, 77, "packed")):  # its flags, its method
         changed = whole.copy()
         for start in (0, at):
             changed[start + offset - (2 if start == 0 else 0)] = value
         path.write_bytes(changed)
-        with pytest.raises(FormatError, match=r"'x\.npy' is damaged"):
+        with pytest.raises(FormatError, match=rf"'x\.npy' is {words}"):
             load(path)
 
 

@@ -226,6 +226,12 @@ def tensor(size=b"K\x02", shape=b"K\x02\x85", strides=b"K\x01\x85", extra=b""):
     )  # fmt: skip
 
 
+def nested(depth):
+    """A tuple of a tuple twice, and so on, as a key, which has to be hashed."""
+    twice = (b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(depth))
+    return b"\x80\x02}(K\x01tq\0" + b"".join(twice) + b"K\x01s."
+
+
 HUGE = b"\x8a\x05\0\0\0\0\x40"  # 2 ** 38
 
 
@@ -244,6 +250,11 @@ HUGE = b"\x8a\x05\0\0\0\0\x40"  # 2 ** 38
         (b"\x80\x02}.", {}, "has no array"),
         (b"\x80\x02}K\x01K\x02s.", {}, "1 is int, expected a tensor"),
         (b"\x80\x02}X\x01\0\0\0a}s.", {}, r"'a' is dict, expected a tensor; save what is in it"),
+        (nested(10), {}, r"is int, expected a tensor"),
+        (nested(60), {}, "its pickle is damaged: it repeats objects"),
+        (b"\x80\x02]q\0h\0a.", {}, "its pickle is damaged: it changes"),
+        (b"\x80\x02(a.", {}, "its pickle is damaged"),
+        (b"\x80\x02h\0.", {}, "its pickle is damaged"),
         (tensor(), {"folder": "other"}, "is not in its folder 'other/'"),
     ],
 )  # fmt: skip

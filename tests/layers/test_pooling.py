@@ -44,6 +44,7 @@ def looped(x, pool, kernel, stride, pad, out):
         ((3, 3), (2, 2), (0, 0)),
         ((3, 4), (3, 2), (2, 1)),
         ((2, 5), (2, 3), (1, 3)),
+        ((6, 4), (3, 2), (0, 3)),  # fewer windows than values in one
     ],
 )
 def test_is_what_nested_loops_give(pool, kernel, stride, pad):

@@ -41,6 +41,18 @@ PRODUCT = """
 layer { name: "i" type: "InnerProduct" bottom: "y" top: "z"
   inner_product_param { num_output: 3 axis: 0 } }
 """
+EMBED = """
+layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {} }} }} }}
+layer {{ name: "e" type: "Embed" bottom: "x" top: "y"
+  embed_param {{ num_output: 3 input_dim: 2 }} }}
+"""
+BILINEAR = (
+    INPUT.replace("{", "{{").replace("}", "}}")
+    + """
+layer {{ name: "d" type: "Deconvolution" bottom: "x" top: "y"
+  convolution_param {{ num_output: 3 {} weight_filler {{ type: "bilinear" }} }} }}
+"""
+)
 # Name -> the net, the inputs that are not any, and whether both take it.
 KEPT = {
     "layer names repeat": (
@@ -115,6 +127,32 @@ layer { name: "c" type: "Deconvolution" bottom: "x" top: "y"
 """,
         {},
         False,
+    ),
+    "a blob of 32 axes": (EMBED.format("dim: 1 " * 31), {"x": np.ones([1] * 31)}, True),
+    "a blob of 33": (EMBED.format("dim: 1 " * 32), {"x": np.ones([1] * 32)}, False),
+    "a bilinear filler of a square": (BILINEAR.format("kernel_size: 4"), {}, True),
+    "a bilinear filler of an oblong": (BILINEAR.format("kernel_h: 4 kernel_w: 6"), {}, False),
+    "a bilinear filler of no map": (
+        INPUT
+        + """
+layer { name: "i" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 weight_filler { type: "bilinear" } } }
+""",
+        {},
+        False,
+    ),
+    "a sequence begins behind nan": (
+        """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 1 } } }
+layer { name: "c" type: "Input" top: "c" input_param { shape { dim: 3 dim: 2 } } }
+layer { name: "r" type: "RNN" bottom: "x" bottom: "c" top: "y" recurrent_param { num_output: 4 } }
+layer { name: "l" type: "LSTM" bottom: "x" bottom: "c" top: "z" recurrent_param { num_output: 5 } }
+""",
+        {
+            "x": np.array([[[np.nan], [1]], [[-1], [2]], [[3], [4]]]),
+            "c": np.array([[0, 0], [0, 1], [1, 1]]),
+        },
+        True,
     ),
     "one image is left": (FILTER + BEHIND, ONE, True),
     "no image is left": (FILTER + BEHIND, NONE, True),
