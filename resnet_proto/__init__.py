@@ -10,6 +10,7 @@
     Net + Weights + images -> classes        Classifier
     Net + Weights -> torch.nn.Module         to_torch
     Net + Weights -> keras.Model             to_keras
+    Net + Weights -> onnx.ModelProto         to_onnx
     torchvision's or timm's weights
         -> Net + Weights                     net_of_state_dict
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from resnet_proto.errors import ResNetProtoError
     from resnet_proto.evaluate.classifier import Classifier
     from resnet_proto.formats import convert, load, save
+    from resnet_proto.formats.onnx import to_onnx
     from resnet_proto.layers import Layer, make_layer
     from resnet_proto.net import Net
     from resnet_proto.presets import PRESETS
@@ -66,6 +68,7 @@ __all__ = [
     "save",
     "summarize",
     "to_keras",
+    "to_onnx",
     "to_prototxt",
     "to_torch",
 ]
@@ -93,6 +96,7 @@ HOMES = {
     "save": "formats",
     "summarize": "report.summary",
     "to_keras": "engine.keras_model",
+    "to_onnx": "formats.onnx",
     "to_prototxt": "prototxt",
     "to_torch": "engine.torch_module",
 }

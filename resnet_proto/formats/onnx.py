@@ -94,8 +94,8 @@ def to_onnx(
         outputs: names of the blobs that the model gives, all by default. Only what they need
             is written.
         shapes: blob name -> shape, of what data layers give, as for ``Net.walk``.
-        opset: one of ``OPSETS``.
-        dynamic: one of ``DYNAMIC``; without any the inputs have the shapes of the net.
+        opset: 13 to 21.
+        dynamic: what may vary: ``none``, ``batch``, or ``size``, which is rows and columns too.
         pixels: nodes for it go first, and the model takes ``image`` in the place of the input.
         metadata: goes into the model's ``metadata_props``.
 
