@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_proto.errors import NetError
+from resnet_proto.errors import NetError, ResNetProtoError
 from resnet_proto.layers import MAX_COUNT, Layer, Shape, axis_index, count
 from resnet_proto.layers.loss import legacy
 from resnet_proto.net import Net, Step
@@ -47,6 +47,11 @@ BATCHED = {
 }
 """Data layers, and the message that has their ``batch_size``."""
 PREFETCH = ("Data", "ImageData", "WindowData")
+BLOBS = (
+    "the net's blobs",
+    "give it fewer images at a time (--batch), or smaller ones (--scales, --input-shape)",
+)
+"""What takes memory in a run, and what takes less; for ``check_room``."""
 
 
 @dataclass(frozen=True)
@@ -476,3 +481,21 @@ def available() -> int | None:
     with suppress(OSError, ValueError):  # where there is no limit, it is the word max
         free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return free
+
+
+def check_room(needed: int, what: str, smaller: str) -> None:
+    """Refuse what would not fit into memory, before any of it is taken.
+
+    Args:
+        needed: bytes that it takes at least: what fits is not to be refused.
+        what: takes them, in words.
+        smaller: what to give for less.
+
+    Raises:
+        ResNetProtoError: fewer are free.
+    """
+    free = available()
+    if free is not None and needed > free:
+        raise ResNetProtoError(
+            f"{what} take {human(needed)}, and {human(free)} of memory are free; {smaller}"
+        )

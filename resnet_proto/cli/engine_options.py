@@ -15,7 +15,6 @@ from resnet_proto.cli.options import carries_net, file_to_read, read_weights, sa
 from resnet_proto.engine import ENGINES
 from resnet_proto.errors import (
     NetError,
-    ResNetProtoError,
     ShapeError,
     UnknownLayerError,
     UnknownShapeError,
@@ -123,28 +122,16 @@ def check_room(
         ResNetProtoError: they would not.
         NetError: the net cannot be run.
     """
+    from resnet_proto import memory
     from resnet_proto.engine.plain import Schedule
-    from resnet_proto.layers import count
-    from resnet_proto.memory import available, human
 
     if net.data_tops():
         return
     with suppress(UnknownLayerError, UnknownShapeError):  # another engine may know the layer
-        steps = Schedule.of(net, outputs, until).steps
-        blobs = [
-            {*zip(names, shapes, strict=True)}
-            for step in steps
-            for names, shapes in ((step.layer.bottoms, step.bottoms), (step.layer.tops, step.tops))
-        ]
-        together = [set().union(*blobs)] if outputs is None else blobs
-        values = max((sum(count(shape) for _, shape in some) for some in together), default=0)
+        values = Schedule.of(net, outputs, until).together(kept=outputs is None)
         size = values * sum(8 if engine == "float64" else 4 for engine in engines)
-        free = available()
-        if free is not None and size > free:
-            raise ResNetProtoError(
-                f"{net.source}: its blobs take {human(size)} with {' and '.join(engines)}, and "
-                f"{human(free)} of memory are free; give a smaller --input-shape, or --until"
-            )
+        what = f"{net.source}: its blobs in {' and '.join(engines)}"
+        memory.check_room(size, what, "give a smaller --input-shape, or --until")
 
 
 def warn_ignored(weights: Weights, net: Net) -> None:

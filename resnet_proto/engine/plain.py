@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.fit import named, step_blobs
-from resnet_proto.layers import dims
+from resnet_proto.layers import count, dims
 from resnet_proto.net import check_net, check_runs, met, nearest, overwritten
 
 if TYPE_CHECKING:
@@ -162,6 +162,20 @@ class Schedule:
             for name, shape in zip(step.layer.tops, step.tops, strict=True)
             if name in used
         }
+
+    def together(self, *, kept: bool) -> int:
+        """How many values are there at one time at least: of all blobs if they are ``kept``.
+
+        Else what one layer reads or writes; it may write where it reads.
+        """
+        blobs = [
+            {*zip(names, shapes, strict=True)}
+            for step in self.steps
+            for names, shapes in ((step.layer.bottoms, step.bottoms), (step.layer.tops, step.tops))
+            if not step.layer.shares_memory
+        ]
+        some = [set().union(*blobs)] if kept else blobs
+        return max((sum(count(shape) for _, shape in one) for one in some), default=0)
 
 
 def cut(net: Net, outputs: Iterable[str] | None, until: str | None) -> tuple[Net, tuple[str, ...]]:

@@ -47,6 +47,7 @@ from resnet_proto.layers import (
 )
 from resnet_proto.layers.batch_norm import statistics
 from resnet_proto.layers.pooling import LOWEST
+from resnet_proto.memory import BLOBS, check_room
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -179,6 +180,18 @@ class Store:
             self._blobs[step.label] = step_blobs(step, self.weights, self.dtype)
         return self._blobs[step.label]
 
+    @property
+    def size(self) -> int:
+        """Values of the memory that is there."""
+        return len(self._memory)
+
+    @property
+    def copied(self) -> int:
+        """Bytes of the weights that are copies, and no part of a file."""
+        arrays = [array for folded in self._folded.values() for array in folded]
+        arrays += [array for blobs in self._blobs.values() for array in blobs]
+        return sum(array.nbytes for array in arrays if array is not None and is_copy(array))
+
     def memory(self, size: int) -> Array:
         """So many values to work in, on a cache line; the same ones for everybody."""
         if len(self._memory) < size:
@@ -243,9 +256,21 @@ class Program:
         self.arena = Layout.of(inside, store.dtype)
         self.results = Layout.side_by_side(kept, store.dtype)
 
+    @property
+    def room(self) -> int:
+        """Bytes that a run takes besides its inputs, and what is taken already."""
+        values = max(0, self.arena.size - self.store.size) + self.results.size
+        return values * self.store.dtype.itemsize
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs of the right shape and dtype, by name -> the blobs wanted."""
+        """Inputs of the right shape and dtype, by name -> the blobs wanted.
+
+        Raises:
+            ResNetProtoError: they would not fit into memory.
+        """
         values = self.values
+        if self.arena.size > self.store.size:
+            check_room(self.room, *BLOBS)
         memory = self.arena.cut(self.store.memory(self.arena.size)) | self.results.allocate()
         arrays = {values.inputs[name]: value for name, value in inputs.items()}
         with np.errstate(all="ignore"):
@@ -476,6 +501,13 @@ def make_task(chain: Chain, store: Store) -> Task:
     else:
         task.blobs = store.blobs(first)
     return task
+
+
+def is_copy(array: Array) -> bool:
+    """Whether an array, or that of which it is a view, has memory of its own."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return bool(array.flags.owndata)
 
 
 def scaled(weight: Array, gain: Array) -> Array:

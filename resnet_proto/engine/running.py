@@ -19,6 +19,7 @@ from resnet_proto.engine.plain import Schedule, check_inputs, cut, forward, give
 from resnet_proto.errors import ResNetProtoError, UnknownLayerError, UnknownShapeError
 from resnet_proto.fit import exact, fit, step_blobs
 from resnet_proto.fold import folded
+from resnet_proto.memory import BLOBS, check_room
 from resnet_proto.net import check_runs
 from resnet_proto.weights import Weights
 
@@ -86,6 +87,15 @@ class Running(ABC):
         if self.exact or self.job.outputs is None:
             return blobs
         return chosen(self.engine, blobs, self.job.outputs)
+
+    def needs(self, shapes: Mapping[str, Shape]) -> int:
+        """Bytes that a run on inputs of these shapes takes at least; 0 where that is not known."""
+        return 0
+
+    @property
+    def opened(self) -> int:
+        """Bytes that it has taken to open it, at least: of weights; 0 where that is not known."""
+        return 0
 
     def close(self) -> None:
         """End it, with whatever process and files it has; a second time is no error."""
@@ -157,6 +167,18 @@ class Numpy(Running):
 
         self._plan = Plan(self.job.net, self.job.weights)
 
+    def needs(self, shapes: Mapping[str, Shape]) -> int:
+        """Besides the inputs, and what earlier runs have left."""
+        inputs = without_values(shapes)
+        plan: Plan = self._sized(inputs)
+        given = given_shapes(plan.net, inputs)
+        return plan.prepare(self.job.outputs, self.job.until, given).room
+
+    @property
+    def opened(self) -> int:
+        """Folded weights."""
+        return self._plan.store.copied
+
     def _prepare(self, net: Net, given: Mapping[str, Shape]) -> Plan:
         plan = self._plan.resized(net)
         plan.prepare(self.job.outputs, self.job.until, given)
@@ -171,15 +193,29 @@ class Float64(Running):
 
     engine = "float64"
 
-    def _prepare(self, net: Net, given: Mapping[str, Shape]) -> Net:
-        self._schedule(net, given)
-        return net
+    def needs(self, shapes: Mapping[str, Shape]) -> int:
+        """What one layer reads or writes, all the rest left out."""
+        room: int = self._sized(without_values(shapes))[1]
+        return room
 
-    def _run(self, sized: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _prepare(self, net: Net, given: Mapping[str, Shape]) -> tuple[Net, int]:
+        schedule = self._schedule(net, given)
+        return net, 8 * schedule.together(kept=self.job.outputs is None)
+
+    def _run(self, sized: tuple[Net, int], inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs, until = self.job.outputs, self.job.until
+        net, room = sized
+        check_room(room, *BLOBS)
         return forward(
-            sized, self.job.weights, inputs, dtype="float64", outputs=outputs, until=until
+            net, self.job.weights, inputs, dtype="float64", outputs=outputs, until=until
         )
+
+
+def without_values(shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Inputs of these shapes that take no memory."""
+    import numpy as np
+
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
 
 
 def check_mapping(inputs: object) -> None:

@@ -23,7 +23,7 @@ from resnet_proto.data.write import Progress
 from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
 from resnet_proto.evaluate.evaluation import fed_to
 from resnet_proto.evaluate.sent import Sent, digest_of, received, sent
-from resnet_proto.evaluate.shards import run_shards, split
+from resnet_proto.evaluate.shards import check_processes, run_shards, split
 from resnet_proto.evaluate.source import Again, Database, Item, Source, find_source, found_again
 from resnet_proto.evaluate.subject import first_of, mean_of
 from resnet_proto.evaluate.task import Result, Shard
@@ -685,9 +685,14 @@ def average(
     def images(*batches: int) -> object:
         return progress(*(number * feed.batch for number in batches))
 
+    def check(processes: int) -> None:
+        program = task.measure.program
+        work = 4 * feed.batch * count(task._shape) + program.room
+        check_processes(processes, work, program.store.copied, "a smaller batch (--batch)")
+
     results = run_shards(
-        task, shards, jobs=jobs, dask=dask, folder=folder, stamp=task.stamp, progress=images,
-        warn=warn,
+        task, shards, jobs=jobs, dask=dask, folder=folder, stamp=task.stamp, check=check,
+        progress=images, warn=warn,
     )  # fmt: skip
     mean, variance = (exact_sum([row[k] for row in results]) / wanted for k in ("mean", "variance"))
     statistics, start = {}, 0

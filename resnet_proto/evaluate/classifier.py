@@ -237,6 +237,16 @@ class Classifier:
         """How many views of a shape go through the net at a time."""
         return max(1, self.batch * count(self.views.shape[1:]) // count(shape))
 
+    def needs(self, images: int) -> tuple[int, int]:
+        """Bytes of memory, at least: that so many images take, and that the net took to open it.
+
+        Of scales it is one square image at the largest.
+        """
+        shape = (min(self.batch, images * self.views.crops), *self.views.shape[1:])
+        if self.views.scales:
+            shape = (1, shape[1], max(self.views.scales), max(self.views.scales))
+        return self._running.needs({self.input: shape}), self._running.opened
+
     def _run(self, group: Sequence[tuple[Sum, Array]]) -> None:
         """Add to each sum what the net says of its view."""
         import numpy as np

@@ -31,7 +31,7 @@ from resnet_proto.evaluate.metrics import (
     wrong_of,
 )
 from resnet_proto.evaluate.sent import digest_of, received, sent
-from resnet_proto.evaluate.shards import run_shards, split
+from resnet_proto.evaluate.shards import check_processes, run_shards, split
 from resnet_proto.evaluate.source import Item, Source, find_source, found_again
 from resnet_proto.evaluate.task import Shard
 from resnet_proto.layers import Shape, dims
@@ -169,6 +169,13 @@ def evaluate(
         )
     shards = split(len(images), shard_size(len(images), max(net.batch for net in nets)))
     task = Judging(nets, images, on_error == "refuse")
+    smaller = "smaller --scales" if any(net.views.scales for net in nets) else "a smaller batch"
+
+    def check(processes: int) -> None:
+        first = shards[0].stop
+        work, opened = map(sum, zip(*(net.needs(first) for net in nets), strict=True))
+        check_processes(processes, work, opened, smaller)
+
     results = run_shards(
         task,
         shards,
@@ -176,6 +183,7 @@ def evaluate(
         dask=dask,
         folder=folder,
         stamp=lambda shard: images.stamp(range(shard.start, shard.stop)),
+        check=check,
         progress=progress,
         warn=warn,
     )

@@ -25,6 +25,7 @@ from resnet_proto.evaluate.task import Result, Shard, Task
 from resnet_proto.evaluate.workers import here, in_processes, on_dask
 from resnet_proto.files import atomic
 from resnet_proto.formats.npz import DAMAGED
+from resnet_proto.memory import BLOBS, available, check_room, human
 from resnet_proto.words import printable
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run_shards(
     dask: str | None = None,
     folder: Path | None = None,
     stamp: Callable[[Shard], str] = lambda shard: "",
+    check: Callable[[int], object] = lambda processes: None,
     progress: Progress = lambda done, before, all_: None,
     warn: Callable[[str], object] = lambda text: None,
 ) -> list[Result]:
@@ -68,6 +70,8 @@ def run_shards(
         stamp: shard -> what is another when its items have changed, as sizes and times of files. It
             is asked here, only if there is a folder; a shard that an earlier run has kept with
             another one is run again.
+        check: is told of how many processes of this machine there will be, before they start, and
+            may refuse.
         progress: is told of items done, of those that an earlier run had done, and of all.
         warn: is told of what was not as it should be, and mended.
 
@@ -83,10 +87,13 @@ def run_shards(
         before = done = sum(shards[i].stop - shards[i].start for i in results)
         total = sum(shard.stop - shard.start for shard in shards)
         progress(done, before, total)
+        jobs = min(jobs, len(todo))
+        if dask is None and todo:
+            check(jobs)
         if dask is not None:
             run = on_dask(task, todo, dask)
-        elif min(jobs, len(todo)) > 1:
-            run = in_processes(task, todo, min(jobs, len(todo)), warn)
+        elif jobs > 1:
+            run = in_processes(task, todo, jobs, warn)
         else:
             run = here(task, todo)
         try:
@@ -106,6 +113,28 @@ def run_shards(
         finally:
             run.close()
     return [results[shard.index] for shard in shards]
+
+
+def check_processes(processes: int, work: int, opened: int, smaller: str) -> None:
+    """Refuse processes that would not fit into memory, for ``check`` of ``run_shards``.
+
+    Args:
+        processes: how many; 1 is this one.
+        work: bytes that each takes at least for its shards.
+        opened: bytes that each takes to open its nets, which this one has done.
+        smaller: what to give for less of both.
+
+    Raises:
+        ResNetProtoError: they would not.
+    """
+    if processes == 1:
+        check_room(work, BLOBS[0], f"give {smaller}")
+        return
+    each = work + opened
+    free = available() or 0
+    fewer = f"--jobs {max(1, free // each)}, or " if work and work <= free else ""
+    what = f"{processes} processes of {human(each)} each"
+    check_room(processes * each, what, f"give {fewer}{smaller}")
 
 
 def merge(results: Sequence[Mapping[str, Array]]) -> Result:

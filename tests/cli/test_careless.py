@@ -142,14 +142,14 @@ def test_what_does_not_fit_is_said_before_it_is_made(monkeypatch):
     monkeypatch.setattr("resnet_proto.memory.available", lambda: both - 1)
     refused = run(*verify)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert f"its blobs take {human(both)} with numpy and float64, and " in refused.stderr
+    assert f"its blobs in numpy and float64 take {human(both)}, and " in refused.stderr
     assert run(*verify, "--until", "conv1").exit_code == 0
     monkeypatch.setattr("resnet_proto.memory.available", lambda: both)
     assert run(*verify).exit_code == 0
 
     monkeypatch.setattr("resnet_proto.memory.available", lambda: 4 * 2 * 16 * 64 - 1)
     forward = ["forward", *shlex.split(RIGHT["forward"])]
-    assert f"its blobs take {human(2 * 4 * 16 * 64)} with numpy" in run(*forward).stderr
+    assert f"its blobs in numpy take {human(2 * 4 * 16 * 64)}, and " in run(*forward).stderr
     monkeypatch.setattr("resnet_proto.memory.available", lambda: None)  # no such system
     assert run(*forward).exit_code == 0
 
