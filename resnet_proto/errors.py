@@ -5,6 +5,7 @@ A message names the thing, what was expected, what came, and what to do. Only
 """
 
 from collections.abc import Iterable
+from operator import index
 
 MAX_NAME = 100
 """How much of a name is compared with others."""
@@ -24,6 +25,43 @@ def similar(name: str, known: Iterable[str]) -> str:
 
 class ResNetProtoError(Exception):
     """A net, weight file or request that cannot be used as it is."""
+
+
+def brief(value: object) -> str:
+    """An argument in one short line."""
+    return " ".join(repr(value).split())[:MAX_NAME]
+
+
+def whole(value: object) -> int | None:
+    """The value if it is a whole number, Python's or numpy's; else None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def check_whole(name: str, value: object, meaning: str, least: int = 1) -> int:
+    """An argument that has to be a whole number.
+
+    Raises:
+        ResNetProtoError: it is none, or less.
+    """
+    number = whole(value)
+    if number is None or number < least:
+        raise ResNetProtoError(f"{name} is {brief(value)}; it is {meaning}, at least {least}")
+    return number
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
+    """Refuse an argument that is something else.
+
+    Raises:
+        ResNetProtoError: it is, and what was expected.
+    """
+    if not isinstance(value, kind):
+        raise ResNetProtoError(f"{name} is {brief(value)}; give {expected}")
 
 
 class PrototxtError(ResNetProtoError):

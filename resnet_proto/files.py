@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, cast
 
-from resnet_proto.errors import ResNetProtoError, similar
+from resnet_proto.errors import ResNetProtoError, check_kind, similar
 
 MAX_LISTED = 1000
 """How many names of a folder are looked at for a hint."""
@@ -102,6 +102,21 @@ def blamed_on(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResNetProtoError(f"{path}: cannot be written: {why(path, error)}") from None
+
+
+def as_path(name: str, value: object) -> Path | None:
+    """An argument that is a path, as text or as a Path; None stays None.
+
+    Raises:
+        ResNetProtoError: it is neither, or empty.
+    """
+    if value is None:
+        return None
+    check_kind(name, value, (str, os.PathLike), "a path")
+    path = os.fspath(value)  # type: ignore[call-overload]
+    if not path or not isinstance(path, str):
+        raise ResNetProtoError(f"{name} is {value!r}; give a path")
+    return Path(path)
 
 
 def attempt(do: Callable[..., object], *args: object) -> None:

@@ -54,7 +54,7 @@ ENGINES: dict[str, Callable[[Job], dict[str, Array]]] = {
 
 def check_engine(engine: str) -> None:
     """Refuse a name that no engine has."""
-    if engine not in ENGINES:
+    if not isinstance(engine, str) or engine not in ENGINES:
         raise ResNetProtoError(f"unknown engine '{engine}'; known: {', '.join(ENGINES)}")
 
 

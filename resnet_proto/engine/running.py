@@ -206,9 +206,7 @@ class Float64(Running):
         outputs, until = self.job.outputs, self.job.until
         net, room = sized
         check_room(room, *BLOBS)
-        return forward(
-            net, self.job.weights, inputs, dtype="float64", outputs=outputs, until=until
-        )
+        return forward(net, self.job.weights, inputs, dtype="float64", outputs=outputs, until=until)
 
 
 def without_values(shapes: Mapping[str, Shape]) -> dict[str, Array]:

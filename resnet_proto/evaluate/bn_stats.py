@@ -14,13 +14,21 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_proto.data.write import Progress
-from resnet_proto.errors import NetError, ResNetProtoError, ShapeError
+from resnet_proto.errors import (
+    NetError,
+    ResNetProtoError,
+    ShapeError,
+    brief,
+    check_kind,
+    check_whole,
+)
 from resnet_proto.evaluate.evaluation import fed_to
 from resnet_proto.evaluate.sent import Sent, digest_of, received, sent
 from resnet_proto.evaluate.shards import check_processes, run_shards, split
@@ -28,8 +36,9 @@ from resnet_proto.evaluate.source import Again, Database, Item, Source, find_sou
 from resnet_proto.evaluate.subject import first_of, mean_of
 from resnet_proto.evaluate.task import Result, Shard
 from resnet_proto.evaluate.views import Views
+from resnet_proto.files import as_path
 from resnet_proto.layers import BN, BatchNorm, Layer, Shape, count, dims
-from resnet_proto.net import Net
+from resnet_proto.net import Net, check_net
 from resnet_proto.preprocess import ImageOptions, image_input, read_mean_file
 from resnet_proto.words import counted
 
@@ -75,6 +84,7 @@ def training_net(net: Net) -> Net:
     Raises:
         NetError: it has no BatchNorm.
     """
+    check_net(net)
     net = net.upgraded().at(phase="TRAIN").settled().at(phase="TEST")
     if not any(map(is_measured, net.layers)):
         folded = any(layer.type == "Scale" for layer in net.layers)
@@ -162,6 +172,8 @@ class Measure:
                     )
                 measured.append(Measured(task.step, m))
                 tasks.append(task.compute)
+        if not measured:
+            raise NetError("no BatchNorm takes a batch's statistics; give what training_net makes")
         return cls(program, measured, tasks, blob, store.dtype)
 
     def run(self, images: Array, number: int) -> list[Array]:
@@ -347,6 +359,12 @@ def feed_of(
         NetError: the net has several data layers, or one that reads no images.
         ResNetProtoError: there are no images, or they do not fit.
     """
+    check_net(net)
+    if batch is not None:
+        batch = check_whole("batch", batch, "how many images a batch has")
+    if image is not None:
+        check_kind("image", image, ImageOptions, "ImageOptions")
+    folder = as_path("folder", folder)
     layers = {layer.name: layer for layer in net.data_tops().values()}
     if not layers:
         if data is None:
@@ -400,6 +418,8 @@ def images_at(data: str, *, grey: bool, forced: bool = False, root: Path | None 
     from resnet_proto.data.cifar import kind_of
     from resnet_proto.data.sources import DIGITS
 
+    check_kind("data", data, (str, os.PathLike), "a path")
+    data = os.fspath(data)
     path = Path(data)
     archive = data != DIGITS and path.exists() and kind_of(path)
     return find_source(
@@ -570,6 +590,7 @@ class Averages:
 
         from resnet_proto.weights import Held, Weights
 
+        check_kind("weights", weights, Weights, "what load() has read")
         found: dict[str, list[Array]] = {}
         copies: dict[str, str] = {}
         for step, _ in self.measured:
@@ -664,6 +685,14 @@ def average(
         ResNetProtoError: fewer images than a batch, or than ``batches`` of them; and whatever
             ``Measure.of`` and ``run_shards`` raise.
     """
+    check_net(net)
+    check_kind("weights", weights, Mapping, "a mapping of names to arrays")
+    check_kind("feed", feed, Feed, "that of feed_of()")
+    if batches is not None:
+        check_whole("batches", batches, "how many batches")
+    check_whole("seed", seed, "a number that decides what is random", 0)
+    if dtype not in ("float32", "float64"):
+        raise ResNetProtoError(f"dtype is {brief(dtype)}; it is one of float32, float64")
     n = len(feed.source)
     most = n // feed.batch
     if not most:

@@ -14,8 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from resnet_proto.errors import NetError, ResNetProtoError, UnknownLayerError, UnknownShapeError
+from resnet_proto.errors import (
+    NetError,
+    ResNetProtoError,
+    UnknownLayerError,
+    UnknownShapeError,
+    brief,
+    check_kind,
+    check_whole,
+    whole,
+)
 from resnet_proto.evaluate.views import ImageLike, Views
+from resnet_proto.files import as_path
 from resnet_proto.layers import Shape, count, dims
 from resnet_proto.net import check_net
 from resnet_proto.preprocess import ImageOptions, image_input
@@ -107,13 +117,21 @@ class Classifier:
     ) -> None:
         from resnet_proto.engine import needed_inputs, start
 
-        if batch < 1:
-            raise ResNetProtoError(f"batch is {batch}; it is the number of views, at least 1")
+        batch = check_whole("batch", batch, "the number of views")
+        scales = lengths(scales)
+        net_file, weights_file = (
+            as_path("net_file", net_file), as_path("weights_file", weights_file)
+        )  # fmt: skip
         if isinstance(labels, str | os.PathLike):
             raise ResNetProtoError(
                 f"labels is {os.fspath(labels)[:80]!r}; read the file: read_labels(path) of "
                 "resnet_proto.evaluate.labels"
             )
+        if labels is not None:
+            check_kind("labels", labels, Iterable, "the name of each class, in a list")
+            labels = tuple(labels)
+            for label in labels:
+                check_kind("a label", label, str, "text")
         check_net(net)
         self.classes = classes_of(net)
         with net.named():
@@ -126,12 +144,12 @@ class Classifier:
                         f"the net reads '{name}' besides '{self.input}'; a classifier has one "
                         "input, of images. `resnet-proto forward` runs any net"
                     )
-        self.views = Views(shape, image, crops, tuple(scales))
+        self.views = Views(shape, image, crops, scales)
         self.net, self.weights, self.engine, self.batch = net, weights, engine, batch
         self.files = {
             "net_file": net_file, "weights_file": weights_file, "caffe_python": caffe_python
         }  # fmt: skip
-        self.labels = None if labels is None else tuple(labels)
+        self.labels = labels
         if self.labels is not None and self.classes not in (None, len(self.labels)):
             raise ResNetProtoError(
                 f"{counted(len(self.labels), 'label')} for "
@@ -165,8 +183,7 @@ class Classifier:
         Raises:
             ResNetProtoError: ``top`` is below 1, an image cannot be read, or the engine gives up.
         """
-        if not hasattr(top, "__index__") or top < 1:
-            raise ResNetProtoError(f"top is {top!r:.80}; it is how many classes, at least 1")
+        check_top(top)
         given = list(several(images))
         return [
             Prediction(name_of(image, i), self.best(scores, top))
@@ -174,7 +191,20 @@ class Classifier:
         ]
 
     def best(self, scores: Scores, top: int = 5) -> tuple[Guess, ...]:
-        """The classes of one image's scores that have the largest."""
+        """The classes of one image's scores that have the largest; arguments as of ``predict``.
+
+        Raises:
+            ResNetProtoError: ``top`` is below 1, or ``scores`` is not (classes,) numbers.
+        """
+        import numpy as np
+
+        top, scores = check_top(top), np.asarray(scores)
+        n_classes = len(self.labels) if self.labels else self.classes
+        numbers = scores.dtype.kind in "fiu" and scores.ndim == 1 and not np.isnan(scores).any()
+        if not numbers or len(scores) != (n_classes or len(scores)):
+            raise ResNetProtoError(
+                f"scores is {brief(scores)}; it is (classes,) numbers of one image, as scores() has"
+            )
         return tuple(
             Guess(i, float(scores[i]), self.labels[i] if self.labels else None)
             for i in (-scores).argsort(kind="stable")[:top].tolist()
@@ -203,7 +233,7 @@ class Classifier:
         """``scores``, with the error in the place of an image that cannot be read.
 
         Args:
-            images: each with what messages call it.
+            images: pairs: what messages call an image, and the image.
             note: told when only a part of a file is looked at.
 
         Raises:
@@ -211,7 +241,7 @@ class Classifier:
         """
         waiting: dict[Shape, list[tuple[Sum, Array]]] = {}
         begun: deque[Sum] = deque()
-        for name, image in images:
+        for name, image in pairs(images):
             own, views = Sum(name), []
             try:
                 views = list(self.views.of(image, name, note))
@@ -222,7 +252,7 @@ class Classifier:
             for view in views:
                 group = waiting.setdefault(view.shape, [])
                 group.append((own, view))
-                if len(group) == self.fitting(view.shape):
+                if len(group) == self._fitting(view.shape):
                     self._run(waiting.pop(view.shape))
             yield from ready(begun)
             while len(begun) > IMAGES or values_in(waiting) > WAITING:
@@ -233,7 +263,7 @@ class Classifier:
             self._run(group)
         yield from ready(begun)
 
-    def fitting(self, shape: Shape) -> int:
+    def _fitting(self, shape: Shape) -> int:
         """How many views of a shape go through the net at a time."""
         return max(1, self.batch * count(self.views.shape[1:]) // count(shape))
 
@@ -242,6 +272,7 @@ class Classifier:
 
         Of scales it is one square image at the largest.
         """
+        images = check_whole("images", images, "how many there are")
         shape = (min(self.batch, images * self.views.crops), *self.views.shape[1:])
         if self.views.scales:
             shape = (1, shape[1], max(self.views.scales), max(self.views.scales))
@@ -329,6 +360,39 @@ def several(images: Iterable[ImageLike]) -> Iterable[ImageLike]:
     if one or 0 < getattr(images, "ndim", 0) < BATCH_AXES:
         raise ResNetProtoError("images is one image; give a list of them")
     return images
+
+
+def pairs(images: Iterable[tuple[str, ImageLike]]) -> Iterator[tuple[str, ImageLike]]:
+    """Refuse images without names.
+
+    Raises:
+        ResNetProtoError: there are some.
+    """
+    for pair in several(images):  # type: ignore[arg-type]
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ResNetProtoError(
+                f"images has a {type(pair).__name__}; give pairs: what messages call an image, and "
+                "the image"
+            )
+        yield pair
+
+
+def lengths(scales: Sequence[int]) -> tuple[int, ...]:
+    """Scales as whole numbers.
+
+    Raises:
+        ResNetProtoError: they are others, or no list.
+    """
+    listed = isinstance(scales, Iterable) and not isinstance(scales, str | bytes)
+    found = tuple(map(whole, scales)) if listed else (None,)
+    if any(scale is None or scale < 1 for scale in found):
+        raise ResNetProtoError(f"scales is {brief(scales)}; it is a list of lengths in pixels")
+    return found  # type: ignore[return-value]
+
+
+def check_top(top: int) -> int:
+    """How many classes of an image are wanted."""
+    return check_whole("top", top, "how many classes")
 
 
 def name_of(image: ImageLike, place: int) -> str:

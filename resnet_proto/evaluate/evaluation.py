@@ -17,7 +17,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, brief, check_kind, check_whole
 from resnet_proto.evaluate.classifier import Classifier
 from resnet_proto.evaluate.metrics import (
     ClassRow,
@@ -51,6 +51,7 @@ SHARDS, LARGEST = 64, 256
 lost when a worker is killed."""
 NAMED = 20
 """Images of a shard that were left out and are named."""
+ON_ERROR = ("skip", "refuse")
 MISTAKES = 40
 """Of an evaluation, at most."""
 COLUMNS = tuple(Rows.__dataclass_fields__)
@@ -69,7 +70,7 @@ class Evaluation:
         left_out: how many could not be read.
         reasons: why, of the first of them in each shard.
         made_of: all that the rows depend on, ``name: value`` each; nets, weights and images by
-            their digests.
+            their digests; ``contents`` is one of the images with the content of 64 of them.
     """
 
     source: str
@@ -116,6 +117,7 @@ class Evaluation:
 
     def name(self, label: int) -> str:
         """What a class is called; its number where that is not known."""
+        label = check_whole("label", label, "the number of a class", 0)
         return self.names[label] if label < len(self.names) else str(label)
 
 
@@ -155,11 +157,19 @@ def evaluate(
         ResNetProtoError: no image can be judged, a label is no class of the net, scores are no
             numbers, or nets of one ensemble differ in their classes.
     """
-    nets = [classifiers] if isinstance(classifiers, Classifier) else list(classifiers)
+    nets = [classifiers] if isinstance(classifiers, Classifier) else classifiers
+    check_kind("classifiers", nets, Iterable, "a Classifier, or several in a list")
+    nets = list(nets)
+    for net in nets:
+        check_kind("a classifier", net, Classifier, "a Classifier")
     if not nets:
         raise ResNetProtoError("no net to judge; give one classifier or several")
+    if on_error not in ON_ERROR:
+        raise ResNetProtoError(f"on_error is {brief(on_error)}; it is one of {', '.join(ON_ERROR)}")
     if isinstance(images, (str, Path)):
         images = find_source(str(images), root=root, part=part, grey=all(map(is_grey, nets)))
+    elif not hasattr(images, "again"):  # which a Source has
+        raise ResNetProtoError(f"images is {brief(images)}; give a path, or what find_source() has")
     check_nets(nets)
     check_labels(images, nets[0].classes)
     if nets[0].classes and 0 < len(images.classes) != nets[0].classes:
@@ -198,7 +208,7 @@ def evaluate(
     names = next((tuple(net.labels) for net in nets if net.labels), ())
     names = names or (images.classes if len(images.classes) == n_classes else ())
     called = tuple(net.net.name or "a net without a name" for net in nets)
-    made_of = tuple(task.digest.splitlines())
+    made_of = (*task.digest.splitlines(), f"contents: {images.again[2]}")
     return Evaluation(images.source, called, n_classes, names, rows, left_out, reasons, made_of)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, check_kind, check_whole
 from resnet_proto.files import unreadable
 from resnet_proto.words import counted
 
@@ -37,6 +37,9 @@ def read_labels(source: str | os.PathLike[str], n_classes: int | None = None) ->
         ResNetProtoError: the file is not there, empty, no text in UTF-8, too large, has a blank
             line between others, or not as many labels as the net has classes.
     """
+    check_kind("source", source, (str, os.PathLike), f"a file, or '{IMAGENET}'")
+    if n_classes is not None:
+        check_whole("n_classes", n_classes, "how many classes the net has")
     labels = lines_of(FILE if source == IMAGENET else Path(source))
     if n_classes is not None and len(labels) != n_classes:
         hint = f"give the file of the classes the net was trained for, {counted(n_classes, 'line')}"

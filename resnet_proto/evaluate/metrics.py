@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, check_whole
 from resnet_proto.words import counted
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def rows_of(place: Integers, label: Integers, scores: Array) -> Rows:
 
 def wrong_of(rows: Rows, k: int) -> int:
     """How many labels are not among the ``k`` best scores."""
-    return int((rows.rank >= k).sum())
+    return int((rows.rank >= check_whole("k", k, "how many of the best scores count")).sum())
 
 
 def wilson(count: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -187,6 +187,7 @@ def mistakes(rows: Rows, count: int) -> Integers:
     """
     import numpy as np
 
+    count = check_whole("count", count, "how many mistakes", 0)
     (wrong,) = np.nonzero(rows.rank >= 1)
     return wrong[np.lexsort((rows.place[wrong], -rows.confidence[wrong]))[:count]]
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_proto.errors import check_kind
 from resnet_proto.layers import Shape
 from resnet_proto.preprocess import PRESETS, ImageOptions
 
@@ -118,6 +119,12 @@ def known_release(net: Net | None, weights: Weights) -> Release | None:
         The release, with ``found`` set: ``sha256`` or ``sha1`` if it is the file itself,
         ``structure`` if names and shapes agree and the file is another.
     """
+    from resnet_proto.net import check_net
+    from resnet_proto.weights import Weights
+
+    if net is not None:
+        check_net(net)
+    check_kind("weights", weights, Weights, "what load() has read")
     for release in by_size(weights):
         if how := digest_agrees(release, weights.source):
             return replace(release, found=how)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_proto.data.write import Progress, locked
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, check_kind, check_whole
 from resnet_proto.evaluate.task import Result, Shard, Task
 from resnet_proto.evaluate.workers import here, in_processes, on_dask
-from resnet_proto.files import atomic
+from resnet_proto.files import as_path, atomic
 from resnet_proto.formats.npz import DAMAGED
+from resnet_proto.layers import dims
 from resnet_proto.memory import BLOBS, available, check_room, human
 from resnet_proto.words import printable
 
@@ -42,6 +43,8 @@ SEAL, STAMP = "seal", "stamp"
 
 def split(items: int, size: int) -> list[Shard]:
     """Shards of so many items each; the last may be smaller."""
+    items = check_whole("items", items, "how many there are", 0)
+    size = check_whole("size", size, "how many items a shard has")
     starts = range(0, items, size)
     return [Shard(i, start, min(start + size, items)) for i, start in enumerate(starts)]
 
@@ -79,6 +82,12 @@ def run_shards(
         ResNetProtoError: the task raises it, a shard ends its workers, the cluster is lost, the
             folder is of another task, or another process is writing there. What was done is kept.
     """
+    jobs, folder = check_whole("jobs", jobs, "how many processes"), as_path("folder", folder)
+    check_kind("shards", shards, Sequence, "those of split()")
+    for shard in shards:
+        check_kind("a shard", shard, Shard, "those of split()")
+    if dask is not None:
+        check_kind("dask", dask, str, "the address of a scheduler")
     results: dict[int, Result] = {}
     with kept(folder, task, shards, stamp) as files:
         if files:
@@ -141,18 +150,27 @@ def merge(results: Sequence[Mapping[str, Array]]) -> Result:
     """The sum of results, by name: int64, exact; float64, added in their order.
 
     Raises:
+        ResNetProtoError: they are not those of one task.
         OverflowError: an integer does not fit.
     """
     import numpy as np
 
     sums: dict[str, Any] = {}
+    check_kind("results", results, Iterable, "those of run_shards()")
     for result in results:
+        check_kind("a result", result, Mapping, "those of run_shards()")
         for name, array in result.items():
+            array = np.asarray(array)
             dtype = "float64" if array.dtype.kind == "f" else "int64"
             value: Any = array.astype(dtype, casting="safe")
             if name not in sums:
                 sums[name] = value.copy()
                 continue
+            if sums[name].shape != value.shape:
+                raise ResNetProtoError(
+                    f"'{name}' is {dims(value.shape)} in one result, {dims(sums[name].shape)} in "
+                    "another; a sum is of one shape"
+                )
             added = sums[name] + value
             if dtype == "int64" and np.any((added ^ value) & (added ^ sums[name]) < 0):
                 raise OverflowError(f"the sum of '{name}' does not fit 64 bits")

@@ -24,7 +24,8 @@ from resnet_proto.data.labelled import Images, shown
 from resnet_proto.data.lmdb import FILE, is_lmdb, records
 from resnet_proto.data.show import class_names
 from resnet_proto.data.sources import DIGITS, find_images, stamp_of
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, check_kind
+from resnet_proto.files import as_path
 from resnet_proto.preprocess import decode as decode_image
 from resnet_proto.schema import decode
 
@@ -129,6 +130,10 @@ def find_source(
     Raises:
         ResNetProtoError: there are none, or something is wrong with a label.
     """
+    check_kind("source", source, (str, os.PathLike), "a path")
+    source, root = os.fspath(source), as_path("root", root)
+    if not source:
+        raise ResNetProtoError("source is empty; give a folder, a list, an archive or an LMDB")
     path = Path(source)
     if source != DIGITS and not path.exists():
         raise ResNetProtoError(

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from resnet_proto.errors import ResNetProtoError
+from resnet_proto.errors import ResNetProtoError, whole
 from resnet_proto.layers import Shape, dims
 from resnet_proto.preprocess import (
     DAMAGE,
@@ -88,7 +88,7 @@ class Views:
                 f"{self.options.mean}: the mean is {dims(self.mean.shape)}, the net's input is "
                 f"{dims(self.shape[1:])}; use one value for each channel"
             )
-        if self.crops not in CROPS:
+        if whole(self.crops) not in CROPS:
             raise ResNetProtoError(f"crops is {self.crops}; it is one of 1, 10")
         if self.crops > 1 and self.scales:
             raise ResNetProtoError("crops and scales are two ways of testing; give one of them")
@@ -194,6 +194,8 @@ class Views:
                 f"{name}: the array is {dims(x.shape)}, the net's input is {dims(wanted)}{larger}; "
                 "only pixels in memory, of type uint8, may be (rows, columns, 3) or (rows, columns)"
             )
+        if x.dtype.kind not in "fiu":
+            raise ResNetProtoError(f"{name}: the array is of {x.dtype}; give one of floats")
         x = x.astype(np.float32)
         for place, mirrored in places((x.shape[1], x.shape[2]), self.size, self.crops):
             crop = np.ascontiguousarray(x[:, *place])

@@ -175,6 +175,7 @@ def test_an_image_that_was_replaced(folders, tmp_path, time):
     place, kept = shutil.copytree(folders, tmp_path / "digits"), tmp_path / "kept"
     classifier = Classifier(net_of(), weights_of(4), image=GREY, batch=4)
     old = evaluate(classifier, place, folder=kept)
+    assert old.made_of == evaluate(classifier, place).made_of
 
     told, warned = [], []
     image = np.zeros((8, 8), np.uint8) if time else np.random.default_rng(1).integers(
@@ -189,6 +190,9 @@ def test_an_image_that_was_replaced(folders, tmp_path, time):
     assert ["1 of 15 shards are run again: " in text for text in warned] == [True]
     assert same(new, evaluate(classifier, place))
     assert not same(new, old)
+    assert new.made_of[:-1] == old.made_of[:-1]  # of names and labels
+    assert new.made_of[-1].partition(": ")[0] == "contents"
+    assert new.made_of[-1] != old.made_of[-1]
 
 
 def test_a_database_that_was_made_anew(database, tmp_path):
