@@ -18,7 +18,8 @@ MATRIX = np.random.default_rng(1).normal(size=(37, 501)).astype("f4")
 class Sums:
     """Counts and sums of pseudo-random items; ``folder`` gets a line for each shard that is begun.
 
-    ``at`` names the shard at which ``how`` happens; ``once``, only the first time.
+    ``at`` names the shard at which ``how`` happens; ``once``, only the first time. From shard
+    ``stop`` on all wait for a file ``go`` in the folder: until then no more than ``stop`` are done.
     """
 
     folder: Path
@@ -26,6 +27,7 @@ class Sums:
     how: str = ""
     once: bool = False
     pause: float = 0.0
+    stop: int = 1 << 30
     digest: str = "sums: 1"
     ready: bool = field(default=False)
 
@@ -44,6 +46,8 @@ class Sums:
         assert self.ready
         self.note(f"{shard.index} {os.getpid()}")
         time.sleep(self.pause)
+        while shard.index >= self.stop and not (self.folder / "go").exists():
+            time.sleep(0.01)
         flag = self.folder / "ended"
         if shard.index == self.at and not (self.once and flag.exists()):
             flag.touch()

@@ -59,6 +59,15 @@ def program(folder, code, *arguments):
             process.wait()
 
 
+def wait_for_threads(address, count):
+    """Until so many threads of workers are there: one that comes late finds nothing to do."""
+    from distributed import Client
+
+    with Client(address, timeout=60, set_as_default=False) as client:
+        while sum(client.nthreads().values()) < count:
+            time.sleep(0.02)
+
+
 @contextmanager
 def scheduler(folder):
     """A scheduler without workers: its process and its address."""
@@ -88,6 +97,7 @@ def cluster(tmp_path):
         worker(tmp_path, address) as one,
         worker(tmp_path, address) as two,
     ):
+        wait_for_threads(address, 2)
         yield process, (one, two), address
 
 
@@ -152,6 +162,7 @@ def test_a_result_that_is_lost_with_its_worker_is_waited_for_again(
 
 def test_threads_have_a_task_each(tmp_path, alone):
     with scheduler(tmp_path) as (_, address), worker(tmp_path, address, threads=3):
+        wait_for_threads(address, 3)
         results = run_shards(Sums(tmp_path, pause=0.05), SHARDS, dask=address)
 
     assert same(results, alone)
@@ -161,9 +172,12 @@ def test_threads_have_a_task_each(tmp_path, alone):
 def test_a_lost_scheduler_and_lost_workers_are_said_and_gone_on_from(
     tmp_path, cluster, alone, monkeypatch
 ):
-    """First both workers end, then the scheduler; what was done is not done again."""
+    """First both workers end, then the scheduler; what was done is not done again.
+
+    However slow the machine is, no run has come to its end before that.
+    """
     process, (one, two), address = cluster
-    task, kept = Sums(tmp_path, pause=0.2), tmp_path / "kept"
+    kept = tmp_path / "kept"
 
     def end_workers():
         one.kill()
@@ -172,10 +186,10 @@ def test_a_lost_scheduler_and_lost_workers_are_said_and_gone_on_from(
 
     killer = at_notes(tmp_path, 2, end_workers)
     with pytest.raises(ResNetProtoError, match=r"no worker for 1 s; .* of 10 shards are kept in"):
-        run_shards(task, SHARDS, dask=address, folder=kept)
+        run_shards(Sums(tmp_path, stop=4), SHARDS, dask=address, folder=kept)
     killer.join()
     done = len(list(kept.glob("*.npz")))
-    assert 2 <= done < 10
+    assert 2 <= done <= 4
 
     monkeypatch.undo()
     log = logging.handlers.BufferingHandler(1000)  # in the place of stderr
@@ -183,14 +197,15 @@ def test_a_lost_scheduler_and_lost_workers_are_said_and_gone_on_from(
     with worker(tmp_path, address):
         killer = at_notes(tmp_path, done + 2, process.kill)
         with pytest.raises(ResNetProtoError, match=r"the scheduler was lost; .* are kept in"):
-            run_shards(task, SHARDS, dask=address, folder=kept)
+            run_shards(Sums(tmp_path, stop=8), SHARDS, dask=address, folder=kept)
         killer.join()
     assert log.buffer == []
     assert log.level == logging.NOTSET
 
     before = len(list(kept.glob("*.npz")))
-    assert done + 2 <= before < 10
+    assert done + 2 <= before <= 8
     (tmp_path / "notes").unlink()
+    task = Sums(tmp_path)
     assert same(run_shards(task, SHARDS, folder=kept), alone)
     assert len(notes(tmp_path)) == 1 + 10 - before
     with pytest.raises(ResNetProtoError, match="no scheduler can be reached"):

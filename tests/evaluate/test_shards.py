@@ -223,7 +223,7 @@ def test_after_a_kill_it_goes_on_and_no_worker_stays(tmp_path, alone, jobs):
     run.kill()
     run.communicate()
     workers = {pid for _, pid in notes(tmp_path)}
-    wait_for(lambda: all(gone(pid) for pid in workers), 10)
+    wait_for(lambda: all(gone(pid) for pid in workers))
     done, said = items(tmp_path / "kept"), []
 
     results = run_shards(
