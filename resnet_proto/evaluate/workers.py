@@ -180,7 +180,7 @@ def work(line: Connection) -> None:
     """What a worker does: it gets the task, then shards, until the line or the parent ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it closes what it has open
     for name in THREADS:
-        os.environ.setdefault(name, "1")
+        os.environ[name] = "1"  # whatever it was: the jobs share the processors
     threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         task, prepared = line.recv(), False

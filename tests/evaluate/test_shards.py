@@ -19,6 +19,7 @@ from resnet_proto.errors import ResNetProtoError
 from resnet_proto.evaluate import shards as module
 from resnet_proto.evaluate.shards import merge, run_shards, split
 from resnet_proto.evaluate.task import Shard
+from resnet_proto.evaluate.workers import THREADS
 
 SHARDS = split(95, 10)
 RUN = """
@@ -136,9 +137,14 @@ def test_this_process_has_its_threads_again(tmp_path):
     ("engine", "package"),
     [("numpy", "numpy"), ("onnxruntime", "onnxruntime"), ("opencv", "cv2")],
 )
-def test_a_worker_computes_with_one_thread(engine, package):
-    """Beside it there is one that watches the parent; and none by which onnxruntime sends data."""
+def test_a_worker_computes_with_one_thread(engine, package, monkeypatch):
+    """Beside it there is one that watches the parent; and none by which onnxruntime sends data.
+
+    Also where the environment says that programs have more, as on many clusters.
+    """
     pytest.importorskip(package)
+    for name in THREADS:
+        monkeypatch.setenv(name, "3")
 
     results = run_shards(Threads(engine), split(2, 1), jobs=2)
 
