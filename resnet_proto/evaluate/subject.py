@@ -8,7 +8,7 @@ Source: data_transformer.cpp; data_layer.cpp.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def subject_of(
             "and the images"
         )
     if data.type != "Data":
-        return Subject(to_deploy(net, shape), batch=0)
+        return Subject(replace(to_deploy(net, shape), source=net.source), batch=0)
     transform = data.fields.get("transform_param", {})
     source = images or next(
         (str(f / data.source) for f in folders if data.source and is_lmdb(f / data.source)),  # type: ignore[attr-defined]
@@ -84,7 +84,7 @@ def subject_of(
     )
     forced = bool(transform.get("force_gray") or transform.get("force_color"))
     shape = shape or input_shape(transform, source)
-    deploy = to_deploy(net, shape)
+    deploy = replace(to_deploy(net, shape), source=net.source)
     grey = any(len(own) == 4 and own[1] == 1 for own in deploy.inputs().values())
     options = ImageOptions(
         mean=mean_of(transform, folders),

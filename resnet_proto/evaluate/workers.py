@@ -294,13 +294,14 @@ def result_of(future: Any, shard: Shard, address: str) -> Result | None:
     """The result of a shard that has ended; None if its worker is lost with it: it is run again.
 
     Raises:
-        ResNetProtoError: there is none. CancelledError: the scheduler was lost.
+        ResNetProtoError: there is none. CancelledError, CommClosedError: the scheduler was lost.
     """
     from distributed import CancelledError, KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         result = future.result(CONNECT)
-    except CancelledError:
+    except (CancelledError, CommClosedError):  # the second while it was asked for the result
         raise
     except TimeoutError:  # attempt() lets none of a task's through
         return None

@@ -212,6 +212,19 @@ def test_a_lost_scheduler_and_lost_workers_are_said_and_gone_on_from(
         run_shards(task, SHARDS, dask=address)
 
 
+def test_a_scheduler_that_is_lost_while_it_is_asked_for_a_result(tmp_path, cluster, monkeypatch):
+    """No fault of a worker."""
+    from distributed import Future
+    from distributed.comm import CommClosedError
+
+    def lost(self, timeout=None):
+        raise CommClosedError("in <TCP (closed)>: ConnectionResetError")
+
+    monkeypatch.setattr(Future, "result", lost)
+    with pytest.raises(ResNetProtoError, match=r"^--dask tcp://.*: the scheduler was lost$"):
+        run_shards(Sums(tmp_path), SHARDS, dask=cluster[-1])
+
+
 LACKING = """
 import sys
 class Finder:
