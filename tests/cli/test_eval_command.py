@@ -263,6 +263,10 @@ def refused_cases():
         ),
         ((deploy, "digits", "--weights", WEIGHTS), "--channels GRAY"),
         (
+            ("{tmp}/nodata.prototxt", "digits", "--weights", WEIGHTS, "--channels", "BGR"),
+            "/nodata.prototxt: images of 3 channels need one such input",
+        ),
+        (
             (deploy, "digits", *own, "--confusion", "{tmp}/c.jpg"),
             "give it one of the suffixes .svg, .png, .pdf",
         ),
