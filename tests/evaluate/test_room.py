@@ -39,17 +39,20 @@ def free(monkeypatch, size):
 
 
 MEASURED = """
-import resource, sys
+import sys
 import numpy as np
 import resnet_proto as rp
 from resnet_proto.evaluate import bn_stats
 from resnet_proto.evaluate.classifier import Classifier
 from resnet_proto.preprocess import ImageOptions
 
+def size(what):
+    return 1024 * int(open("/proc/self/status").read().split(what)[1].split()[0])
+
 def grown(work):
-    before = int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0])
+    before = size("VmRSS:")
     work()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return size("VmHWM:") - before  # ru_maxrss begins with the size of the parent
 
 command, preset, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
 net = rp.deploy_net(rp.PRESETS[preset].spec)
@@ -57,11 +60,10 @@ weights = rp.random_weights(net, seed=1)
 if command == "bn-stats":
     net = bn_stats.training_net(net)
     feed = bn_stats.feed_of(net, sys.argv[4], batch, ImageOptions())
-    task = bn_stats.Batches(net, weights, feed, 1)
     said = []
     bn_stats.check_processes = lambda processes, work, *_: said.append(work)
-    size = grown(lambda: bn_stats.average(net, weights, feed, batches=1))
-    print(*said, size)
+    taken = grown(lambda: bn_stats.average(net, weights, feed, batches=1))
+    print(*said, taken)
 else:
     classifier = Classifier(net, weights, batch=batch, engine=sys.argv[4])
     needs, _ = classifier.needs(batch)
