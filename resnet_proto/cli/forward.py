@@ -189,8 +189,8 @@ def in_batches(
     """
     import numpy as np
 
+    from resnet_proto import memory
     from resnet_proto.layers import dims
-    from resnet_proto.memory import available, human
     from resnet_proto.preprocess import load_image
 
     rows: dict[str, Array] = {}
@@ -205,12 +205,8 @@ def in_batches(
                 )
         if not rows:
             size = sum(value.nbytes for value in blobs.values()) * len(paths) // len(part)
-            free = available()
-            if free is not None and size > free:
-                raise ResNetProtoError(
-                    f"{', '.join(blobs)} of {len(paths):,} images take {human(size)}, and "
-                    f"{human(free)} of memory are free; give fewer images, or a smaller blob"
-                )
+            what = f"{', '.join(blobs)} of {len(paths):,} images"
+            memory.check_room(size, what, "give fewer images, or a smaller blob")
             rows = {k: np.empty((len(paths), *v.shape[1:]), v.dtype) for k, v in blobs.items()}
         for blob, value in blobs.items():
             rows[blob][at : at + len(part)] = value

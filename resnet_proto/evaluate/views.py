@@ -102,6 +102,11 @@ class Views:
                 raise ResNetProtoError(
                     f"scale {scale}: the net's input is {dims(self.size)}; give no smaller scale"
                 )
+            if scale * scale > MAX_VIEW:
+                raise ResNetProtoError(
+                    f"scale {scale}: any image has more than {MAX_VIEW:,} pixels then; give "
+                    "smaller scales, or crops"
+                )
         if self.scales and self.mean.shape[1:] != (1, 1):
             means = ",".join(f"{value:.4f}" for value in self.means())
             raise ResNetProtoError(

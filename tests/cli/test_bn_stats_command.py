@@ -114,7 +114,7 @@ def test_image_options_of_a_data_layer(place, tmp_path):
 
 
 def test_what_could_not_be_written_is_said_first(place, tmp_path):
-    """Before the work, not after it; an image's error and its name are said once."""
+    """Before the work; of an image its name in the list, then the place where it was looked for."""
     text = (DIGITS / "train_val.prototxt").read_text()
     assert text.count("num_output: 10\n") == 1
     (tmp_path / "twelve.prototxt").write_text(text.replace("num_output: 10\n", "num_output: 12\n"))
@@ -130,7 +130,8 @@ def test_what_could_not_be_written_is_said_first(place, tmp_path):
     assert "layer 'fc10' does not fit" in said(tmp_path / "twelve.prototxt", too_many, "x.npz")
     assert "1,797 images, a batch has 1798" in said(net, too_many, "x.npz")  # the twin
     missing = said(net, [*listed, "--batch", 4], "x.npz")
-    assert missing.count("none.png") == 1, missing
+    assert missing.startswith("Error: none.png: cannot be read: No such file or directory: ")
+    assert missing.count(f"{tmp_path}/none.png") == 1, missing
     assert "--preprocess" in said(DIGITS / "deploy.prototxt", [*too_many, *GREY[:2]], "x.npz")
 
 

@@ -202,7 +202,8 @@ def test_rows_that_do_not_fit_into_memory(files, monkeypatch):
     """Those of 130 images of 6 values."""
     photos(files / "photos", 130)
     for free, code in ((130 * 6 * 4 - 1, 1), (130 * 6 * 4, 0)):
-        monkeypatch.setattr("resnet_proto.cli.forward.check_room", lambda *_: None)
+        for place in ("cli.forward", "engine.planned"):  # which ask for the net's blobs
+            monkeypatch.setattr(f"resnet_proto.{place}.check_room", lambda *_: None)
         monkeypatch.setattr("resnet_proto.memory.available", lambda free=free: free)
         result = call(files, "--input", files / "photos", "--blob", "fc")
         assert result.exit_code == code, result.output

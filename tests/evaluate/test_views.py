@@ -175,6 +175,8 @@ def test_images_that_would_fill_memory(monkeypatch):
     with pytest.raises(ResNetProtoError, match="x: 1x9 pixels, at scale 7, are more than 392"):
         views(ribbon, options=SAME, scales=(7,))
     assert [x.shape for x in views(ribbon[:, :8], options=SAME, scales=(7,))] == [(3, 7, 56)] * 2
+    with pytest.raises(ResNetProtoError, match="scale 20: any image has more than 392 pixels"):
+        Views(SHAPE, SAME, scales=(20,))
 
 
 def test_damaged_images(tmp_path):
