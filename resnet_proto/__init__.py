@@ -1,4 +1,4 @@
-"""Residual networks in Caffe: generate prototxt, read and convert weights, check both.
+"""Residual networks in Caffe: generate nets, convert their weights, verify both.
 
     spec -> Net -> prototxt                  PRESETS, ResNetSpec; deploy_net, to_prototxt
     prototxt -> Net                          read_prototxt; read_solver, of those of a solver

@@ -271,7 +271,7 @@ def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Show the version and exit.",
 )  # fmt: skip
 def main() -> None:
-    """Residual networks in Caffe: generate, read, convert and check them.
+    """Residual networks in Caffe: generate, convert and verify them.
 
     \b
     Examples:
