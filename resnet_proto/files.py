@@ -148,7 +148,7 @@ def opened(
             raise PermissionError(0, "the file is read-only")
         if mode is not None and not may_replace(target):
             raise PermissionError(
-                0, "it is another's, in a sticky folder of another's; give another name"
+                0, "it belongs to another user, in a sticky folder; give another name"
             )
 
         def exclusively(name: str, flags: int) -> int:

@@ -476,7 +476,7 @@ def mean_part(mean: Array, options: ImageOptions, size: Size, resized: Size, pla
 def read_mean_file(path: Path) -> Array:
     """The array of an .npy or .binaryproto file."""
     if not path.exists():
-        raise ResNetProtoError(f"{path}: no such file; the mean is not there")
+        raise ResNetProtoError(f"{path}: no such file; it was given as the mean")
     if path.suffix.lower() != ".binaryproto":
         return read_npy(path)
     from resnet_proto.formats.binaryproto import read_blob

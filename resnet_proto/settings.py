@@ -241,6 +241,6 @@ def read_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ResNetProtoError(f"{source}: this is no TOML: {error}") from None
+        raise ResNetProtoError(f"{source}: this is not TOML: {error}") from None
     except RecursionError:
         raise ResNetProtoError(f"{source}: values are nested too deeply") from None

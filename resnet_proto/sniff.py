@@ -35,7 +35,7 @@ HTML = Kind("a web page (HTML)", f"{AGAIN}, not the page that links to it")
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 KERAS = Kind(
     "a Keras model",
-    "`convert` writes these and reads none; give the file of weights that it was made of",
+    "`convert` writes these and reads none; give the weight file that it was made from",
     WEIGHTS.replace("this file's weights go", "its weights, in another format, go"),
 )
 KINDS: tuple[tuple[bytes, Kind], ...] = (

@@ -128,7 +128,7 @@ def parse_solver(
     from resnet_proto.text_format import parse
 
     if not is_solver(text):
-        raise PrototxtError(f"{source}: this is no solver; give the file that names the net")
+        raise PrototxtError(f"{source}: this is not a solver; give the file that names the net")
     kept = {"lenient": lenient, "warnings": warnings}
     fields = parse(text, "SolverParameter", source=source, **kept)  # type: ignore[arg-type]
     if len(given := [name for name in TRAIN_NETS if name in fields]) != 1:

@@ -294,7 +294,7 @@ def test_a_file_of_another_in_a_sticky_folder(tmp_path, monkeypatch, mode, me):
     refused = mode == 0o1777 and me
     if refused:
         with (
-            pytest.raises(ResNetProtoError, match="/b: cannot be written: it is another's"),
+            pytest.raises(ResNetProtoError, match="/b: cannot be written: it belongs to an"),
             together(tmp_path / "a", tmp_path / "b"),
         ):
             pytest.fail("the work begins")

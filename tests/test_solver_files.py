@@ -174,7 +174,7 @@ def test_an_old_type():
         ("display: 3", "this one has none; give one of net, net_param"),
         ('net: "nowhere"', r"'nowhere' is not there, neither in the current directory nor"),
         ('net: "s"', "'s' is a solver; name the net"),
-        (FILES["a"], "this is no solver"),
+        (FILES["a"], "this is not a solver"),
         ('net: "a" test_iter: 1 test_state { level: x }', r"s:1:43: expected an integer"),
     ],
 )

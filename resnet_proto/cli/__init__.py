@@ -24,28 +24,28 @@ HEADING = "Examples:"
 EXAMPLES = re.compile(r"^( *)\x08\n", re.M)
 """Where the examples of a help begin: click leaves their lines as they are."""
 COMMANDS = {
-    "gen": "Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.",
-    "list": "List the nets that `gen` knows by name.",
-    "spec": "Recognise a residual net, and print the spec that makes it as TOML.",
+    "gen": "Generate a residual net: deploy, train_val, solver, train.sh.",
+    "list": "List the presets of `gen`, with parameters, MACs and source.",
+    "spec": "Recognise a residual net and print the spec that generates it.",
     "train-val": "Make a deploy net ready to train: train_val, solver, train.sh.",
     "deploy": "Make the deploy net of a train_val net.",
     "summary": "Show each layer of a net with shape, parameters and MACs.",
-    "draw": "Draw a net: stages and residual units, found in the graph of anybody's net.",
-    "view": "Show a net in the browser: stages, units and layers, with all that is known of each.",
-    "check": "Say what would hurt in a net or a solver, before Caffe does or when it would not.",
-    "upgrade": "Bring a net, a solver or a caffemodel of an older Caffe up to date.",
-    "log": "Show what a training came to, from Caffe's log, and draw its curves.",
-    "memory": "Show how much memory a net needs for a batch, in training and in tests.",
-    "inspect": "List the blobs of a weight file, a solver state, or a mean of images.",
+    "draw": "Draw a net's stages and residual units: SVG, PNG, PDF or text.",
+    "view": "Open a net in the browser: layers, weights, feature maps.",
+    "check": "Report likely mistakes in nets and solvers.",
+    "upgrade": "Upgrade a net, a solver or a caffemodel of an older Caffe.",
+    "log": "Turn Caffe's training logs into a table, CSV and curves.",
+    "memory": "Compute the memory that a batch needs in training and testing.",
+    "inspect": "List the blobs of a weight file, solver state or image mean.",
     "diff": "Compare two weight files, or two nets.",
     "convert": "Convert weights between formats, chosen by the file suffix.",
     "forward": "Run a net forward and show or save its blobs.",
-    "classify": "Say what a net takes images for.",
-    "eval": "Judge a net, or several together, on labelled images: top-1, top-5, mistakes.",
-    "verify": "Compare every blob of our forward pass with another engine's.",
-    "bn-stats": "Average BatchNorm statistics over training batches, for new weights.",
-    "data": "Make the LMDB of a net's images, take its mean, show what is in it.",
-    "completion": "Print what makes a shell complete commands, options, files, and names in a net.",
+    "classify": "Classify images and show the most likely classes.",
+    "eval": "Evaluate a net or an ensemble on labelled images: top-1, top-5.",
+    "verify": "Compare every blob of a forward pass with another engine's.",
+    "bn-stats": "Recompute BatchNorm statistics exactly, over training batches.",
+    "data": "Make an LMDB of images, compute its mean, show its images.",
+    "completion": "Print the completion script for bash, zsh or fish.",
 }
 STOPPED: list[int] = []
 """The signal that ends the command, once there is one."""
@@ -271,7 +271,7 @@ def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Show the version and exit.",
 )  # fmt: skip
 def main() -> None:
-    """Residual networks in Caffe: generate, convert and verify them.
+    """Generate, convert and verify residual networks in Caffe.
 
     \b
     Examples:

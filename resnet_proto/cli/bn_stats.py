@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 @click.command("bn-stats")
 @net_argument
 @click.option("--weights", required=True, metavar="FILE", callback=file_to_read,
-              help="Weights of any format; - is stdin.")  # fmt: skip
+              help="Weights in any format; - is stdin.")  # fmt: skip
 @click.option("-o", "--out", required=True, metavar="FILE", callback=file_to_write,
-              help="Weights to write; the suffix names the format.")  # fmt: skip
+              help="Weight file to write; its suffix selects the format.")  # fmt: skip
 @click.option("--data", metavar="IMAGES", callback=file_to_read,
-              help="A folder of class folders, a list, a CIFAR archive, an LMDB, or the word "
-              "digits; the source of the net's data layer by default.")  # fmt: skip
+              help="Images: a folder of class folders, a list, a CIFAR archive, an LMDB, or digits "
+              "(default: the source of the net's data layer).")  # fmt: skip
 @click.option("--batch", type=whole(1), metavar="N",
-              help="Images of a batch; the data layer's by default, else 32.")  # fmt: skip
+              help="Images per batch (default: the data layer's batch_size, else 32).")  # fmt: skip
 @click.option("--batches", type=whole(1), metavar="N",
-              help="How many batches; 100 by default, or all there are.")  # fmt: skip
+              help="Number of batches (default: 100, or all there are).")  # fmt: skip
 @click.option("--seed", type=whole(0), default=0, show_default=True,
-              help="For the choice of images, and a data layer's crops and mirrors.")  # fmt: skip
+              help="Random seed for the choice of images, crops and mirroring.")  # fmt: skip
 @click.option("--in-order", is_flag=True,
-              help="Take images in their own order, as Caffe's Data layer does.")  # fmt: skip
+              help="Read images in order, as Caffe's Data layer does.")  # fmt: skip
 @image_options
 @shard_options
 @stage_options
@@ -71,10 +71,10 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Average BatchNorm statistics over training batches, for new weights.
+    """Recompute BatchNorm statistics exactly, over training batches.
 
-    Each batch is normalised by its own statistics all the way; the strict averages of their means
-    and variances are stored. A train_val net says where images are and what becomes of them; a
+    Each batch is normalised by its own statistics, in every layer; the means and variances are
+    averaged over all batches. A train_val net's data layer gives images and preprocessing; a
     deploy net needs --data and image options.
 
     \b
@@ -89,7 +89,7 @@ def command(
     from resnet_proto.formats import SUFFIXES, save
 
     if Path(out).is_file() and not force:  # known before the work, whatever comes of it
-        raise ResNetProtoError(f"{out} is there already; --force overwrites it")
+        raise ResNetProtoError(f"{out} exists already; --force overwrites it")
     if Path(out).suffix.lower()[1:] not in SUFFIXES:
         raise click.UsageError(f"--out {out}: give it a suffix: .{', .'.join(SUFFIXES)}")
     given = read_net(net, lenient=lenient, state=state)

@@ -38,24 +38,24 @@ def each_to_read(
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, callback=each_to_read, metavar="FILE...")
-@click.option("--strict", is_flag=True, help="Warnings count as errors for the exit status.")
+@click.option("--strict", is_flag=True, help="Let warnings count as errors in the exit status.")
 @click.option(
-    "--test-images", type=whole(1), metavar="N", help="How many images the test data has."
+    "--test-images", type=whole(1), metavar="N", help="Number of images in the test data."
 )
 @click.option(
     "--target",
     type=click.Choice(NAMES),
     metavar="NAME",
-    help=f"Say what a tool chain does not take of a net: {', '.join(NAMES)}.",
+    help=f"Report what a tool chain rejects: {', '.join(NAMES)}.",
 )
 @click.option(
-    "--weights", metavar="FILE", callback=file_to_read, help="What --target is given with the net."
+    "--weights", metavar="FILE", callback=file_to_read, help="Weights of the net, for --target."
 )
 @click.option(
     "--plot",
     metavar="FILE",
     callback=file_to_write,
-    help="Draw a solver's learning rate over its iterations, .svg, .png or .pdf.",
+    help="Plot a solver's learning rate over the iterations: .svg, .png or .pdf.",
 )
 @stage_options
 @shape_option
@@ -73,19 +73,19 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Say what would hurt in a net or a solver, before Caffe does or when it would not.
+    """Report likely mistakes in nets and solvers.
 
-    FILE is a prototxt, or - for stdin; whether it is a net or a solver, its fields say. A
-    solver's nets are checked with it, in the states that it names; --level and --net-stage are
-    those of the net that it trains. The exit status is 1 if there is an error.
+    FILE is the prototxt of a net or a solver, or - for stdin. A solver is checked together with
+    its nets, in the states that it gives; --level and --net-stage are for the net that it
+    trains. The exit status is 1 if there is an error.
 
     \b
     resnet-proto check deploy.prototxt
     resnet-proto check solver.prototxt --test-images 50000 --strict
     resnet-proto check solver.prototxt --plot rate.svg
 
-    --target holds a net against what the documents of a tool chain say that it takes; `convert
-    --target` writes what passes.
+    --target checks a net against the documented limits of a tool chain; `convert --target`
+    writes a net that passes.
 
     \b
     resnet-proto check deploy.prototxt --target tpu-mlir

@@ -72,28 +72,28 @@ def classifier_options(command: Command) -> Command:
             **{field.name: kwargs.pop(field.name) for field in fields(ClassifierOptions)}
         )
         if how.scales and how.crops != "1":
-            raise click.UsageError("--crops and --scales are two ways of testing; give one of them")
+            raise click.UsageError("--crops 10 and --scales exclude each other; give one of them")
         if how.labels == "":
-            raise click.UsageError("--labels: an empty name is none")
+            raise click.UsageError("--labels is empty; give it the name of a file, or imagenet")
         return command(*args, how=how, **kwargs)
 
     options = [
         click.option(
             "--labels", metavar="FILE|imagenet",
-            help="What the classes are called: a file with a line for each, or ImageNet's 1,000.",
+            help="Names of the classes: a file with a line for each, or ImageNet's 1,000.",
         ),
         click.option(
             "--crops", type=click.Choice(["1", "10"]), default="1", show_default=True,
-            help="The centre, or also the corners, with mirror images; see --crop.",
+            help="The centre; or centre, corners and their mirror images (see --crop).",
         ),
         click.option(
             "--scales", callback=counts, metavar="N,...",
-            help="Look at the whole image with its shorter side so long, and at its mirror "
-            "image; as 224,256,384,480,640 in the paper.",
+            help="Use the whole image and its mirror image, with the shorter side this long; "
+            "the paper: 224,256,384,480,640.",
         ),
         click.option(
             "--engine", type=engine_choice, default="numpy", show_default=True,
-            help="What computes.",
+            help="Engine to run the net with.",
         ),
         caffe_python_option,
     ]  # fmt: skip

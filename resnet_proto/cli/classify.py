@@ -55,7 +55,7 @@ def images_to_read(
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", callback=images_to_read)
 @weights_option
 @click.option("--top", type=whole(1), default=5, show_default=True, metavar="N",
-              help="How many classes of each image are shown.")  # fmt: skip
+              help="Number of classes to show for each image.")  # fmt: skip
 @image_options
 @classifier_options
 @stage_options
@@ -72,11 +72,11 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Say what a net takes images for.
+    """Classify images and show the most likely classes.
 
-    IMAGE is a file, a folder of images, an array as the net takes it (.npy), or - for one image
-    from stdin. An image that cannot be read is left out, and the status is 1. Weights that are a
-    model known by its release bring their image options with them.
+    IMAGE is a file, a folder of images, an array of the net's shape (.npy), or - for one image
+    from stdin. An unreadable image is left out, and the exit status is 1. The weights of a known
+    released model bring its image options.
 
     \b
     resnet-proto classify deploy.prototxt --weights ResNet-50.caffemodel \\

@@ -66,10 +66,11 @@ the second press of the key, which calls that file again."""
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, files, and names in a net.
+    """Print the completion script for bash, zsh or fish.
 
-    Put its output where your shell reads completions from. In bash a line of ~/.bashrc does
-    it too: eval "$(resnet-proto completion bash)"
+    It completes commands, options, files, and names in a net. Save the script where your shell
+    looks for completions; in bash, a line in ~/.bashrc works too:
+    eval "$(resnet-proto completion bash)"
 
     \b
     resnet-proto completion bash \\

@@ -84,7 +84,7 @@ LONG = 1 << 26
 @click.option(
     "--to", type=click.Choice((*FORMATS, *MODELS)), help="Format of OUT, if its suffix is another."
 )
-@click.option("--no-verify", is_flag=True, help="Do not read OUT back to compare, nor run it.")
+@click.option("--no-verify", is_flag=True, help="Do not read OUT back and compare, nor run it.")
 @transform_options
 @onnx_options
 @torch_options
@@ -107,60 +107,60 @@ def command(
 ) -> None:
     """Convert weights between formats, chosen by the file suffix.
 
-    .caffemodel, .npz, .safetensors, .h5 and .pt, each to each, bit for bit; - is stdin or stdout. A
-    caffemodel is written with the structure of --net. The others carry the text of --net
-    with them, so that the way back needs none. A file with other content is kept unless
-    --force is given; folders are made.
+    Between .caffemodel, .npz, .safetensors, .h5 and .pt, values stay the same bit for bit; - is
+    stdin or stdout. A caffemodel needs --net for its structure. The others store the net's
+    prototxt, so converting back needs no --net. A file with other content is overwritten only
+    with --force; missing folders are made.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.npz --net deploy.prototxt
     resnet-proto convert r50.npz r50.caffemodel
 
-    .onnx is a model for onnxruntime, OpenCV and others: the net at TEST, BatchNorm folded. It is
-    run on random input, and every blob compared with a float64 run.
+    .onnx is a model for onnxruntime, OpenCV and others: the net at phase TEST, with BatchNorm
+    folded. It is run on random input, and every blob is compared with a float64 run.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.onnx --net deploy.prototxt
 
-    --fold-bn makes a smaller net for other formats too, --to-rgb and --input-scale a net for other
-    images. It is run on random input, as the old one is, and its prototxt is written beside the
-    caffemodel.
+    --fold-bn folds BatchNorm for other formats too; --to-rgb and --input-scale change the images
+    that the net takes. The new net is compared with the old on random input, and its prototxt is
+    written beside the caffemodel.
 
     \b
     resnet-proto convert r50.npz small.caffemodel --fold-bn
     resnet-proto convert r50.npz rgb.caffemodel --to-rgb --input-scale 0.017
 
-    .pt is PyTorch's state dict. The net's module loads it, runs on random input, and every blob
-    is compared with a float64 run. --names takes the keys of another package's model of a
-    residual net, and writes model.py beside it, which builds the model.
+    .pt is a PyTorch state dict. It is loaded into the net's module and run on random input, and
+    every blob is compared with a float64 run. For a residual net, --names writes the keys of
+    another package's model, and beside it model.py, which builds that model.
 
     \b
     resnet-proto convert ResNet-50.caffemodel r50.pt --net deploy.prototxt
     resnet-proto convert r50.npz timm.pt --names timm --force
 
-    Their weights of a residual net become Caffe's, with a prototxt beside.
+    Weights of a residual net from torchvision or timm become a caffemodel, with its prototxt.
 
     \b
     resnet-proto convert resnet50.safetensors resnet50.caffemodel
 
-    So does an ONNX model of ops that Caffe's layers express; it is held against onnxruntime.
+    So does an ONNX model, if Caffe has layers for its ops; it is compared with onnxruntime.
 
     \b
     resnet-proto convert model.onnx model.caffemodel
 
-    .keras is a model of Keras 3 that needs nothing of this package; its images are NHWC. It is
-    loaded, and compared likewise.
+    .keras is a Keras 3 model that loads without this package; its images are NHWC. It is loaded
+    and compared in the same way.
 
     \b
     resnet-proto convert r50.npz r50.keras
 
-    --target makes a net that a tool chain for Caffe takes, its prototxt beside it, or says
-    what stands in the way and writes nothing.
+    --target writes a net that a tool chain for Caffe accepts, with its prototxt beside it, or
+    reports what prevents it and writes nothing.
 
     \b
     resnet-proto convert r50.npz npu.caffemodel --target tpu-mlir
 
-    A mean of images goes from .binaryproto to .npy, and back.
+    An image mean is converted from .binaryproto to .npy and back.
 
     \b
     resnet-proto convert mean.binaryproto mean.npy
@@ -169,12 +169,12 @@ def command(
 
     if Path(source).suffix.lower() == f".{KERAS}":
         raise ResNetProtoError(
-            f"{source}: Keras files are only written; give the file of weights that it was made of"
+            f"{source}: Keras files can only be written; give the weight file that it was made from"
         )
     path, name = regular(source)
     if Path(source).suffix.lower() in MEANS or held_by(path) == "mean":
         if to is not None or net is not None:
-            raise click.UsageError("a mean has no --to and no --net; its suffixes say all")
+            raise click.UsageError("a mean takes no --to and no --net; its suffix names the format")
         with called(path, name):
             convert_mean(path, target, verify=not no_verify, force=force, as_json=as_json)
         return
@@ -183,19 +183,19 @@ def command(
         shaped = is_onnx(source) or form in (KERAS, "caffemodel") or any(transforms.values())
         refuse_onnx_options(*(["shapes"] if shaped else []))
     if transforms.get("floor") and transforms.get("aim"):
-        raise click.UsageError("--target says itself how pooling rounds; leave --floor out")
+        raise click.UsageError("--target decides how pooling is written; leave --floor out")
     if form in MODELS and names is not None:
-        raise click.UsageError(f"--names are keys of weights; {MODELS[form]} has none")
+        raise click.UsageError(f"--names is for weight files; {MODELS[form]} has no keys")
     if target == "-" and to is None:
         raise click.UsageError("OUT is -: name its format with --to")
     if target == "-" and form in MODELS:
-        raise click.UsageError("OUT is -: a model is run when it is written; give it a name")
+        raise click.UsageError("OUT is -: a model needs a file, because it is run; give it a name")
     if target == "-" and as_json:
         raise click.UsageError("OUT is -: leave --json out")
     if changes_inputs(transforms) and (image := given(*IMAGE, "with_preprocessing")):
         raise click.UsageError(
-            f"--{image[0].replace('_', '-')} says what the net takes, which --to-rgb and "
-            "--input-scale change; leave one of them out"
+            f"--{image[0].replace('_', '-')} describes the net's input, which --to-rgb "
+            "and --input-scale change; leave one of them out"
         )
     if target != "-":
         format_to_write(Path(target), to, MODELS)
@@ -210,16 +210,16 @@ def command(
             found = imported(found, settings, onnx.shapes, verify=verify)
         elif of_others(found):
             click.echo(
-                f"{name} is a state dict: this copies it under its own keys; OUT.caffemodel "
-                "makes Caffe's net of it",
+                f"{name} is a state dict, and keeps its own keys; with OUT.caffemodel it becomes "
+                "a Caffe net",
                 err=True,
             )
     if settings and (is_onnx(source) or not found.made):
-        raise click.UsageError("--set goes with a state dict of torchvision or timm, and its net")
+        raise click.UsageError("--set is for state dicts of torchvision or timm; leave it out")
     the_net, weights = found.net, found.weights
     if form in MODELS or any(transforms.values()):
         if the_net is None:
-            raise click.UsageError(f"{weights.source} does not carry a net; add --net NET")
+            raise click.UsageError(f"{weights.source} contains no net; add --net NET")
         the_net = deployed(the_net, onnx.shapes)
         the_net, weights = transformed(the_net, weights, transforms, verify=verify)
     if form == ONNX:
@@ -289,7 +289,7 @@ def read_source(
     if the_net is not None:
         the_net = replace(the_net, state=state).with_input_shapes(shapes)
     elif state != DEFAULT:
-        raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+        raise click.UsageError("--phase, --level and --net-stage need a net; add --net NET")
     return Source(the_net, weights)
 
 
@@ -309,7 +309,7 @@ def imported(
     if given.net is not None:
         if any(key.endswith(".running_var") for key in given.weights):
             raise click.UsageError(
-                f"{given.weights.source} is a state dict, of which a net is made; leave --net out"
+                f"{given.weights.source} is a state dict, which gives the net; leave --net out"
             )
         return given
     net, weights, proof = made_of_state_dict(given.weights, settings, verify=verify)

@@ -25,7 +25,7 @@ MAX_SIDE = 1 << 14
 
 @click.group("data")
 def command() -> None:
-    """Make the LMDB of a net's images, take its mean, show what is in it.
+    """Make an LMDB of images, compute its mean, show its images.
 
     \b
     resnet-proto data lmdb IMAGES train_lmdb --resize shorter:256 --split val=0.1
@@ -58,7 +58,7 @@ def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
         return None
     found = re.fullmatch(r"([\w-]{1,100})=(0?\.\d{1,9})", value)
     if not found or not float(found[2]):
-        raise click.BadParameter(f"'{value}' is not a name and a part below 1, as in val=0.1")
+        raise click.BadParameter(f"'{value}' is not a name and a share below 1, as in val=0.1")
     return found[1], float(found[2])
 
 
@@ -67,35 +67,35 @@ def split_of(_: click.Context, __: click.Parameter, value: str | None) -> tuple[
 @click.argument("out", metavar="OUT", callback=folder_to_write)
 @click.option(
     "--root", type=click.Path(), metavar="DIR",
-    help="Where the paths of a list lead from (default: its folder).",
+    help="Folder that a list's paths are relative to (default: the list's own).",
 )  # fmt: skip
-@click.option("--part", type=click.Choice(["train", "test"]), help="Of CIFAR (default: train).")
+@click.option("--part", type=click.Choice(["train", "test"]), help="CIFAR part (default: train).")
 @click.option(
     "--resize", callback=resize_of, default="none", show_default=True, metavar="HOW",
-    help="none, shorter:N, warp:N or warp:ROWSxCOLUMNS.",
+    help="How to resize: none, shorter:N, warp:N or warp:ROWSxCOLUMNS.",
 )  # fmt: skip
 @click.option(
     "--pad", type=whole(0, 1024), default=0, metavar="N",
-    help="Zeros at each side, in pixels: 4 for the CIFAR of the paper.",
+    help="Pixels of zeros to add at each side; 4 for CIFAR in the paper.",
 )  # fmt: skip
-@click.option("--gray", is_flag=True, help="One channel; else three, of grey images too.")
-@click.option("--encoded", is_flag=True, help="Keep JPEG and PNG as they are, or encode again.")
-@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Mix the order.")
+@click.option("--gray", is_flag=True, help="Store one channel instead of three.")
+@click.option("--encoded", is_flag=True, help="Store encoded images: the bytes of JPEG and PNG.")
+@click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Shuffle the images.")
 @click.option(
     "--seed", type=whole(0), default=0, show_default=True, metavar="N",
-    help="Of order and split.",
+    help="Random seed for shuffling and splitting.",
 )  # fmt: skip
 @click.option(
     "--split", callback=split_of, metavar="NAME=PART",
-    help="Put this part of each class into NAME_lmdb beside OUT.",
+    help="Put this share of each class into NAME_lmdb beside OUT.",
 )  # fmt: skip
 @click.option(
     "--on-error", type=click.Choice(["skip", "refuse"]), default="skip", show_default=True,
-    help="What to do about an image that cannot be read.",
+    help="Leave unreadable images out, or stop at the first.",
 )  # fmt: skip
 @click.option(
     "--jobs", type=whole(1, 256), metavar="N",
-    help="Images decoded at a time (default: one for each processor).",
+    help="Images to decode in parallel (default: one per processor).",
 )  # fmt: skip
 @force_option
 @json_option
@@ -119,7 +119,8 @@ def lmdb_command(
     """Make an LMDB of images, as Caffe's convert_imageset does.
 
     IMAGES is a folder with a folder for each class, a list of lines 'path label', an archive or
-    a folder of CIFAR-10 or CIFAR-100, or the word digits. After a kill, the same command goes on.
+    a folder of CIFAR-10 or CIFAR-100, or the word digits. If it is interrupted, the same command
+    resumes.
 
     \b
     resnet-proto data lmdb photos train_lmdb --resize shorter:256 --split val=0.1
@@ -133,7 +134,7 @@ def lmdb_command(
     from resnet_proto.words import counted
 
     if images in ("", "-"):
-        raise click.UsageError("IMAGES is a folder or a file; stdin is none")
+        raise click.UsageError("IMAGES has to be a folder or a file, not stdin")
     if Path(out).name in ("", ".."):
         raise click.UsageError(f"OUT is {out}; give the name of a new folder")
     found = find_images(images, root=Path(root) if root else None, part=part or "")
@@ -178,8 +179,8 @@ def lmdb_command(
 def mean_command(lmdb: str, out: str | None, as_json: bool) -> None:
     """Print the mean of each channel, and write the mean image.
 
-    OUT is .binaryproto, or .npy; it needs images of one size. Caffe's compute_image_mean writes
-    the same.
+    OUT is .binaryproto or .npy; all images must have the same size. The values are those of
+    Caffe's compute_image_mean.
 
     \b
     resnet-proto data mean train_lmdb
@@ -216,11 +217,11 @@ def mean_command(lmdb: str, out: str | None, as_json: bool) -> None:
 @click.argument("out", metavar="OUT", callback=file_to_write)
 @click.option(
     "-n", "--images", "count", type=whole(1, 2000), default=40, show_default=True,
-    metavar="N", help="How many images.",
+    metavar="N", help="Number of images.",
 )  # fmt: skip
 @click.option(
     "--seed", type=whole(0), default=0, show_default=True, metavar="N",
-    help="Other images for another number.",
+    help="Random seed for the choice of images.",
 )  # fmt: skip
 @json_option
 def show_command(lmdb: str, out: str, count: int, seed: int, as_json: bool) -> None:

@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Make the deploy net of a train_val net.
 
-    NET is anybody's train_val prototxt, or - for stdin. Data, loss, accuracy, fillers and rates
-    are left out; a softmax stands where the loss was; BatchNorm takes its stored statistics.
+    NET is any train_val prototxt, or - for stdin. Data, loss, accuracy, fillers and rates are
+    removed; a softmax replaces the loss; BatchNorm uses its stored statistics.
 
     \b
     resnet-proto deploy train_val.prototxt --out deploy.prototxt

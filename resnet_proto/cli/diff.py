@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 @click.argument("other", metavar="B", callback=file_to_read)
 @click.option(
     "--tolerance", type=Number(0), default=0, show_default=True,
-    help="Relative L2 up to which blobs are the same.",
+    help="Relative L2 up to which blobs count as equal.",
 )  # fmt: skip
 @lenient_option
 @json_option
 def command(one: str, other: str, tolerance: float, lenient: bool, as_json: bool) -> None:
     """Compare two weight files, or two nets.
 
-    Of weights, of any formats: blobs that only one file has, shapes, the relative L2 of the
-    values, and their largest difference by B's largest value. Of nets, after Caffe's defaults:
-    layers that only one has, and fields; then whether they compute the same, names aside. If A
-    or B is a prototxt, the other may be a weight file that carries one. Of each kind of
-    difference the first 20 are shown. The exit status is 1 where they differ.
+    For weights, in any formats: blobs that only one file has, shapes, the relative L2 of the
+    values, and their largest difference relative to B's largest value. For nets, with Caffe's
+    defaults filled in: layers that only one has, and fields; then whether they compute the same
+    apart from names. If A or B is a prototxt, the other may be a weight file that contains one.
+    The first 20 differences of each kind are shown. The exit status is 1 if they differ.
 
     \b
     resnet-proto diff ResNet-50.caffemodel ResNet-50.safetensors
@@ -59,8 +59,8 @@ def command(one: str, other: str, tolerance: float, lenient: bool, as_json: bool
         if CAFFEMODEL in kinds:
             place = kinds.index(CAFFEMODEL)
             raise ResNetProtoError(
-                f"{names[place]} is a caffemodel, {names[1 - place]} is not; two of one kind are "
-                "compared. Whether weights fit a net says `resnet-proto inspect FILE --net NET`"
+                f"{names[place]} is a caffemodel, {names[1 - place]} is not; give two weight files "
+                "or two nets. `resnet-proto inspect FILE --net NET` says whether weights fit a net"
             )
         nets = [net_of(*file, lenient=lenient) for file in files]
         differ = show_nets(nets, names, as_json=as_json)

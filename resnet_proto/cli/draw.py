@@ -29,11 +29,11 @@ DETAILS = ("stages", "units", "layers")
 @net_argument
 @click.option(
     "-o", "--out", metavar="FILE", callback=file_to_write,
-    help=".svg, .png or .pdf by Graphviz, .dot for it, .txt; in letters on stdout if not given.",
+    help="Write .svg, .png or .pdf (by Graphviz), .dot or .txt (default: text on stdout).",
 )  # fmt: skip
 @click.option(
     "--detail", type=click.Choice(DETAILS), default=DETAILS[0], show_default=True,
-    help="What has a box of its own; layers with weights have one in units.",
+    help="What gets a box of its own; units: each layer with weights.",
 )  # fmt: skip
 @state_options
 @shape_option
@@ -48,10 +48,10 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Draw a net: stages and residual units, found in the graph of anybody's net.
+    """Draw a net's stages and residual units: SVG, PNG, PDF or text.
 
-    A shortcut is red, and each arrow has the shape of what flows, for one image. --json lists the
-    parts of the net.
+    Any net will do: its parts are found from the graph, not from names. Shortcuts are red, and
+    arrows are labelled with shapes, for one image. --json lists the parts of the net.
 
     \b
     resnet-proto draw deploy.prototxt
@@ -65,12 +65,12 @@ def command(
     suffix = "" if out in (None, "-") else Path(str(out)).suffix.lower()
     known = (*drawing.PICTURES, ".dot", ".txt")
     if out not in (None, "-") and suffix not in known:
-        raise click.UsageError(f"-o {out}: a drawing is one of {', '.join(known)}")
+        raise click.UsageError(f"-o {out}: give it one of the suffixes {', '.join(known)}")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)
     found = structure(the_net)
     title = the_net.name or Path(net).name
     if found.unknown:
-        click.echo(f"Warning: shapes end there: {found.unknown}", err=True)
+        click.echo(f"Warning: shapes are unknown from here on: {found.unknown}", err=True)
     if out not in (None, "-"):
         drawing.write(str(out), title, found, detail)
         click.echo(f"wrote {out}", err=True)

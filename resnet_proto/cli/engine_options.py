@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 engine_choice = click.Choice(list(ENGINES))
 weights_option = click.option(
     "--weights", required=True, metavar="FILE", callback=file_to_read,
-    help="Weights of any format (- is stdin), or 'random' (of sensible scale).",
+    help="Weights in any format (- is stdin), or 'random' (well scaled).",
 )  # fmt: skip
 seed_option = click.option(
     "--seed",
     type=whole(0),
     default=0,
     show_default=True,
-    help="For whatever is random.",
+    help="Seed for random weights and inputs.",
 )
 caffe_python_option = click.option(
     "--caffe-python", metavar="PYTHON", envvar="CAFFE_PYTHON", show_envvar=True,
-    help="A Python that can `import caffe`, for the engine caffe.",
+    help="Python that can `import caffe`, for the engine caffe.",
 )  # fmt: skip
 until_option = click.option("--until", metavar="BLOB", help="Stop when this blob is complete.")
 

@@ -55,33 +55,33 @@ NAMED = 10
 @weights_option
 @click.option(
     "--also", nargs=2, multiple=True, metavar="NET WEIGHTS", callback=pairs_to_read,
-    help="Another net; the scores of all are averaged. Once for each.",
+    help="Another net: the scores of all are averaged. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--root", type=click.Path(), metavar="DIR",
-    help="Where the paths of a list lead from (default: its folder).",
+    help="Folder that a list's paths are relative to (default: the list's own).",
 )  # fmt: skip
-@click.option("--part", type=click.Choice(["train", "test"]), help="Of CIFAR (default: test).")
+@click.option("--part", type=click.Choice(["train", "test"]), help="CIFAR part (default: test).")
 @image_options
 @classifier_options
 @click.option(
     "--on-error", type=click.Choice(["skip", "refuse"]), default="skip", show_default=True,
-    help="What to do about an image that cannot be read.",
+    help="Leave unreadable images out, or stop at the first.",
 )  # fmt: skip
 @shard_options
 @click.option("--per-class", is_flag=True, help="Show a line for each class.")
 @click.option(
     "--csv", metavar="FILE", callback=file_to_write,
-    help="Write a line for each image, with its five best classes; with --per-class for each "
+    help="Write a line for each image, with its five best classes; with --per-class, for each "
     "class.",
 )  # fmt: skip
 @click.option(
     "--confusion", metavar="FILE", callback=file_to_write,
-    help="Draw what each class is taken for, .png, .svg or .pdf.",
+    help="Draw the confusion matrix: .png, .svg or .pdf.",
 )  # fmt: skip
 @click.option(
     "--mistakes", metavar="FILE.png", callback=file_to_write,
-    help="Show the images of which the net was surest, and wrong.",
+    help="Write a contact sheet of the wrong images with the highest scores.",
 )  # fmt: skip
 @shape_option
 @stage_options
@@ -107,13 +107,12 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Judge a net, or several together, on labelled images: top-1, top-5, mistakes.
+    """Evaluate a net or an ensemble on labelled images: top-1, top-5.
 
     IMAGES is a folder with a folder for each class, a list of lines 'path label', an archive or
-    a folder of CIFAR, the word digits, or an LMDB. Of a train_val net or a solver its data layer
-    at phase TEST says the LMDB, mean, scale and crop, so that the result is that of `caffe test`;
-    what is given here goes before that. Weights that are a model known by its release bring their
-    image options with them.
+    a folder of CIFAR, the word digits, or an LMDB. For a train_val net or a solver, the data
+    layer at phase TEST gives the LMDB, mean, scale and crop, so the result is that of `caffe
+    test`; options override these. The weights of a known released model bring its image options.
 
     \b
     resnet-proto eval train_val.prototxt --weights digits.caffemodel
@@ -149,12 +148,12 @@ def command(
     first = members[0].at
     name = images or first.source
     if not name:
-        raise click.UsageError(f"IMAGES is missing: {net} has no layer that says where they are")
+        raise click.UsageError(f"IMAGES is missing, and {net} has no data layer that names them")
     stored = is_lmdb(Path(name))
     if not images and not stored:
         raise ResNetProtoError(
-            f"{name}: no LMDB there, nor from the folder of {net}, whose data layer names it; give "
-            "IMAGES"
+            f"{name}: no such LMDB, neither here nor from the folder of {net}, whose data layer "
+            "names it; give IMAGES"
         )
     options = [options_of(member, image, stored=stored) for member in members]
     if (

@@ -57,15 +57,15 @@ BATCH = 10
 @shape_option
 @image_options
 @click.option("--blob", "--outputs", "outputs", metavar="NAME,...", multiple=True,
-              help="The blobs wanted; the net's outputs by default.")  # fmt: skip
+              help="Blobs to show or save (default: the net's outputs).")  # fmt: skip
 @until_option
 @click.option("--engine", type=engine_choice, default="numpy", show_default=True,
-              help="What computes.")  # fmt: skip
+              help="Engine to run the net with.")  # fmt: skip
 @caffe_python_option
 @stage_options
 @seed_option
 @click.option("-o", "--out", metavar="FILE.npz", callback=file_to_write,
-              help="Write the blobs; - is stdout. One blob may be an .npy.")  # fmt: skip
+              help="Save the blobs; - is stdout. One blob may be an .npy.")  # fmt: skip
 @lenient_option
 @json_option
 def command(
@@ -86,10 +86,10 @@ def command(
 ) -> None:
     """Run a net forward and show or save its blobs.
 
-    A blob of one value for each class is shown by its five largest, others by their shape
-    and range. --until shows the blob where the run stops. More images than the net's batch go
-    through it a few at a time; a folder's are sorted by name. Weights that are a model known by
-    its release bring their image options with them.
+    A blob with one value for each class is shown as its five largest values, others as shape and
+    range. With --until, the blob where the run stops is shown. More images than the net's batch
+    are processed in batches; those of a folder are sorted by name. The weights of a known released
+    model bring its image options.
 
     \b
     resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\

@@ -35,38 +35,38 @@ DEPTHS = [name[7:] for name in PRESETS if name.startswith("resnet-") and name[7:
 @click.option(
     "--depth", type=whole(), metavar="N", help=f"{', '.join(DEPTHS[:-1])} or {DEPTHS[-1]}."
 )
-@click.option("--preset", "name_of_preset", metavar="NAME", help="A net of `resnet-proto list`.")
+@click.option("--preset", "name_of_preset", metavar="NAME", help="Preset: see `resnet-proto list`.")
 @click.option(
     "--spec", "file", metavar="FILE.toml", callback=file_to_read,
-    help="A spec as a file; - is stdin.",
+    help="Read the spec from a file; - is stdin.",
 )  # fmt: skip
 @click.option(
-    "--stages", callback=counts, metavar="N,N,...", help="Units of each stage: any other net."
+    "--stages", callback=counts, metavar="N,N,...", help="Any other net: units in each stage."
 )
-@click.option("--unit", type=click.Choice(list(CONVOLUTIONS)), help="With --stages.")
+@click.option("--unit", type=click.Choice(list(CONVOLUTIONS)), help="Kind of unit, for --stages.")
 @click.option(
     "--width",
     callback=counts,
     metavar="N,...",
-    help="Channels of the first stage's 3x3, or of each stage's; the stem keeps its own.  [64]",
+    help="Channels of the 3x3 in the first stage, or in each; the stem keeps its own.  [64]",
 )
-@click.option("--classes", type=whole(1), help="Classes of the classifier.  [1000]")
+@click.option("--classes", type=whole(1), help="Number of classes.  [1000]")
 @click.option("--name", help="Name of the net.  [ResNet-N]")
 @click.option(
-    "--project-first-stage", is_flag=True, help="Projection in the first stage of basic units too."
+    "--project-first-stage", is_flag=True, help="Project in the first stage of basic units too."
 )
 @click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
-              help="Any field of the spec, training.batch=64 too; once for each.")  # fmt: skip
+              help="Set any field of the spec, also training.batch=64. Repeatable.")  # fmt: skip
 @launcher_option
-@click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
-@click.option("--print-spec", is_flag=True, help="Print the spec as TOML, and write nothing.")
-@click.option("--only", type=click.Choice(list(FILES)), help="Write this file and no other.")
+@click.option("--finetune", is_flag=True, help="Rename the classifier and raise its learning rate.")
+@click.option("--print-spec", is_flag=True, help="Print the spec as TOML and write nothing.")
+@click.option("--only", type=click.Choice(list(FILES)), help="Write only this file.")
 @click.option(
     "-o",
     "--out",
     metavar="DIR",
     callback=folder_to_write,
-    help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
+    help="Folder to write to; with --only, - is stdout.  [generated/NAME]",
 )
 @force_option
 @templates_option
@@ -91,9 +91,9 @@ def command(
     templates: str | None,
     as_json: bool,
 ) -> None:
-    """Generate the prototxt of a residual net: deploy, train_val, solver, train.sh.
+    """Generate a residual net: deploy, train_val, solver, train.sh.
 
-    Depths 50, 101 and 152 are the released nets, layer for layer and name for name.
+    Depths 50, 101 and 152 equal the authors' released nets, layer for layer and name for name.
 
     \b
     resnet-proto gen --depth 152
@@ -165,7 +165,7 @@ def choose(
             "give one of --depth N, --preset NAME, --spec FILE, or --stages N,N,... with --unit"
         )
     if unit is not None and stages is None:
-        raise click.UsageError("--unit goes with --stages; others have theirs (--set unit=...)")
+        raise click.UsageError("--unit goes with --stages; elsewhere, use --set unit=...")
     if stages is not None and unit is None:
         raise click.UsageError(f"--stages needs --unit {', '.join(CONVOLUTIONS)}")
     if depth is not None:
@@ -202,5 +202,5 @@ def read_spec(path: str) -> ResNetSpec:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise ResNetProtoError(f"{source}: this is no UTF-8 text; a spec is a TOML file") from None
+        raise ResNetProtoError(f"{source}: this is not UTF-8 text; a spec is a TOML file") from None
     return adapted(ResNetSpec(), read_toml(text, source), source)

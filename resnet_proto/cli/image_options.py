@@ -33,8 +33,8 @@ MAX_AXES = 5
 
 input_option = click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE",
-    help="An array (.npy), an image or a folder of images for an input of the net; once for each. "
-    "Several images for one input are a batch.",
+    help="An array (.npy), an image or a folder of images for an input of the net. Repeatable; "
+    "several images for one input are its batch.",
 )  # fmt: skip
 
 
@@ -44,24 +44,24 @@ def image_options(command: Command) -> Command:
         click.option(
             "--preprocess", type=click.Choice(list(PRESETS)), default="caffe", show_default=True,
             metavar="NAME",
-            help=f"Image options by name: {', '.join(PRESETS)}. Those below go before it.",
+            help=f"Image options by name: {', '.join(PRESETS)}. Those below override it.",
         ),
         click.option(
             "--mean", callback=optional(read_mean, f"{NUMBERS}; or a .npy or .binaryproto file"),
             metavar="B,G,R|FILE",
-            help="Grey levels (0..255) to subtract, or a .npy or .binaryproto file.",
+            help="Mean to subtract: grey levels (0..255), a .npy or .binaryproto file.",
         ),
         click.option(
             "--scale", callback=optional(read_numbers, NUMBERS), metavar="X|B,G,R",
-            help="Factor after the mean.",
+            help="Factor to multiply with after subtracting the mean.",
         ),
         click.option(
             "--crop", callback=optional(read_crop, "give N or ROWSxCOLUMNS, as in 256 or 256x320"),
             metavar="N|ROWSxCOLUMNS",
-            help="Resize to this (N: the shorter side), then take the centre. "
-            "Else the image is warped to the net's size.",
+            help="Resize to this (N: the shorter side), then crop the centre "
+            "(default: warp the image to the net's size).",
         ),
-        click.option("--channels", type=click.Choice(CHANNELS), help="Order of the net's input."),
+        click.option("--channels", type=click.Choice(CHANNELS), help="Channel order of the input."),
     ]  # fmt: skip
 
     @wraps(command)
@@ -106,7 +106,7 @@ def of_release(image: ImageOptions, release: Release | None, weights: str) -> Im
         return image
     options, given = instead_of_caffe(image, release.image), given_as_text()
     if options != release.image:
-        say_once(f"Note: {weights} is {release}; but {given} as given here")
+        say_once(f"Note: {weights} is {release}; but with {given} of the command line")
     elif "preprocess" not in image_given():
         say_once(f"Note: {weights} is {release}")
     return options
@@ -168,8 +168,8 @@ def image_files(images: Sequence[str]) -> list[str]:
         ]
         if not own:
             raise ResNetProtoError(
-                f"{image}: a folder with no image in it, by their names; folders within are not "
-                "looked into"
+                f"{image}: no file in this folder has the suffix of an image; subfolders are not "
+                "searched"
             )
         names += own
     return names
@@ -237,7 +237,7 @@ def read_inputs(net: Net, given: Sequence[str], image: ImageOptions) -> dict[str
                 sizes = ",".join(map(str, (len(paths), *rest)))
                 raise ResNetProtoError(
                     f"{len(paths)} images are given for input '{name}', which takes {batch}; "
-                    f"--input-shape {name}={sizes} makes it take them"
+                    f"--input-shape {name}={sizes} makes it accept them"
                 )
             one = [read_input(Path(path), name, (1, *rest), image) for path in paths]
             arrays[name] = np.concatenate(one)
@@ -276,7 +276,7 @@ def read_input(path: Path, name: str, shape: Shape, image: ImageOptions) -> Arra
     if array.shape != shape:
         hint = reshaping(array.shape, shape)
         if not hint and len(array.shape) == len(shape):
-            hint = f"; --input-shape {name}={','.join(map(str, array.shape))} makes it take this"
+            hint = f"; --input-shape {name}={','.join(map(str, array.shape))} makes it accept this"
         raise ResNetProtoError(
             f"{path}: {dims(array.shape)}, input '{name}' needs {dims(shape)}{hint}"
         )

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @click.argument("file", callback=file_to_read)
 @net_option
 @state_options
-@click.option("--stats", is_flag=True, help="Add min, max, mean, and how many are not finite.")
-@click.option("--problems", is_flag=True, help="With --net: leave out what is copied.")
+@click.option("--stats", is_flag=True, help="Add min, max, mean and number of non-finite values.")
+@click.option("--problems", is_flag=True, help="With --net: show only what is not copied.")
 @lenient_option
 @json_option
 def command(
@@ -45,22 +45,22 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """List the blobs of a weight file, a solver state, or a mean of images.
+    """List the blobs of a weight file, solver state or image mean.
 
     FILE is a .caffemodel, .npz, .safetensors, .h5 or .pt, a .solverstate or .binaryproto, or - for
-    stdin. Values are read for --stats only. With --net each layer has what Caffe would do with it:
-    copied, ignored (the net lacks it), left at its filler (the file lacks it), or refused, which
-    ends Caffe. The exit status is 1 if the weights do not fit: one is refused or left at its
-    filler, or none is copied. `forward`, `convert` and `verify` refuse the same, but read what
-    only Caffe does not find in HDF5. A released model is named, by the digest of the file or by
-    names and shapes.
+    stdin. Values are read only for --stats. --net shows what Caffe would do with each layer: copy
+    it, ignore it (the net lacks it), leave it at its filler (the file lacks it), or stop (refused).
+    The exit status is 1 if the weights do not fit: a layer is refused or left at its filler, or
+    none is copied. `forward`, `convert` and `verify` refuse the same weights, but also read HDF5
+    layers that only Caffe does not find. Released models are recognised by the file's digest, or
+    by names and shapes.
 
     \b
     resnet-proto inspect ResNet-50.caffemodel
     resnet-proto inspect ResNet-18.caffemodel --net deploy.prototxt --problems
 
-    A .solverstate shows iteration and history; with --net it is said which solvers can go on
-    from it. A .binaryproto shows its channels.
+    For a .solverstate, iteration and history are shown, and with --net which solvers can resume
+    from it; for a .binaryproto, its channels.
 
     \b
     resnet-proto inspect net_iter_500.solverstate --net solver.prototxt
@@ -72,9 +72,9 @@ def command(
     from resnet_proto.state import DEFAULT
 
     if problems and net is None:
-        raise click.UsageError("--problems are those of weights in a net; add --net NET")
+        raise click.UsageError("--problems needs a net; add --net NET")
     if net is None and state != DEFAULT:
-        raise click.UsageError("--phase, --level and --net-stage are those of a net; add --net NET")
+        raise click.UsageError("--phase, --level and --net-stage need a net; add --net NET")
     path, name = regular(file)
     with called(path, name):
         if (held := held_by(path)) == "mean":

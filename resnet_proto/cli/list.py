@@ -13,7 +13,7 @@ from resnet_proto.words import columns
 @click.command("list")
 @json_option
 def command(as_json: bool) -> None:
-    """List the nets that `gen` knows by name.
+    """List the presets of `gen`, with parameters, MACs and source.
 
     Parameters are the learned values; MACs are the multiply-adds of Convolution and
     InnerProduct for one image, which the paper calls FLOPs.

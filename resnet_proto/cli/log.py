@@ -36,28 +36,28 @@ REDRAW = 5.0
     "--csv",
     metavar="FILE",
     callback=file_to_write,
-    help="Write each row: iteration, phase, net, seconds, lr, outputs; - is stdout.",
+    help="Write the rows: iteration, phase, net, seconds, lr, outputs; - is stdout.",
 )
 @click.option(
     "--plot",
     metavar="FILE",
     callback=file_to_write,
-    help="Draw the curves, .svg, .png or .pdf: train thin, test bold.",
+    help="Plot the curves (.svg, .png or .pdf): train thin, test bold.",
 )
 @click.option(
     "--follow",
     is_flag=True,
-    help="Go on until Caffe is done, and write again and again; wait for a LOG that is not there.",
+    help="Follow a running training and keep the files up to date; wait for LOG if it is missing.",
 )
 @json_option
 def command(
     logs: tuple[str, ...], csv: str | None, plot: str | None, follow: bool, as_json: bool
 ) -> None:
-    """Show what a training came to, from Caffe's log, and draw its curves.
+    """Turn Caffe's training logs into a table, CSV and curves.
 
-    LOG may be -, stdin. Logs of mainline, NVIDIA's and Intel's Caffe are read. A training that was
-    killed and resumed is one run, in one log or in several: a log that begins from a snapshot goes
-    on with the one before it. Other logs are runs of their own, in one picture.
+    LOG is a log of mainline, NVIDIA's or Intel's Caffe; - is stdin. A training that was killed
+    and resumed is one run, in one log or in several: a log that starts from a snapshot continues
+    the one before it. Other logs are separate runs in the same plot.
 
     \b
     resnet-proto log train.log --plot curve.svg
@@ -76,7 +76,7 @@ def command(
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
     if same := [name for name in (csv, plot) if name in logs and name != "-"]:
-        raise click.UsageError(f"{same[0]} is a LOG; give what is written another name")
+        raise click.UsageError(f"{same[0]} is one of the logs; give the output another name")
     warnings: list[str] = []
     if follow:
         runs = [followed(logs[0], csv, plot)]
@@ -124,7 +124,7 @@ def followed(name: str, csv: str | None, plot: str | None) -> Run:
     try:
         await_log(name)
         while (run := read_on(reader, name, csv, plot)) is None:
-            click.echo(f"{name} was begun anew; so is this", err=True)
+            click.echo(f"{name} was started anew; reading it again", err=True)
             reader = Reader()
         return run
     except KeyboardInterrupt:
@@ -138,7 +138,7 @@ def await_log(name: str) -> None:
     said = False
     while name != "-" and not Path(name).exists():
         if not said:
-            click.echo(f"waiting for {name}, which is not there yet; Ctrl-C ends", err=True)
+            click.echo(f"waiting for {name}, which does not exist yet; Ctrl-C ends it", err=True)
         said = True
         time.sleep(PAUSE)
 

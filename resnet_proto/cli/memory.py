@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @net_argument
 @click.option(
     "--batch", type=whole(1), metavar="N",
-    help="Images at a time on one GPU.  [what the net says]",
+    help="Images per batch on one GPU.  [the net's own]",
 )  # fmt: skip
 @click.option(
     "--phase",
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "test", "both"], case_sensitive=False),
     default="both",
     show_default=True,
-    help="What to measure.",
+    help="Phase to compute.",
 )
 @stage_options
 @shape_option
@@ -50,12 +50,12 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Show how much memory a net needs for a batch, in training and in tests.
+    """Compute the memory that a batch needs in training and testing.
 
-    NET is a deploy net, a train_val net or a solver, or - for stdin; a deploy net is measured
-    as if a loss stood at its end. The bytes are those that Caffe allocates for one GPU with its
-    own engine and the solver's type, else SGD; cuDNN's workspace comes on top. The batch is one
-    GPU's, as batch_size is in Caffe.
+    NET is a deploy net, a train_val net or a solver, or - for stdin; a deploy net counts as if it
+    ended in a loss. The bytes are those that Caffe allocates on one GPU with its own engine and
+    the solver's type, or SGD; cuDNN needs additional workspace. The batch is that of one GPU, like
+    batch_size in Caffe.
 
     \b
     resnet-proto memory deploy.prototxt --batch 32

@@ -52,12 +52,12 @@ def onnx_options(command: Command) -> Command:
 
     options = [
         click.option("--dynamic", type=click.Choice(DYNAMIC), default="batch", show_default=True,
-                     help="ONNX: what may vary; size is rows and columns too."),
+                     help="ONNX: what may vary; size is the batch, rows and columns."),
         click.option("--opset", type=whole(OPSETS[0], OPSETS[-1]), default=OPSET,
                      show_default=True,
-                     help=f"ONNX: version of its operators, {OPSETS[0]} to {OPSETS[-1]}."),
+                     help=f"ONNX: opset version, {OPSETS[0]} to {OPSETS[-1]}."),
         click.option("--with-preprocessing", is_flag=True,
-                     help="ONNX: take an RGB image, 0..255; the image options become nodes."),
+                     help="ONNX: take RGB images, 0..255; the image options become nodes."),
         shape_option,
         image_options,
     ]  # fmt: skip
@@ -102,7 +102,7 @@ def read_onnx(
 
     if net is not None or state != DEFAULT:
         raise click.UsageError(
-            "an ONNX model is a net itself, at phase TEST; leave out --net, --phase, --level and "
+            "an ONNX model contains its net, at phase TEST; leave out --net, --phase, --level and "
             "--net-stage"
         )
     warnings: list[str] = []
@@ -118,9 +118,9 @@ def read_onnx(
     worst = proof.worst
     if not worst.within(TOLERANCE):
         raise ResNetProtoError(
-            f"{path}: in the new net blob '{worst.blob}' is {worst.distance:.2e} from what "
-            f"onnxruntime computes of the model, over {TOLERANCE:g} (relative L2); nothing was "
-            "written. --no-verify writes it"
+            f"{path}: blob '{worst.blob}' of the new net differs by {worst.distance:.2e} from "
+            f"what onnxruntime computes, over {TOLERANCE:g} (relative L2); nothing was written. "
+            "--no-verify writes it"
         )
     click.echo(
         printable(summed_up("the new net against onnxruntime, random input", proof.rows)),

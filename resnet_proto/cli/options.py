@@ -135,7 +135,7 @@ def check_above(name: str) -> None:
     """
     above = next(x for x in Path(name).absolute().parents if os.path.lexists(x))
     if not above.is_dir():
-        raise ResNetProtoError(f"{name}: {above} is no folder; give another name")
+        raise ResNetProtoError(f"{name}: {above} is not a folder; give another name")
 
 
 def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -147,7 +147,7 @@ def counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     digits = all(part.isascii() and part.strip().isdigit() and len(part) < 100 for part in parts)
     if not digits or 0 in map(int, parts):
         raise click.BadParameter(
-            f"'{value}' is not a list of positive whole numbers, parted by commas"
+            f"'{value}' is not a list of positive whole numbers, separated by commas"
         )
     return tuple(map(int, parts))
 
@@ -160,7 +160,7 @@ net_option = click.option(
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 lenient_option = click.option(
-    "--lenient", is_flag=True, help="Keep fields that Caffe does not know, with a warning."
+    "--lenient", is_flag=True, help="Accept fields that Caffe does not know, with a warning."
 )
 phase_option = click.option(
     "--phase",
@@ -168,15 +168,15 @@ phase_option = click.option(
     metavar="[TEST|TRAIN]",
     default="TEST",
     show_default=True,
-    help="Keep the layers of this phase.",
+    help="Use the layers of this phase.",
 )
 level_option = click.option(
     "--level", type=whole(), default=0, metavar="N", show_default=True,
-    help="Keep the layers whose rules admit this level.",
+    help="Use the layers whose rules include this level.",
 )  # fmt: skip
 net_stage_option = click.option(
     "--net-stage", "stages", multiple=True, metavar="NAME",
-    help="A stage that rules of layers ask for; once for each.",
+    help="Stage for the layers' include and exclude rules. Repeatable.",
 )  # fmt: skip
 
 
@@ -214,19 +214,19 @@ def named_shapes(
 
 shape_option = click.option(
     "--input-shape", "shapes", callback=named_shapes, metavar="[NAME=]N,C,H,W", multiple=True,
-    help="Shape of an input, in the place of the net's; once for each.",
+    help="Shape of an input, instead of the net's own. Repeatable.",
 )  # fmt: skip
 LAUNCHERS = {"caffe": (), "mpirun": ("launcher=mpirun", "solver_mode=CPU")}
 """What ``--launcher`` sets; Intel's Caffe computes on CPUs."""
 launcher_option = click.option(
     "--launcher", type=click.Choice(list(LAUNCHERS)), default="caffe",
-    help="What train.sh starts: mpirun for Intel's multi-node Caffe.",
+    help="What train.sh starts; mpirun is for Intel's multi-node Caffe.",
 )  # fmt: skip
-force_option = click.option("--force", is_flag=True, help="Overwrite what has other content.")
+force_option = click.option("--force", is_flag=True, help="Overwrite files with other content.")
 templates_option = click.option(
     "--templates",
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of templates (net.prototxt.j2 ...) that go before the project's own.",
+    help="Folder of templates (net.prototxt.j2, ...) that replace the built-in ones.",
 )
 
 
@@ -323,7 +323,7 @@ def carried_net(path: str, **options: Any) -> Net:
         net = net_of(weights, **options)
     if net is None:
         raise ResNetProtoError(
-            f"{path} carries no prototxt; give the net's own file, or convert with --net first"
+            f"{path} contains no prototxt; give the net's own file, or convert with --net first"
         )
     return net
 
@@ -435,8 +435,7 @@ def check_folder(out: str | None, name: str, only: str, *, as_json: bool) -> Non
     """
     if out is not None and out != "-" and Path(out).suffix in (".prototxt", ".sh"):
         raise click.UsageError(
-            f"--out {out}: this is a folder's place; one file goes to stdout: "
-            f"--only {only} --out - > {out}"
+            f"--out {out}: DIR is a folder; for one file, use stdout: --only {only} --out - > {out}"
         )
     if out == "-" and as_json:
         raise click.UsageError("--out - prints the net itself; leave --json out")

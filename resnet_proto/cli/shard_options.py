@@ -44,7 +44,7 @@ class ShardOptions:
                 }
         except KeyboardInterrupt:
             if self.keep:
-                kept = f"what is done is kept in {self.keep}; the same command goes on from there"
+                kept = f"finished work is kept in {self.keep}; the same command resumes from there"
                 say(kept)
             raise
 
@@ -58,7 +58,9 @@ def shard_options(command: Command) -> Command:
             **{field.name: kwargs.pop(field.name) for field in fields(ShardOptions)}
         )
         if shards.jobs and shards.dask:
-            raise click.UsageError("--jobs is of this machine, --dask of others; give one of them")
+            raise click.UsageError(
+                "--jobs is for this machine, --dask for others; give one of them"
+            )
         if shards.dask == "":
             raise click.UsageError("--dask is empty; give it the address of a scheduler")
         if shards.keep == "":
@@ -68,16 +70,16 @@ def shard_options(command: Command) -> Command:
     options = [
         click.option(
             "--jobs", type=whole(1, 256), metavar="N",
-            help="Processes, each with a net of its own and one thread (default: one for each "
-            "processor). Their number changes no result.",
+            help="Number of processes, with one thread each (default: one per processor). "
+            "Results do not depend on it.",
         ),
         click.option(
             "--dask", metavar="ADDRESS",
-            help="Instead, the workers of this Dask scheduler, as tcp://HOST:8786.",
+            help="Use the workers of this Dask scheduler instead: tcp://HOST:8786.",
         ),
         click.option(
             "--keep", metavar="FOLDER",
-            help="Keep here what is done: after any end the same command goes on from there.",
+            help="Keep finished work in this folder, so that the same command can resume.",
         ),
     ]  # fmt: skip
     for option in reversed(options):

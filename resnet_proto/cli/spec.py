@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 @lenient_option
 @json_option
 def command(net: str, state: State, shapes: dict[str, Shape], lenient: bool, as_json: bool) -> None:
-    """Recognise a residual net, and print the spec that makes it as TOML.
+    """Recognise a residual net and print the spec that generates it.
 
-    NET is anybody's prototxt, deploy or train_val, or - for stdin. It is recognised by what its
-    layers compute, not by their names; the net of the spec has the same graph. What no spec
-    can express ends with the layer that is in the way.
+    The spec is printed as TOML. NET is any prototxt, deploy or train_val, or - for stdin. It is
+    recognised by what its layers compute, not by their names; the spec's net has the same graph.
+    If no spec can express the net, the error names the layer that prevents it.
 
     \b
     resnet-proto spec deploy.prototxt > my.toml

@@ -38,11 +38,11 @@ STYLES: dict[str, dict[str, Any]] = {
 @net_argument
 @click.option(
     "--compare", "other", metavar="OTHER", callback=file_to_read,
-    help="A second net: the figures of both, part by part.",
+    help="Compare with a second net, part by part.",
 )  # fmt: skip
 @click.option(
     "--layer", "layers", metavar="NAME", multiple=True,
-    help="All that is known of one layer; once for each.",
+    help="Show one layer in full. Repeatable.",
 )  # fmt: skip
 @state_options
 @shape_option
@@ -64,12 +64,11 @@ def command(
 ) -> None:
     """Show each layer of a net with shape, parameters and MACs.
 
-    NET is a prototxt, a solver (its net of the phase), or - for stdin. MACs are the
-    multiply-adds (the paper's FLOPs) of one forward pass with the weights of convolutions, inner
-    products and recurrent layers; activation bytes are those that Caffe allocates, so an in-place
-    layer adds none. On a terminal layers are grouped as `draw` groups them, and figures are
-    rounded. Of a layer, --layer shows each field, those that Caffe's defaults fill in too, and
-    what `check` finds of it.
+    NET is a prototxt, a solver (its net of this phase), or - for stdin. MACs are the multiply-adds
+    (the paper's FLOPs) with weights in one forward pass: of convolutions, inner products and
+    recurrent layers. Activation bytes are those that Caffe allocates; an in-place layer adds none.
+    On a terminal, layers are grouped as in `draw`, and figures are rounded. --layer shows every
+    field of a layer, including Caffe's defaults, and what `check` finds there.
 
     \b
     resnet-proto summary deploy.prototxt
@@ -87,7 +86,7 @@ def command(
     if other is not None and csv is not None:
         raise click.UsageError("--csv is for one net; --json has the figures of both")
     if layers and (csv is not None or other is not None):
-        raise click.UsageError("--layer is for one net; it goes with --json, no other output")
+        raise click.UsageError("--layer does not go with --compare or --csv, only with --json")
     if csv == "-" and as_json:
         raise click.UsageError("--csv - and --json both write to stdout; leave one out")
     the_net = read_net(net, lenient=lenient, state=state, shapes=shapes)

@@ -29,17 +29,17 @@ def torch_options(command: F) -> F:
     """``--names``, ``--force`` and ``--set``."""
     command = click.option(
         "--set", "settings", metavar="FIELD=VALUE", multiple=True,
-        help="With IN a state dict of torchvision or timm: what its keys do not tell, "
-        "stride_in=first.",
+        help="For a state dict of torchvision or timm: a field that its keys do not tell, "
+        "as stride_in=first. Repeatable.",
     )(command)  # fmt: skip
     command = click.option(
         "--force", is_flag=True,
-        help="Overwrite what has other content; with --names write also what the package's own "
-        "model would compute otherwise.",
+        help="Overwrite files with other content; with --names, also write weights with which the "
+        "package's own model would compute something else.",
     )(command)  # fmt: skip
     return click.option(
         "--names", type=click.Choice(("torchvision", "timm")),
-        help="Keys of this package's model, in .safetensors or .pt, and model.py beside.",
+        help="Write the keys of this package's model (.safetensors or .pt), and model.py.",
     )(command)  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def convert_names(
     from resnet_proto.foreign import save_for
 
     if target == "-" or to is not None:
-        raise click.UsageError("--names goes with a file OUT whose suffix says all, without --to")
+        raise click.UsageError("--names needs a .safetensors or .pt file as OUT, without --to")
     if net is None:
         raise click.UsageError("--names needs the net that the weights are for; add --net NET")
     proof: dict[str, Any] = {}

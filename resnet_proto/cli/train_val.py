@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 @click.command("train-val")
 @net_argument
 @click.option("--set", "settings", metavar="FIELD=VALUE", multiple=True,
-              help="A field of the training, as batch=64; once for each.")  # fmt: skip
+              help="Set a training field, as batch=64. Repeatable.")  # fmt: skip
 @click.option(
-    "--classes", type=whole(1), help="A classifier for so many, of a new name."
+    "--classes", type=whole(1), help="Number of classes, for a renamed classifier."
 )  # fmt: skip
 @launcher_option
-@click.option("--finetune", is_flag=True, help="A classifier of a new name, with a higher rate.")
+@click.option("--finetune", is_flag=True, help="Rename the classifier and raise its learning rate.")
 @click.option(
     "--only",
     type=click.Choice(["train_val", "solver", "solver_warmup", "train"]),
-    help="Write this file and no other.",
+    help="Write only this file.",
 )
 @click.option(
     "-o",
     "--out",
     metavar="DIR",
     callback=folder_to_write,
-    help="Folder to write to; - is stdout, with --only.  [generated/NAME]",
+    help="Folder to write to; with --only, - is stdout.  [generated/NAME]",
 )
 @stage_options
 @force_option
@@ -72,10 +72,10 @@ def command(
 ) -> None:
     """Make a deploy net ready to train: train_val, solver, train.sh.
 
-    NET is anybody's deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy
-    are put in; BatchNorm takes the statistics of its batch. The recipe is the paper's: for CIFAR
-    up to 64 pixels, else for ImageNet; a net for segmentation or localization has its own. Fields
-    are those of `gen --print-spec`, [training], with or without `training.` before them. With
+    NET is any deploy prototxt, or - for stdin. Fillers, rates, data, loss and accuracy are added;
+    BatchNorm uses the statistics of the batch. The recipe is the paper's: for CIFAR if the input
+    has up to 64 pixels, else for ImageNet; segmentation and localization have their own. --set
+    takes the fields under [training] of `gen --print-spec`, with or without `training.`. With
     other classes, `deploy` then makes the net that the trained weights fit.
 
     \b

@@ -86,7 +86,7 @@ def read_scale(
         factors = (math.nan,)
     if factors and not all(math.isfinite(one) and one for one in factors):
         raise click.BadParameter(
-            f"'{value}' is no number to divide by, nor one for each channel, as in "
+            f"'{value}' is not a finite number other than 0, or one for each channel, as in "
             "0.0171,0.0175,0.0174"
         )
     return factors
@@ -112,7 +112,7 @@ def retarget(net: Net, weights: Weights, name: str) -> tuple[Net, Arrays]:
     if found := left_over(new, arrays, target):
         lines = "\n".join(finding.line for finding in found)
         raise ResNetProtoError(
-            f"{target.title} does not take the net; nothing was written\n{lines}"
+            f"{target.title} does not accept the net; nothing was written\n{lines}"
         )
     click.echo(f"for {target.title}: {', '.join(done) or 'nothing to do'}", err=True)
     return new, arrays
@@ -145,42 +145,42 @@ TRANSFORMS = (
     Transform(
         "fold_bn",
         click.option("--fold-bn/--no-fold-bn", default=None,
-                     help="BatchNorm and Scale as part of the layer before them; ONNX has it so "
-                     "by default."),
+                     help="Fold BatchNorm and Scale into the layer before them (ONNX: by "
+                     "default)."),
         fold_bn,
     ),
     Transform(
         "dense",
         click.option("--dense", is_flag=True, default=None,
-                     help="InnerProduct as Convolution: takes larger images, of which the scores "
-                     "are the mean over all places."),
+                     help="Make the net fully convolutional, so that it takes larger images; "
+                     "the scores are the mean over all positions."),
         dense,
     ),
     Transform(
         "to_rgb",
         click.option("--to-rgb", is_flag=True, default=None,
-                     help="A net that takes RGB where this one takes BGR, or the other way "
-                     "round: weights of the layers that read the images, reversed."),
+                     help="Take RGB instead of BGR, or BGR instead of RGB: reverse the weights of "
+                     "the layers that read the images."),
         to_rgb, reversed_channels,
     ),
     Transform(
         "input_scale",
         click.option("--input-scale", callback=read_scale, metavar="X|C0,C1,...",
-                     help="A net that takes x where this one takes X times x; or a factor for each "
-                     "channel, in the order in which the new net takes them."),
+                     help="Take x where the old net takes X * x; or a factor for each channel, in "
+                     "the new net's order."),
         input_scale, times_scale,
     ),
     Transform(
         "floor",
         click.option("--floor", type=click.Choice(DIALECTS),
-                     help="Pooling that rounds down: mainline's field (2018), that of forks, or "
-                     "layers that Caffe 1.0 and NPU compilers have."),
+                     help="How to write pooling that rounds down: the field of mainline (2018), of "
+                     "forks, or layers that Caffe 1.0 and NPU compilers have."),
         floor,
     ),
     Transform(
         "aim",
         click.option("--target", "aim", type=click.Choice(NAMES), metavar="NAME",
-                     help="A net that a tool chain for Caffe takes: " + ", ".join(NAMES) + "."),
+                     help="Adapt the net to a tool chain: " + ", ".join(NAMES) + "."),
         retarget,
     ),
 )  # fmt: skip
@@ -279,7 +279,7 @@ def prove(
     ]  # fmt: skip
     if not blobs:
         raise ResNetProtoError(
-            "the new net has no blob of a name of the old one, so they are not compared; "
+            "the new net and the old have no blob name in common, so they cannot be compared; "
             "--no-verify writes it"
         )
     ours = forward(new, values, inputs, dtype="float64", outputs=blobs)
@@ -288,8 +288,8 @@ def prove(
     worst = max(rows, key=lambda row: (not row.within(TOLERANCE), row.distance))
     if not worst.within(TOLERANCE):
         raise ResNetProtoError(
-            f"in the new net blob '{worst.blob}' is {worst.distance:.2e} from what it was, over "
-            f"{TOLERANCE:g} (relative L2); nothing was written"
+            f"blob '{worst.blob}' of the new net differs by {worst.distance:.2e} from the old's, "
+            f"over {TOLERANCE:g} (relative L2); nothing was written"
         )
     click.echo(
         printable(summed_up("the new net against the old, random input", rows)),
@@ -307,8 +307,8 @@ def net_beside(net: Net, target: str) -> dict[Path, bytes]:
     from resnet_proto.prototxt import to_prototxt
 
     if target == "-":
-        raise click.UsageError("OUT is -: the new net's prototxt goes beside it; give it a name")
+        raise click.UsageError("OUT is -: the new net's prototxt is written beside it; give a name")
     path = Path(target).with_suffix(".prototxt")
     if path == Path(target):
-        raise click.UsageError(f"OUT is {target}, where its prototxt goes; give it another suffix")
+        raise click.UsageError(f"OUT is {target}: its prototxt gets this name; give another suffix")
     return {path: encoded(to_prototxt(net))}

@@ -28,12 +28,11 @@ from resnet_proto.cli.options import (
 @lenient_option
 @json_option
 def command(old: str, new: str, force: bool, lenient: bool, as_json: bool) -> None:
-    """Bring a net, a solver or a caffemodel of an older Caffe up to date.
+    """Upgrade a net, a solver or a caffemodel of an older Caffe.
 
-    OLD is a prototxt of a net or a solver, or a caffemodel, whatever its suffix; - is stdin or
-    stdout. NEW is what Caffe's own upgrade tools would write. Weights are carried byte for
-    byte; the comments of a text are lost. All other commands take old nets and weights as
-    they are.
+    OLD is the prototxt of a net or a solver, or a caffemodel, with any suffix; - is stdin or
+    stdout. NEW is what Caffe's own upgrade tools would write. Weights are copied byte for byte;
+    comments in a text are lost. All other commands read old nets and weights as they are.
 
     \b
     resnet-proto upgrade old.prototxt new.prototxt

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 @click.command("verify")
 @net_argument
 @weights_option
-@click.option("--against", type=engine_choice, required=True, help="The reference.")
+@click.option("--against", type=engine_choice, required=True, help="Engine to compare with.")
 @click.option("--engine", type=engine_choice, default="numpy", show_default=True,
-              help="What is checked.")  # fmt: skip
+              help="Engine to verify.")  # fmt: skip
 @click.option("--tolerance", type=Number(0), default=TOLERANCE, show_default=True,
-              help="Relative L2 that a blob may have.")  # fmt: skip
+              help="Largest relative L2 allowed for a blob.")  # fmt: skip
 @input_option
 @shape_option
 @image_options
@@ -72,10 +72,10 @@ def command(
     lenient: bool,
     as_json: bool,
 ) -> None:
-    """Compare every blob of our forward pass with another engine's.
+    """Compare every blob of a forward pass with another engine's.
 
-    One row for each blob that both have: its relative L2 distance from the reference. The
-    exit status is 1 if any is over the tolerance. Without --input, inputs are random.
+    Each row is a blob that both engines have, with its relative L2 distance from the reference.
+    The exit status is 1 if a blob is over the tolerance. Without --input, inputs are random.
 
     \b
     resnet-proto verify deploy.prototxt --weights r50.npz --against float64

@@ -34,18 +34,18 @@ PAGES = (".html", ".htm")
 @net_argument
 @click.option(
     "--weights", metavar="FILE", callback=files_to_read, multiple=True,
-    help="Weights of any format, or 'random': range and histogram of each blob. A second time: "
-         "those of OTHER.",
+    help="Weights in any format, or 'random': adds range and histogram of each blob. Given twice: "
+         "the second is OTHER's.",
 )  # fmt: skip
 @input_option
 @image_options
 @click.option(
     "--compare", "other", metavar="OTHER", callback=file_to_read,
-    help="A second net, beside the first, with what differs marked.",
+    help="Show a second net beside the first, with differences marked.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", metavar="FILE.html", callback=file_to_write,
-    help="Write one file that needs nothing else; - is stdout.",
+    help="Write one self-contained file; - is stdout.",
 )  # fmt: skip
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @state_options
@@ -65,11 +65,11 @@ def command(
     seed: int,
     lenient: bool,
 ) -> None:
-    """Show a net in the browser: stages, units and layers, with all that is known of each.
+    """Open a net in the browser: layers, weights, feature maps.
 
-    Without -o the page is served on this machine alone, and follows the files while it is open;
-    Ctrl-C ends it. With --weights it shows their ranges and histograms, with --input also
-    feature maps and the range of each activation.
+    The page shows stages, units and layers, with everything known of each. Without -o it is
+    served to this machine only, and follows changes of the files; Ctrl-C ends it. --weights adds
+    ranges and histograms, --input also feature maps and the range of each activation.
 
     \b
     resnet-proto view deploy.prototxt
@@ -85,10 +85,10 @@ def command(
     if inputs and not weights:
         raise click.UsageError("--input needs --weights FILE, or random")
     if len(weights) > 1 + (other is not None):
-        raise click.UsageError("--weights is given once for each net; a second net is --compare's")
+        raise click.UsageError("give --weights once for each net; a second net goes with --compare")
 
     if out not in (None, "-") and Path(str(out)).suffix.lower() not in PAGES:
-        raise click.UsageError(f"-o {out}: a page is one of {', '.join(PAGES)}")
+        raise click.UsageError(f"-o {out}: give it one of the suffixes {', '.join(PAGES)}")
     images = [text if Path(text).exists() else text.partition("=")[2] for text in inputs]
     files = [file for file in weights if file != "random"]
     watched = [net, other or "", *files, *images]

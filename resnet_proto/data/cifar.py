@@ -121,7 +121,7 @@ def kind_of(path: Path) -> Kind | None:
                 if kind.folder in Path(member.name).parts:
                     return kind
     folders = ", ".join(kind.folder for kind in KINDS)
-    raise ResNetProtoError(f"{path}: no CIFAR archive: expected a folder {folders} in it")
+    raise ResNetProtoError(f"{path}: not a CIFAR archive: expected a folder {folders} in it")
 
 
 def cifar(path: Path, kind: Kind, part: str) -> Images:

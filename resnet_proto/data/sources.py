@@ -67,9 +67,9 @@ def find_images(source: str, *, root: Path | None = None, part: str = "") -> Ima
     else:
         found = class_folders(path) if path.is_dir() else listed(path, root)
     if root is not None and (kind or source == DIGITS or path.is_dir()):
-        raise ResNetProtoError(f"--root is for lists; {source} is none: leave it out")
+        raise ResNetProtoError(f"--root is for lists; {source} is not one: leave it out")
     if part and not kind:
-        raise ResNetProtoError(f"--part is for CIFAR archives; {source} is none: use --split")
+        raise ResNetProtoError(f"--part is for CIFAR archives; {source} is not one: use --split")
     if not len(found):
         raise ResNetProtoError(f"{source}: there are no images in it")
     if len(found) >= 10**8:
@@ -93,7 +93,7 @@ def content_of(path: bytes, name: str) -> bytes:
         with os.fdopen(number, "rb") as file:
             about = os.fstat(number)
             if not stat.S_ISREG(about.st_mode):
-                raise ResNetProtoError(f"{name}: no regular file")
+                raise ResNetProtoError(f"{name}: not a regular file")
             if about.st_size > MAX_FILE:
                 raise ResNetProtoError(
                     f"{name}: {about.st_size:,} bytes, expected at most {MAX_FILE:,}"
@@ -309,9 +309,7 @@ def digits() -> Images:
     for place in (found.submodule_search_locations or ()) if found else ():
         path = Path(place) / DIGITS_FILE
     if path is None or not path.is_file():
-        raise ResNetProtoError(
-            "digits are in scikit-learn, which is not here: pip install 'resnet-proto[digits]'"
-        )
+        raise ResNetProtoError("digits need scikit-learn: pip install 'resnet-proto[digits]'")
     with suppress(OSError, EOFError, ValueError):
         with gzip.open(path, "rt") as file:
             table = np.loadtxt(file, delimiter=",").astype(np.int64)

@@ -266,7 +266,7 @@ def prepare(plan: Plan, force: bool) -> bool:
         moved = resuming and not (part / path.name).is_dir()
         if not moved and (path.exists() or path.is_symlink()):
             if not force:
-                raise ResNetProtoError(f"{path}: is there already; --force replaces it")
+                raise ResNetProtoError(f"{path} exists already; --force replaces it")
             replaceable(path)
     if resuming:
         return True

@@ -163,7 +163,7 @@ def evaluate(
     for net in nets:
         check_kind("a classifier", net, Classifier, "a Classifier")
     if not nets:
-        raise ResNetProtoError("no net to judge; give one classifier or several")
+        raise ResNetProtoError("no net to evaluate; give one classifier or several")
     if on_error not in ON_ERROR:
         raise ResNetProtoError(f"on_error is {brief(on_error)}; it is one of {', '.join(ON_ERROR)}")
     if isinstance(images, (str, Path)):
@@ -202,7 +202,7 @@ def evaluate(
     reasons = tuple(line for result in results for line in lines_of(result["reasons"]))
     if not len(rows):
         raise ResNetProtoError(
-            f"{images.source}: none of {counted(len(images), 'image')} can be judged: {reasons[0]}"
+            f"{images.source}: none of {counted(len(images), 'image')} can be used: {reasons[0]}"
         )
     n_classes = max(int(result["classes"]) for result in results)
     names = next((tuple(net.labels) for net in nets if net.labels), ())

@@ -69,7 +69,7 @@ def lines_of(path: Path) -> tuple[str, ...]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        raise ResNetProtoError(f"{path}:{number}: no UTF-8; save the labels as such") from None
+        raise ResNetProtoError(f"{path}:{number}: not UTF-8; save the labels as UTF-8") from None
     if "\0" in text:
         raise ResNetProtoError(f"{path}: no text; expected one label a line")
     # Not splitlines(): a label may hold what Unicode takes for the end of a line.

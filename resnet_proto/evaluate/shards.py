@@ -117,7 +117,7 @@ def run_shards(
                 raise
             raise ResNetProtoError(
                 f"{error}; {len(results)} of {len(shards)} shards are kept in {folder}: the same "
-                "command goes on from there"
+                "command resumes from there"
             ) from None
         finally:
             run.close()

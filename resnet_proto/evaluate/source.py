@@ -144,7 +144,9 @@ def find_source(
         if path.name == FILE and is_lmdb(path.parent):
             raise ResNetProtoError(f"{source}: the file of an LMDB; give its folder, {path.parent}")
         if part and (source == DIGITS or not kind_of(path)):
-            raise ResNetProtoError(f"--part is for CIFAR archives; {source} is none: leave it out")
+            raise ResNetProtoError(
+                f"--part is for CIFAR archives; {source} is not one: leave it out"
+            )
         return Files(source, root, part, grey)
     if root is not None:
         raise ResNetProtoError(f"--root is for lists; {source} is an LMDB: leave it out")

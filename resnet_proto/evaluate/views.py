@@ -91,7 +91,7 @@ class Views:
         if whole(self.crops) not in CROPS:
             raise ResNetProtoError(f"crops is {self.crops}; it is one of 1, 10")
         if self.crops > 1 and self.scales:
-            raise ResNetProtoError("crops and scales are two ways of testing; give one of them")
+            raise ResNetProtoError("crops and scales exclude each other; give one of them")
         if self.crops > 1 and self.options.crop is None:
             raise ResNetProtoError(
                 f"{self.crops} crops of an image that is warped to the net's "

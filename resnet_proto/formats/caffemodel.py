@@ -527,7 +527,7 @@ def write(
 
     if net is None:
         raise WeightsError(
-            f"{weights.source} has no prototxt with it, and a caffemodel is written with the "
+            f"{weights.source} contains no prototxt, and a caffemodel is written with the "
             "structure of one: give the net (--net)"
         )
     rows = fitted(weights, net)

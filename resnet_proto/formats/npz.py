@@ -118,7 +118,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     except OSError as error:
         raise FormatError(unreadable(path, error, WEIGHTS)) from None
     except DAMAGED as error:
-        raise FormatError(f"{source}: no npz file, or cut off: {error}; get it again") from None
+        raise FormatError(f"{source}: not an npz file, or cut off: {error}; get it again") from None
     try:
         blobs: list[Blob] = []
         metadata = {}

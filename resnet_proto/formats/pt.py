@@ -212,7 +212,9 @@ def looked_at(path: str | os.PathLike[str], source: str) -> dict[str, str]:
     except FormatError:
         raise
     except (*DAMAGED, NotImplementedError, KeyError) as error:
-        raise FormatError(f"{source}: no PyTorch file, or damaged: {error}; get it again") from None
+        raise FormatError(
+            f"{source}: not a PyTorch file, or damaged: {error}; get it again"
+        ) from None
 
 
 def looked_at_old(path: str | os.PathLike[str], source: str) -> dict[str, str]:

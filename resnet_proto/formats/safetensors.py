@@ -107,7 +107,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
         opened = package.safe_open(source, framework="np")
     except (package.SafetensorError, OSError, ValueError) as error:
         raise FormatError(
-            f"{source}: no safetensors file, or cut off: {error}; get it again"
+            f"{source}: not a safetensors file, or cut off: {error}; get it again"
         ) from None
     blobs = []
     starts: dict[str, int] = {}

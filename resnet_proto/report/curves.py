@@ -333,9 +333,7 @@ def new_figure(panels: int, *, wider: bool = False) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ResNetProtoError(
-            "this picture is drawn by matplotlib: pip install 'resnet-proto[plot]'"
-        ) from None
+        raise ResNetProtoError("plots need matplotlib: pip install 'resnet-proto[plot]'") from None
     figure = Figure(figsize=((8.0 if wider else 6.4) * panels, 4.4), layout="constrained")
     for axes in figure.subplots(1, panels, squeeze=False).flat:
         axes.spines[["top", "right"]].set_visible(False)

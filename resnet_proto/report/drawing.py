@@ -293,7 +293,7 @@ def graphviz(drawing: Drawing) -> Digraph:
     except ImportError:
         raise ResNetProtoError(
             "pictures need Graphviz: pip install 'resnet-proto[draw]', and Debian's package "
-            "graphviz; a drawing in letters (.txt, or no -o) does not"
+            "graphviz; a drawing as text (.txt, or no -o) does not"
         ) from None
     font = {"fontname": "Helvetica", "fontsize": "11"}
     graph = Digraph(

@@ -45,7 +45,7 @@ def test_statistics_of_a_trained_net(place, tmp_path):
 
     kept = out.read_bytes()
     refused = run(*args, "--data", place / "train_lmdb", "--batches", 2, status=1)
-    assert refused == f"Error: {out} is there already; --force overwrites it\n"
+    assert refused == f"Error: {out} exists already; --force overwrites it\n"
     assert out.read_bytes() == kept
     of = f"8 batches of 64 images of {place / 'train_lmdb'}; 835 of 1,347 images left out"
     assert f"{of}\n19 BatchNorms: " in said

@@ -85,7 +85,7 @@ def test_a_folder(folder):
     (folder / "b.PNG").unlink()
     empty = call(folder)
     assert empty.exit_code == 1
-    assert "a folder with no image in it, by their names" in empty.stderr
+    assert "no file in this folder has the suffix of an image" in empty.stderr
 
 
 def test_stdin_and_a_pipe():
@@ -199,12 +199,12 @@ NO_SOFTMAX = (DIGITS / "deploy.prototxt").read_text().split('layer {\n  name: "p
         ((DIGITS / "train_val.prototxt").read_text(), "`resnet-proto deploy` makes the deploy"),
         (
             NO_SOFTMAX + 'layer { name: "d" type: "DetectionOutput" bottom: "fc10" top: "d" }',
-            "the net ends in 'd' (DetectionOutput), a classifier in a Softmax",
+            "the net ends in 'd' (DetectionOutput), but a classifier in a Softmax",
         ),
     ],
 )
 def test_nets_that_are_no_classifiers(tmp_path, text, message):
-    """What the message says to put behind it is what helps."""
+    """What the message says to add is what helps."""
     (tmp_path / "net.prototxt").write_text(text)
 
     result = call(IMAGES / "05.png", net=str(tmp_path / "net.prototxt"))

@@ -145,15 +145,15 @@ def test_library_errors(tmp_path, model, net):
             [model, target, "--net", other],
             "layer 'fc' does not fit the net: weight is 4x3 in the weights, the net needs",
         ),
-        ([tmp_path / "plain.npz", target], "has no prototxt with it"),
+        ([tmp_path / "plain.npz", target], "contains no prototxt"),
         ([broken, target, "--net", net], "broken.caffemodel: offset"),
         ([tmp_path / "none.npz", target, "--net", net], "none.npz: no such file"),
-        ([tmp_path / "none.keras", target], "none.keras: Keras files are only written; give the"),
+        ([tmp_path / "none.keras", target], "none.keras: Keras files can only be written;"),
         ([tmp_path / "none.onnx", tmp_path / "x.bin"], "pt, onnx, keras, by the suffix"),
         ([model, target, "--net", tmp_path / "none.prototxt"], "none.prototxt"),
         ([model, tmp_path / "out" / "x.bin"], "no format is called 'bin'; known: caffemodel"),
         ([model, tmp_path / "out" / "r50"], "r50 has no suffix; give it one of .caffemodel, .npz"),
-        ([model, model / "x.npz"], "net.caffemodel is no folder; give another name"),
+        ([model, model / "x.npz"], "net.caffemodel is not a folder; give another name"),
     ):
         result = run(*arguments)
         assert result.exit_code == 1, arguments

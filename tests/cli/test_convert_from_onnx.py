@@ -109,7 +109,7 @@ def test_what_is_far_is_not_written(tmp_path, model, monkeypatch):
     done = run(model, out)
 
     assert done.exit_code == 1
-    assert "from what onnxruntime computes of the model, over 1e-05 (relative L2)" in done.stderr
+    assert "from what onnxruntime computes, over 1e-05 (relative L2)" in done.stderr
     assert "nothing was written" in done.stderr
     assert out.read_bytes() == b"old"
     assert not (tmp_path / "out.prototxt").exists()
@@ -167,7 +167,7 @@ def test_what_goes_with_nets_only(option, tmp_path, model):
     done = run(model, tmp_path / "out.caffemodel", *arguments)
 
     assert done.exit_code == 2
-    assert "an ONNX model is a net itself, at phase TEST" in done.stderr
+    assert "an ONNX model contains its net, at phase TEST" in done.stderr
 
 
 def test_no_model(tmp_path):

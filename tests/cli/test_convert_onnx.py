@@ -114,7 +114,7 @@ def test_the_net_is_carried(tmp_path, model, net):
 
     assert result.exit_code == 0, result.output
     assert relative_l2(outputs(out, data=X)["prob"], expected(X)) <= TOLERANCE
-    assert "does not carry a net; add --net NET" in run(model, out).output
+    assert "contains no net; add --net NET" in run(model, out).output
 
 
 def test_a_train_val_net(tmp_path, model):
@@ -269,7 +269,7 @@ def test_a_smaller_net_elsewhere(tmp_path, model, net):
         (["OUT.onnx", "--opset", "12"], 2, "'12' is not a whole number from 13 to 21"),
         (["OUT.npz", "--opset", "13"], 2, "--opset is for ONNX; give OUT the suffix .onnx"),
         (["OUT.npz", "--mean", "3"], 2, "--mean is for ONNX"),
-        (["-", "--to", "onnx"], 2, "OUT is -: a model is run when it is written"),
+        (["-", "--to", "onnx"], 2, "OUT is -: a model needs a file, because it is run"),
         (["OUT.onnx", "--dynamic", "size"], 1, "no such size; --dense makes a Convolution of it"),
         (
             ["OUT.onnx", "--with-preprocessing", "--channels", "GRAY"],

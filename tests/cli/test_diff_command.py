@@ -191,7 +191,7 @@ def test_a_net_within_weights(folder):
     convert("a.npz", "b.npz", net=read_prototxt(SAME))
 
     assert run("a.prototxt", "b.npz").exit_code == 0
-    assert "carries no prototxt" in run("a.prototxt", "a.npz").stderr
+    assert "contains no prototxt" in run("a.prototxt", "a.npz").stderr
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_net_within_weights(folder):
         (("a.npz", "none.npz"), "none.npz: no such file"),
         (("none.prototxt", "a.prototxt"), "none.prototxt: no such file"),
         (("a.npz", "."), "cannot be read: Is a directory"),
-        (("a.prototxt", "a.caffemodel"), "a.caffemodel is a caffemodel, a.prototxt is not; two"),
+        (("a.prototxt", "a.caffemodel"), "a.caffemodel is a caffemodel, a.prototxt is not; give"),
     ],
 )
 def test_refused(arguments, words, folder):

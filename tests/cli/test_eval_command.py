@@ -251,12 +251,12 @@ def refused_cases():
         ((deploy, "{tmp}/nothing", *own), "a CIFAR archive, an LMDB, or the word digits"),
         ((deploy, "{tmp}/empty", *own), "no folder in it"),
         ((deploy, "{tmp}/short.txt", *own, "--labels", "{tmp}/short.txt"), "1 label, and the net"),
-        ((deploy, "digits", *own, "--part", "train"), "digits is none: leave it out"),
+        ((deploy, "digits", *own, "--part", "train"), "digits is not one: leave it out"),
         ((deploy, "{tmp}/lmdb/data.mdb", *own), "the file of an LMDB; give its folder, "),
         ((deploy, "digits", *own, "--root", "{tmp}"), "--root is for lists"),
         ((deploy, "digits", *own, "--crops", 10, "--scales", 9), "give one of them"),
         ((deploy, "digits", *own, "--crops", 10), "crop"),
-        ((deploy, "digits", *own, "--labels", ""), "--labels: an empty name is none"),
+        ((deploy, "digits", *own, "--labels", ""), "--labels is empty; give it the name"),
         (
             (deploy, "digits", *own, "--also", "{tmp}/rgb.prototxt", "random"),
             "rgb.prototxt: images of 1 channel need one such input; the net's inputs: data",
@@ -278,7 +278,7 @@ def refused_cases():
         (("{tmp}/wide.prototxt", "digits", *own), "needs"),
         (("{tmp}/memory.prototxt", "--weights", WEIGHTS), "IMAGES is missing"),
         (("{tmp}/ignored.prototxt", "--weights", WEIGHTS), "leaves images of label 3 out"),
-        (("{tmp}/nodata.prototxt", "--weights", WEIGHTS), "no LMDB there, nor from the folder"),
+        (("{tmp}/nodata.prototxt", "--weights", WEIGHTS), "no such LMDB, neither here nor from"),
     ]
 
 

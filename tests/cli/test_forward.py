@@ -241,7 +241,7 @@ def test_options_go_before_the_preset(files):
     [
         (["--input", "none.npy"], "none.npy: no such file"),
         (["--input", "folder.npy"], "folder.npy: cannot be read: Is a directory; give"),
-        (["--input", "folder.png"], "folder.png: a folder with no image in it, by their names"),
+        (["--input", "folder.png"], "folder.png: no file in this folder has the suffix"),
         (["--input", "net.npy"], "net.npy: not an .npy file"),
         (["--input", "nhwc.npy"], r"nhwc.npy: 2x7x5x3, input 'data' needs 2x3x7x5"),
         (["--input", "x.npy", "--blob", "cnov"], "'cnov'"),
@@ -557,7 +557,7 @@ def test_weights_that_carry_their_net(files, engine):
     save(files / "bare.npz", {k: v[:] for k, v in random_weights(net, 3).items()})
     result = CliRunner().invoke(main, ["summary", str(files / "bare.npz")])
     assert result.exit_code == 1
-    assert "bare.npz carries no prototxt; give the net's own file" in result.stderr
+    assert "bare.npz contains no prototxt; give the net's own file" in result.stderr
 
 
 def test_a_size_that_only_layers_behind_the_blob_refuse(tmp_path):
@@ -608,7 +608,7 @@ def test_a_release_brings_its_options(half_width, tmp_path, command):
     (mean,) = said("x.png", "--mean", "7")
     assert bare.startswith(f"{weights} is open_nsfw of ")
     assert bare.endswith("; images: --preprocess open-nsfw")
-    assert mean == f"{bare}; but --mean as given here"
+    assert mean == f"{bare}; but with --mean of the command line"
     if command != "view":  # which takes a while
         assert said("x.png", "--preprocess", "open-nsfw") == said("x.npy") == []
 

@@ -208,11 +208,11 @@ def test_spec_from_stdin(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stages = [1", "my.toml: this is no TOML"),
+        ("stages = [1", "my.toml: this is not TOML"),
         ("stage = [1]", "my.toml: there is no field 'stage'; did you mean stages"),
         ("[training]\nbatch = -1", "my.toml: training: batch is -1"),
         ("stages = 'x'", 'my.toml: stages is "x"; expected a list'),
-        ("caf\xe9 = 1".encode("latin-1"), "my.toml: this is no UTF-8"),
+        ("caf\xe9 = 1".encode("latin-1"), "my.toml: this is not UTF-8"),
     ],
 )
 def test_spec_that_is_wrong(text, message, folder):

@@ -119,10 +119,10 @@ def test_types_without_a_way(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x.keras"], "does not carry a net; add --net NET"),
+        (["x.keras"], "contains no net; add --net NET"),
         (["x.keras", "--net", "NET", "--dynamic", "size"], "--dynamic is for ONNX"),
         (["x.keras", "--net", "NET", "--mean", "1"], "--mean is for ONNX"),
-        (["x.keras", "--net", "NET", "--names", "timm"], "a Keras model has none"),
+        (["x.keras", "--net", "NET", "--names", "timm"], "a Keras model has no keys"),
         (["-", "--to", "keras", "--net", "NET"], "give it a name"),
     ],
 )
@@ -139,7 +139,7 @@ def test_wrong_usage(model, net, tmp_path, monkeypatch, arguments, message):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("x.keras", "x.keras: Keras files are only written; give"),
+        ("x.keras", "x.keras: Keras files can only be written; give"),
         ("x.npz", "x.npz is a Keras model, not an npz file; `convert` writes these and reads none"),
         ("x.caffemodel", "x.caffemodel is a Keras model, not a caffemodel"),
     ],
@@ -153,4 +153,4 @@ def test_a_keras_file_is_not_read(model, net, tmp_path, name, said):
 
     assert result.exit_code == 1
     assert said in result.output
-    assert "give the file of weights that it was made of" in result.output
+    assert "give the weight file that it was made from" in result.output

@@ -250,7 +250,7 @@ def test_follow_a_log_that_is_begun_anew(logs, how):
         time.sleep(1)
         (logs / "new.log").write_text("")
         (logs / "new.log").rename(path)
-    while (said := process.stderr.readline()) != f"{path} was begun anew; so is this\n":
+    while (said := process.stderr.readline()) != f"{path} was started anew; reading it again\n":
         assert process.poll() is None, said
     path.write_text(RESUMED)
     out, err = process.communicate(timeout=300)
@@ -293,7 +293,7 @@ def test_follow_waits_for_the_log_and_ctrl_c_ends_with_the_table(logs):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         said = process.stderr.readline()
-        assert said == f"waiting for {path}, which is not there yet; Ctrl-C ends\n"
+        assert said == f"waiting for {path}, which does not exist yet; Ctrl-C ends it\n"
         if text:
             path.write_text(text)
             while "iteration 100: train" not in process.stderr.readline():

@@ -43,7 +43,7 @@ def test_version():
         ("gen --depth 18 --out=", "Invalid value for '-o' / '--out': it is empty"),
         ("train-val a --out=", "'--out': it is empty; give the name of a folder"),
         ("deploy a --out=", "'--out': it is empty; give the name of a file"),
-        ("convert a b --input-scale inf", "'--input-scale': 'inf' is no number to divide by"),
+        ("convert a b --input-scale inf", "'--input-scale': 'inf' is not a finite number oth"),
         ("summary a --input-shape \u0663,3,7,5", "is not a list of positive whole numbers"),
         (
             "verify a --weights b",
@@ -51,7 +51,7 @@ def test_version():
         ),
         (
             "classify a b --weights c --scales 9,x",
-            "'9,x' is not a list of positive whole numbers, parted",
+            "'9,x' is not a list of positive whole numbers, separated",
         ),
         ("convert a=", "Missing argument 'OUT'"),
     ],

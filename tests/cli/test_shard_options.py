@@ -66,5 +66,5 @@ def test_ctrl_c_says_how_to_go_on(keep, capsys):
     with pytest.raises(KeyboardInterrupt), ShardOptions(1, None, keep).how():
         raise KeyboardInterrupt
 
-    said = "what is done is kept in done; the same command goes on from there\n" if keep else ""
+    said = "finished work is kept in done; the same command resumes from there\n" if keep else ""
     assert capsys.readouterr().err == said

@@ -155,7 +155,7 @@ def test_what_is_left_is_refused(tmp_path):
     )
 
     assert result.exit_code == 1
-    assert "does not take the net; nothing was written" in result.output
+    assert "does not accept the net; nothing was written" in result.output
     assert "layer 't': OpenVINO's Model Optimizer takes no Threshold" in result.output
     assert "layer 'p': pool stochastic in a Pooling" in result.output
     assert not (tmp_path / "o.caffemodel").exists()

@@ -186,7 +186,7 @@ def test_their_model_is_run_with_the_names(torch_models, folder, tmp_path, monke
     ("arguments", "status", "message"),
     [
         (["x.pt", "--names", "timm"], 2, "--names needs the net"),
-        (["-", "--to", "pt", "--names", "timm"], 2, "--names goes with a file OUT"),
+        (["-", "--to", "pt", "--names", "timm"], 2, "--names needs a .safetensors or .pt"),
         (["x.npz", "--net", "NET", "--names", "timm"], 1, "names of timm go into .safetensors"),
         (["x.pt", "--names", "keras"], 2, "'keras' is not one of"),
     ],
@@ -333,9 +333,9 @@ def test_without_their_package(theirs, tmp_path, monkeypatch):
         (
             ["x.caffemodel", "--net", "NET"],
             2,
-            "a state dict, of which a net is made; leave --net o",
+            "a state dict, which gives the net; leave --net o",
         ),
-        (["x.npz", "--set", "pool=ceil"], 2, "--set goes with a state dict of torchvision or timm"),
+        (["x.npz", "--set", "pool=ceil"], 2, "--set is for state dicts of torchvision or timm"),
     ],
 )
 def test_wrong_usage_of_state_dicts(
@@ -407,8 +407,8 @@ def test_a_copy_of_a_state_dict_says_so(tmp_path):
     silent = convert(tmp_path / "y.pt", tmp_path / "y.npz")
 
     assert said.stderr.splitlines()[0] == (
-        f"{tmp_path / 'x.pt'} is a state dict: this copies it under its own keys; OUT.caffemodel "
-        "makes Caffe's net of it"
+        f"{tmp_path / 'x.pt'} is a state dict, and keeps its own keys; with OUT.caffemodel it "
+        "becomes a Caffe net"
     )
     assert list(load(tmp_path / "x.npz")) == list(state)
     assert len(silent.stderr.splitlines()) == 1

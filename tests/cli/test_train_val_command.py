@@ -273,7 +273,7 @@ def test_refused(text, message, folder):
         (["--set", "batch=0"], 1, "the training: batch is 0; expected 1 to"),
         (["--out", "-"], 2, "--out - writes one file; choose it, as in --only train_val"),
         (["--out", "-", "--only", "train", "--json"], 2, "leave --json out"),
-        (["--out", "solver.prototxt"], 2, "this is a folder's place"),
+        (["--out", "solver.prototxt"], 2, "DIR is a folder; for one file, use stdout"),
         (
             ["--only", "solver_warmup"],
             2,

@@ -146,7 +146,7 @@ def test_a_wrong_transform_writes_nothing(tmp_path, model, net, monkeypatch):
     anyway = run(model, out, "--net", net, "--input-scale", 2, "--no-verify", "--force")
 
     assert result.exit_code == 1
-    assert "in the new net blob 'conv' is " in result.output
+    assert "blob 'conv' of the new net differs by " in result.output
     assert kept == (b"old", False)
     assert (anyway.exit_code, beside.exists()) == (0, True)
     assert load(out)["fc.weight"].tolist() == WEIGHTS["fc.weight"].tolist()
@@ -174,17 +174,17 @@ def test_nothing_is_left_of_what_fails(tmp_path, model, net):
         (
             ["new.npz", "--input-scale", "a"],
             2,
-            "'a' is no number to divide by, nor one for each channel",
+            "'a' is not a finite number other than 0, or one for each channel",
         ),
-        (["new.npz", "--input-scale", "0"], 2, "'0' is no number to divide by"),
+        (["new.npz", "--input-scale", "0"], 2, "'0' is not a finite number other than 0"),
         (["new.npz", "--input-scale", "1,2"], 1, "input 'data' is 1x3x7x5, and 2 factors are"),
-        (["new.onnx", "--to-rgb", "--preprocess", "vgg"], 2, "--preprocess says what the net take"),
+        (["new.onnx", "--to-rgb", "--preprocess", "vgg"], 2, "--preprocess describes the net's"),
         (
             ["new.onnx", "--input-scale", "2", "--with-preprocessing"],
             2,
-            "--with-preprocessing says",
+            "--with-preprocessing describes",
         ),
-        (["-", "--to", "caffemodel", "--to-rgb"], 2, "OUT is -: the new net's prototxt goes besid"),
+        (["-", "--to", "caffemodel", "--to-rgb"], 2, "OUT is -: the new net's prototxt is writt"),
     ],
 )
 def test_refused(tmp_path, model, net, arguments, status, message):
@@ -199,7 +199,7 @@ def test_refused(tmp_path, model, net, arguments, status, message):
 def test_without_a_net(tmp_path, model):
     result = run(model, tmp_path / "new.npz", "--to-rgb")
 
-    assert (result.exit_code, "does not carry a net; add --net NET" in result.output) == (2, True)
+    assert (result.exit_code, "contains no net; add --net NET" in result.output) == (2, True)
 
 
 def test_a_shape_for_a_net_that_is_changed(tmp_path, model, net):

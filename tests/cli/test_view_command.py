@@ -670,8 +670,8 @@ def test_the_server_is_for_this_machine_alone(tmp_path, served):
         (["net.prototxt", "--input", "x.npy"], "--weights"),
         (["-"], "-o"),
         (["missing.prototxt"], "no such file"),
-        (["net.prototxt", "-o", "net.prototxt/page.html"], "no folder"),
-        (["net.prototxt", "-o", "page.pdf"], "a page is one of .html, .htm"),
+        (["net.prototxt", "-o", "net.prototxt/page.html"], "is not a folder"),
+        (["net.prototxt", "-o", "page.pdf"], "give it one of the suffixes .html, .htm"),
     ],
 )
 def test_what_is_refused(arguments, said, tmp_path, monkeypatch):

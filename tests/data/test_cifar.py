@@ -294,7 +294,7 @@ def test_no_archive(tmp_path):
     with pytest.raises(ResNetProtoError, match=r"no archive, or damaged|cannot be read"):
         find_images(str(tmp_path / "c.tar.gz"))
     archive(tmp_path / "d.tar.gz", "imagenet", {"x": b"y"})
-    with pytest.raises(ResNetProtoError, match="no CIFAR archive: expected a folder cifar-10-b"):
+    with pytest.raises(ResNetProtoError, match="not a CIFAR archive: expected a folder cifar-10-b"):
         find_images(str(tmp_path / "d.tar.gz"))
 
 

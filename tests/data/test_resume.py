@@ -193,7 +193,7 @@ def test_a_database_is_not_overwritten(tmp_path):
     written(tmp_path / "x", tmp_path / "db")
     before = held(tmp_path / "db")
 
-    with pytest.raises(ResNetProtoError, match="db: is there already; --force replaces it"):
+    with pytest.raises(ResNetProtoError, match="db exists already; --force replaces it"):
         written(tmp_path / "x", tmp_path / "db", grey=True)
     assert held(tmp_path / "db") == before
 

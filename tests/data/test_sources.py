@@ -218,8 +218,8 @@ def test_unreadable_images_are_named_and_counted(tmp_path):
         "empty.png": "empty.png: not an image that Pillow knows; leave it out",
         "text.png": "text.png: not an image that Pillow knows",
         "folder.png": "folder.png: cannot be read: Is a directory",
-        "fifo.png": "fifo.png: no regular file",
-        "device.png": "device.png: no regular file",
+        "fifo.png": "fifo.png: not a regular file",
+        "device.png": "device.png: not a regular file",
         "float.tiff": "float.tiff: pixels are 'F', 8 or 16 bits a channel are needed",
         "bomb.ppm": "bomb.ppm: the image has more than 134,217,728 pixels",
     }.items():

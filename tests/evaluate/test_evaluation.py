@@ -348,7 +348,7 @@ def test_images_that_cannot_be_read(folders, tmp_path):
         evaluate(classifier, root, on_error="refuse", folder=tmp_path / "kept")
     for path in root.glob("*/*.png"):
         path.write_text("no image")
-    with pytest.raises(ResNetProtoError, match=r"none of 40 images can be judged: .*not an image"):
+    with pytest.raises(ResNetProtoError, match=r"none of 40 images can be used: .*not an image"):
         evaluate(classifier, root)
 
 

@@ -109,7 +109,7 @@ def test_formats(content, expected, tmp_path):
         (b"", "no label is in it; expected one a line"),
         (b"\n \n", "no label is in it; expected one a line"),
         (b"cat\n\ndog\n", ":2: a blank line between labels; each line is a class"),
-        (b"cat\nd\xf6g\n", ":2: no UTF-8; save the labels as such"),
+        (b"cat\nd\xf6g\n", ":2: not UTF-8; save the labels as UTF-8"),
         (b"cat\n\0\n", "no text; expected one label a line"),
         (b"cat\n", "1 label, and the net has 2 classes; give the file of the classes the net was "
                    "trained for, 2 lines"),

@@ -167,7 +167,7 @@ def test_to_a_weight_file(path, tmp_path):
     assert "a mean is written as .binaryproto or .npy" in result.stderr
     other = run("convert", path, tmp_path / "mean.npy", "--to", "npz")
     assert other.exit_code == 2
-    assert "a mean has no --to and no --net" in other.stderr
+    assert "a mean takes no --to and no --net" in other.stderr
     stdout = run("convert", path, "-")
     assert stdout.exit_code == 2
     assert "OUT is -: a mean is written to a file, .binaryproto or .npy" in stdout.stderr

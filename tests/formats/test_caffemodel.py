@@ -834,7 +834,7 @@ def test_weights_that_do_not_fit_the_net(tmp_path, path, weights, message):
 
 
 def test_without_a_net(path):
-    with pytest.raises(WeightsError, match=r"has no prototxt with it.*--net"):
+    with pytest.raises(WeightsError, match=r"contains no prototxt.*--net"):
         save(path, fc())
     assert not path.exists()
 

@@ -353,7 +353,7 @@ def test_cut_at_every_byte(path):
         (b"\x89HDF\r\n\x1a\n", "the HDF5 file is damaged"),  # whatever its suffix
         (b"\x93NUMPY\x01\x00", "a single numpy array"),
         (layer("fc", "InnerProduct", packed(5, 1)), "is a caffemodel, not an npz file"),
-        (b"PK\x03\x04" + bytes(60), "no npz file"),
+        (b"PK\x03\x04" + bytes(60), "not an npz file"),
     ],
 )
 def test_other_files(path, head, words):
