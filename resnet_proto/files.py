@@ -251,7 +251,7 @@ def elsewhere(path: Path) -> str:
     with suppress(OSError, ValueError):
         above = next(x for x in path.parents if x.exists())
         if not above.is_dir():
-            return f"; {above} is a file, no folder"
+            return f"; {above} is a file, not a folder"
         missing = next(x for x in (path, *path.parents) if x.parent == above)
         with os.scandir(above) as entries:
             near = similar(missing.name, (entry.name for entry in islice(entries, MAX_LISTED)))

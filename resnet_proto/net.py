@@ -192,7 +192,7 @@ class Net:
             for name in names:
                 if name not in made:
                     raise NetError(
-                        f"blob '{name}' is behind '{until}', where the run stops; "
+                        f"blob '{name}' comes after '{until}', where the run stops; "
                         "ask for one before it, or stop later"
                     )
             net = net.until(names)

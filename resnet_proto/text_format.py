@@ -276,7 +276,7 @@ class Parser:
                 if tokens[i] in ("net", "train_net") and is_quoted(tokens[i + 2]):
                     return f"this is a solver; its net is in {one_sign_each(tokens[i + 2])}"
             return "this is a solver; give its net"
-        return "" if at else "this is no prototxt of a net; that begins with name: or layer {"
+        return "" if at else "this is not the prototxt of a net; that begins with name: or layer {"
 
     def verbatim(self, at: int, depth: int) -> tuple[list[Any], int]:
         """What stands after the unknown name at ``at``: as many values as it spells."""
@@ -444,7 +444,7 @@ def unquote(parser: Parser, at: int) -> bytes:
         plain, octal, hexadecimal, high, low, short, long, wrong = match.groups()
         if wrong is not None:
             shown = one_sign_each(match[0].decode("utf-8", "replace"))
-            raise parser.error(at, f"'{shown}' is no escape; a backslash is spelled '\\\\'")
+            raise parser.error(at, f"'{shown}' is not an escape; a backslash is spelled '\\\\'")
         if plain:
             return bytes([PLAIN_ESCAPES[plain[0]]])
         if octal or hexadecimal:

@@ -209,7 +209,7 @@ class Weights(Mapping[str, "Array"]):
             try:
                 array = np.asarray(value)
             except (ValueError, TypeError) as error:
-                raise WeightsError(f"{source}: '{key}' is no array: {error}") from None
+                raise WeightsError(f"{source}: '{key}' is not an array: {error}") from None
             if array.dtype.kind not in "fiub":
                 raise WeightsError(
                     f"{source}: '{key}' is {array.dtype}; expected an array of numbers"

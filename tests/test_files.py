@@ -410,7 +410,7 @@ def test_where_a_file_is_that_is_not_there(tmp_path, monkeypatch):
         "nets/deploy.protoxt": "did you mean deploy.prototxt?",
         "nest/deploy.prototxt": "there is no folder nest, did you mean nets?",
         "a/b/deploy.prototxt": "there is no folder a",
-        "nets/deploy.prototxt/x": "nets/deploy.prototxt is a file, no folder",
+        "nets/deploy.prototxt/x": "nets/deploy.prototxt is a file, not a folder",
         "zzz": f"the current folder is {tmp_path}",
         f"{tmp_path}/nets/zzz": f"`ls {tmp_path}/nets` shows what is there",
     }.items():

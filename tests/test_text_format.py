@@ -488,8 +488,8 @@ CONV = 'layer {\n  name: "c"\n  type: "Convolution"\n  convolution_param {\n    
         ),
         (
             "# A title\n\nSome words.\n",
-            "a.prototxt:3:1: NetParameter has no field 'Some'; this is no prototxt of a net; that "
-            "begins with name: or layer {\n"
+            "a.prototxt:3:1: NetParameter has no field 'Some'; this is not the prototxt of a net; "
+            "that begins with name: or layer {\n"
             "Some words.\n"
             "^",
         ),
@@ -538,7 +538,7 @@ CONV = 'layer {\n  name: "c"\n  type: "Convolution"\n  convolution_param {\n    
         ),
         (
             'name: "\\d"',
-            "a.prototxt:1:7: '\\d' is no escape; a backslash is spelled '\\\\'\n"
+            "a.prototxt:1:7: '\\d' is not an escape; a backslash is spelled '\\\\'\n"
             'name: "\\d"\n'
             "      ^",
         ),

@@ -90,7 +90,7 @@ def test_what_is_no_number(value):
         (None, {}, "expected a mapping of names to arrays, got None"),
         ([("a.w", 1)], {"a.w": 1}, r"expected a mapping of names to arrays, got \[\('a\.w', 1\)\]"),
         ({1: [1]}, {"1": [1]}, "a name is 1; expected '<layer>.<blob>'"),
-        ({"a.w": [[1, 2], [3]]}, {"a.w": [[1, 2], [3, 4]]}, r"'a\.w' is no array: .*inhomogeneous"),
+        ({"a.w": [[1, 2], [3]]}, {"a.w": [[1, 2], [3, 4]]}, r"'a\.w' is not an array: .*inhomogen"),
         (
             {"a.w": np.ma.masked_array([1.0, 2], [False, True])},
             {"a.w": np.ma.masked_array([1.0, 2], [False, False])},

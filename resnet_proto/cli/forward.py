@@ -226,7 +226,7 @@ def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
 
     for name in blobs:
         if any("\ud800" <= char <= "\udfff" for char in name):
-            raise click.ClickException(f"blob {name!r} is no UTF-8, which .npz cannot hold")
+            raise click.ClickException(f"blob {name!r} is not UTF-8, which .npz cannot hold")
     # not np.savez: it takes the names as arguments, and a blob may be called 'file'
     with zipfile.ZipFile(file, "w") as archive:
         for name, value in blobs.items():

@@ -251,7 +251,9 @@ def note_on(path: str, image: ImageOptions) -> str:
     """What the user may take for granted about an input, and is not so; else empty."""
     given = image_given()
     if is_array(path):
-        return f"{path} is an array and taken as it is, without {given_as_text()}" if given else ""
+        return (
+            f"{path} is an array and is used as it is, without {given_as_text()}" if given else ""
+        )
     if image.mean != (0.0,) or {"preprocess", "mean"} & given:
         return ""
     return f"no mean is subtracted from {path} (--preprocess caffe); see --preprocess"

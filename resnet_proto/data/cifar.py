@@ -261,7 +261,9 @@ def unpacked(path: Path, whole: bool = False) -> Iterator[tarfile.TarFile]:
             while whole and limited.read(1 << 20):
                 pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
-        raise ResNetProtoError(f"{path}: no archive, or damaged: {error}; get it again") from None
+        raise ResNetProtoError(
+            f"{path}: not an archive, or damaged: {error}; get it again"
+        ) from None
     except FOUND as error:
         raise ResNetProtoError(unreadable(path, error)) from None
     except OSError as error:

@@ -103,7 +103,7 @@ def content_of(path: bytes, name: str) -> bytes:
         where = "" if os.path.normpath(shown(path)) == name else f": {shown(path)}"
         raise ResNetProtoError(f"{name}: cannot be read: {error.strerror}{where}") from None
     except ValueError:  # a zero byte
-        raise ResNetProtoError(f"{name}: no name that a file can have") from None
+        raise ResNetProtoError(f"{name}: not a name that a file can have") from None
 
 
 def stamp_of(path: bytes | Path) -> str:
@@ -232,7 +232,7 @@ def listed(path: Path, root: Path | None) -> Images:
     """
     folder = os.fsencode(path.parent if root is None else root)
     if root is not None and not root.is_dir():
-        raise ResNetProtoError(f"--root {root}: no such folder; the paths of {path} lead from it")
+        raise ResNetProtoError(f"--root {root}: no such folder; paths in {path} are relative to it")
     try:
         if not path.is_file():  # opening a FIFO would have us wait
             raise ResNetProtoError(f"{path}: a list has to be a regular file")

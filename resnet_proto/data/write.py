@@ -256,12 +256,12 @@ def prepare(plan: Plan, force: bool) -> bool:
             resuming = False
         if not resuming and not force:
             raise ResNetProtoError(
-                f"{part}: begun with other images or options; give the same to go on, or --force "
+                f"{part}: begun with other images or options; give the same to resume, or --force "
                 "to begin again"
             )
         resuming = resuming and not force
     elif part.exists() and any(part.iterdir() if part.is_dir() else "x") and not unbegun(plan):
-        raise ResNetProtoError(f"{part}: no folder of this command's; move it away")
+        raise ResNetProtoError(f"{part}: not a folder of this command's; move it away")
     for path in plan.paths:
         moved = resuming and not (part / path.name).is_dir()
         if not moved and (path.exists() or path.is_symlink()):
@@ -300,7 +300,7 @@ def replaceable(path: Path) -> None:
     """
     held = {entry.name for entry in path.iterdir()} if path.is_dir() else {"itself"}
     if path.is_symlink() or held - OWN:
-        raise ResNetProtoError(f"{path}: more than a database, so --force leaves it; move it away")
+        raise ResNetProtoError(f"{path}: more than a database, so --force keeps it; move it away")
 
 
 def remove(path: Path) -> None:

@@ -138,7 +138,7 @@ class Child:
         """Why it did not even begin."""
         if not (status := self.status()):
             return ResNetProtoError(
-                f"{self.python} is no Python that can `import caffe`: it did nothing"
+                f"{self.python} is not a Python that can `import caffe`: it did nothing"
             )
         self.talk.seek(0)
         talk = self.talk.read().decode(errors="replace")

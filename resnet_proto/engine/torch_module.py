@@ -261,7 +261,9 @@ class CaffeNet(nn.Module):  # type: ignore[misc]
         blobs = dict(zip(self._inputs, inputs, strict=False))
         for name, value in named.items():
             if name not in self._inputs or name in blobs:
-                raise NetError(f"no input '{name}' is missing; the net has {known}")
+                raise NetError(
+                    f"input '{name}' is given twice, or not the net's; the net has {known}"
+                )
             blobs[name] = value
         for name, shape in self._inputs.items():
             if name not in blobs:

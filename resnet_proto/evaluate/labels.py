@@ -64,18 +64,18 @@ def lines_of(path: Path) -> tuple[str, ...]:
             f"{unreadable(path, error)}; '{IMAGENET}' stands for ImageNet's 1,000 labels"
         ) from None
     if len(content) > MAX_BYTES:
-        raise ResNetProtoError(f"{path}: more than {MAX_BYTES:,} bytes; no file of labels?")
+        raise ResNetProtoError(f"{path}: more than {MAX_BYTES:,} bytes; is it a file of labels?")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise ResNetProtoError(f"{path}:{number}: not UTF-8; save the labels as UTF-8") from None
     if "\0" in text:
-        raise ResNetProtoError(f"{path}: no text; expected one label a line")
+        raise ResNetProtoError(f"{path}: not text; expected one label per line")
     # Not splitlines(): a label may hold what Unicode takes for the end of a line.
     labels = [line.strip() for line in text.rstrip().split("\n")]
     if labels == [""]:
-        raise ResNetProtoError(f"{path}: no label is in it; expected one a line")
+        raise ResNetProtoError(f"{path}: no label is in it; expected one per line")
     if "" in labels:
         raise ResNetProtoError(
             f"{path}:{labels.index('') + 1}: a blank line between labels; each line is a class"

@@ -82,7 +82,7 @@ def rows_of(place: Integers, label: Integers, scores: Array) -> Rows:
     scores = np.asarray(scores, np.float64)
     if wrong := int(np.isnan(scores).any(axis=1).sum()):
         raise ResNetProtoError(
-            f"{counted(wrong, 'image')} of {len(scores):,} have scores that are no numbers; are "
+            f"{counted(wrong, 'image')} of {len(scores):,} have scores that are not numbers; are "
             "weights, mean and scale those of this net?"
         )
     images = np.arange(len(label))

@@ -297,7 +297,7 @@ class Kept:
 
         path = self.path(shard)
         if not path.is_file():
-            raise ResNetProtoError(f"{path}: no file; move it away")
+            raise ResNetProtoError(f"{path}: not a file; move it away")
         with zipfile.ZipFile(path) as archive:
             # Ours are stored, so that no more is read than is on disk.
             if any(entry.compress_type for entry in archive.infolist()):

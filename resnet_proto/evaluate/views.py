@@ -261,7 +261,7 @@ def opened(
         image = Image.fromarray(image)
     if not hasattr(image, "mode"):
         raise ResNetProtoError(
-            f"{name}: a {type(image).__name__} is no image; give a path, bytes, an image of "
+            f"{name}: a {type(image).__name__} is not an image; give a path, bytes, an image of "
             "Pillow's, or an array"
         )
     try:

@@ -203,7 +203,7 @@ class Walk:
         where = "" if self.where == "" else f"layer {self.where!r}, "
         return FormatError(
             f"{self.source}: {where}offset {offset:,}: {message}; "
-            "the file is damaged or no caffemodel: get it again"
+            "the file is damaged or not a caffemodel: get it again"
         )
 
     def varint(self, at: int, stop: int) -> tuple[int, int]:
@@ -411,7 +411,7 @@ class Walk:
                     tagged = start == at + 1  # else the tag is longer than it need be
                     start, end = (at, self.run(at, stop, end - at)) if tagged else (start, end)
                 elif (end - start) % size:
-                    raise self.error(at, f"{end - start:,} bytes are no whole number of values")
+                    raise self.error(at, f"{end - start:,} bytes are not a whole number of values")
                 if end > start:
                     pieces.append(Piece(start, end, tagged))
                 if len(pieces) > MAX_PIECES:

@@ -171,7 +171,7 @@ def not_weights(root: Any) -> str:
         return "this is a solver state, not weights; those are in the file that `inspect` names"
     if root.links.exists(b"model_weights"):
         return "this is a file of Keras, not of Caffe; save its arrays with numpy.savez"
-    return "no group 'data', so this is no HDF5 file of Caffe's weights; give the right file"
+    return "no group 'data', so this is not an HDF5 file of Caffe's weights; give another file"
 
 
 class Reader(io.RawIOBase):
@@ -233,7 +233,7 @@ class Opened:
         """A group at the top, by its identifier in h5py."""
         opened = self.child(root, name)
         if not isinstance(opened, needed().h5g.GroupID):
-            raise FormatError(f"{self.path}: {shown(name)} is no group; in Caffe's files it is one")
+            raise FormatError(f"{self.path}: {shown(name)} is not a group; in Caffe's files it is")
         return opened
 
     def child(self, group: Any, name: bytes) -> Any:
@@ -299,8 +299,8 @@ class Opened:
                 datasets[name] = opened
             else:
                 raise FormatError(
-                    f"{self.path}: {shown(path)}: {shown(name)} is no blob; Caffe's are datasets "
-                    "called 0, 1, ..."
+                    f"{self.path}: {shown(path)}: {shown(name)} is not a blob; Caffe's are "
+                    "datasets called 0, 1, ..."
                 )
         return datasets, groups
 
@@ -381,7 +381,7 @@ class Opened:
         if start is None or dtype != dtype.newbyteorder("<"):
             return Stored(needed().Dataset(dataset), where, nbytes)
         if start + nbytes > len(self.buffer):
-            raise FormatError(f"{where}: its values are behind the end of the file; get it again")
+            raise FormatError(f"{where}: its values are beyond the end of the file; get it again")
         return Pieces(self.buffer, (Piece(start, start + nbytes),), dtype.name)
 
     def check_filters(self, plan: Any, where: str) -> None:

@@ -65,7 +65,7 @@ def pack(weights: Weights, net: Net | None, *, names: bool = False) -> dict[str,
         except UnicodeEncodeError as error:
             shown = text[max(0, error.start - 40) : error.end + 40]
             raise WeightsError(
-                f"{weights.source}: {shown!r} is no UTF-8, and only a caffemodel can hold it; "
+                f"{weights.source}: {shown!r} is not UTF-8, and only a caffemodel can hold it; "
                 "rename the layer, or convert to a caffemodel"
             ) from None
     if (size := sum(map(len, metadata.values()))) > MAX_METADATA:

@@ -96,7 +96,7 @@ def load_model(path: Path) -> Any:
         raise FormatError(f"{path} is no ONNX model: it has no graph with an output")
     for name in names_of(model.graph):
         if not isinstance(name, str):
-            raise FormatError(f"{path}: a name in the model is no UTF-8: {name!r}")
+            raise FormatError(f"{path}: a name in the model is not UTF-8: {name!r}")
     return model
 
 

@@ -110,7 +110,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> SolverState:
     with opened_file(source) as opened:
         root = opened.file["/"].id
         if not root.links.exists(b"history"):
-            raise FormatError(f"{source}: no group 'history', so this is no solver state")
+            raise FormatError(f"{source}: no group 'history', so this is not a solver state")
         numbers = {}
         for name in ("iter", "current_step"):
             if not root.links.exists(name.encode()):

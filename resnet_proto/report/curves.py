@@ -212,7 +212,7 @@ def plot_rate(path: str | os.PathLike[str], text: str) -> None:
     end = fields.get("max_iter", 0)
     if end < 1 or learning_rate(fields, 0) is None:
         raise ResNetProtoError(
-            f"{path}: no learning rate to draw; max_iter, base_lr, lr_policy and its fields say it"
+            f"{path}: no learning rate to draw; max_iter, base_lr, lr_policy and its fields set it"
         )
     # both sides of each step, and enough of the rest for a smooth curve
     sides = (at for step in fields.get("stepvalue", ()) for at in (step - 1, step))

@@ -106,7 +106,7 @@ def decode(name: str, data: bytes) -> dict[str, Any]:
     try:
         wire.MergeFromString(data)
     except DecodeError as error:
-        raise FormatError(f"these {len(data)} bytes are no {name}: {error}") from None
+        raise FormatError(f"these {len(data)} bytes are not a {name}: {error}") from None
     return _tree(wire, name)
 
 

@@ -121,7 +121,7 @@ def test_arrays_are_taken_as_they_are(tmp_path):
         rtol=1e-4,
     )
     assert result.stderr == (
-        f"Note: {tmp_path}/x.npy is an array and taken as it is, without "
+        f"Note: {tmp_path}/x.npy is an array and is used as it is, without "
         "--mean, --scale, --channels\n"
     )
 

@@ -513,7 +513,7 @@ def test_a_net_with_a_data_layer(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--blob", "fc", "--until", "conv"], "blob 'fc' is behind 'conv', where the run stops"),
+        (["--blob", "fc", "--until", "conv"], "blob 'fc' comes after 'conv', where the run stops"),
         (["--blob", "relu"], "no blob 'relu' to compute; that is a layer, its blob is 'conv'"),
     ],
 )

@@ -287,11 +287,11 @@ def test_a_value_that_was_changed_on_the_way(tmp_path):
 
 def test_no_archive(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(ResNetProtoError, match="no archive, or damaged"):
+    with pytest.raises(ResNetProtoError, match="not an archive, or damaged"):
         find_images(str(tmp_path / "a.tar.gz"))
     good = archive(tmp_path / "b.tar.gz", KINDS[1].folder, files(KINDS[1])).read_bytes()
     (tmp_path / "c.tar.gz").write_bytes(good[: len(good) * 3 // 4])
-    with pytest.raises(ResNetProtoError, match=r"no archive, or damaged|cannot be read"):
+    with pytest.raises(ResNetProtoError, match=r"not an archive, or damaged|cannot be read"):
         find_images(str(tmp_path / "c.tar.gz"))
     archive(tmp_path / "d.tar.gz", "imagenet", {"x": b"y"})
     with pytest.raises(ResNetProtoError, match="not a CIFAR archive: expected a folder cifar-10-b"):

@@ -867,7 +867,7 @@ def test_a_program_that_is_no_python(job, tmp_path):
     script.write_text("#!/bin/sh\n")
     script.chmod(0o700)
 
-    with pytest.raises(ResNetProtoError, match="true is no Python that can `import caffe`"):
+    with pytest.raises(ResNetProtoError, match="true is not a Python that can `import caffe`"):
         run_jobs(str(script), [job])
 
 

@@ -433,8 +433,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(("script", "message"), [
-    ("exit 0", "is no Python that can `import caffe`: it did nothing"),
-    ("echo hello; exit 0", "is no Python that can `import caffe`: it did nothing"),
+    ("exit 0", "is not a Python that can `import caffe`: it did nothing"),
+    ("echo hello; exit 0", "is not a Python that can `import caffe`: it did nothing"),
     ("echo no such thing >&2; exit 4", r"cannot run Caffe \(status 4\): no such thing"),
 ])  # fmt: skip
 def test_a_program_that_is_no_python(tmp_path, script, message):

@@ -62,8 +62,8 @@ def test_outputs_and_inputs():
     for inputs, named, message in (
         ([a], {}, "input 'b' is missing; the net has a 2x3x7x5, b 2x3x7x5"),
         ([a, b, a], {}, "3 inputs were given; the net has a"),
-        ([a], {"a": a}, "no input 'a' is missing"),
-        ([a], {"c": b}, "no input 'c' is missing"),
+        ([a], {"a": a}, "input 'a' is given twice, or not"),
+        ([a], {"c": b}, "input 'c' is given twice, or not"),
     ):
         with pytest.raises(NetError, match=message):
             module(*inputs, **named)

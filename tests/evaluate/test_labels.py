@@ -106,11 +106,11 @@ def test_formats(content, expected, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no label is in it; expected one a line"),
-        (b"\n \n", "no label is in it; expected one a line"),
+        (b"", "no label is in it; expected one per line"),
+        (b"\n \n", "no label is in it; expected one per line"),
         (b"cat\n\ndog\n", ":2: a blank line between labels; each line is a class"),
         (b"cat\nd\xf6g\n", ":2: not UTF-8; save the labels as UTF-8"),
-        (b"cat\n\0\n", "no text; expected one label a line"),
+        (b"cat\n\0\n", "not text; expected one label per line"),
         (b"cat\n", "1 label, and the net has 2 classes; give the file of the classes the net was "
                    "trained for, 2 lines"),
         (b"-\ncat\ndog\n", "3 labels, and the net has 2 classes; give the file of the classes the "
@@ -144,7 +144,7 @@ def test_files_that_are_none(tmp_path, monkeypatch):
     monkeypatch.setattr(labels, "MAX_BYTES", 8)
     assert read_labels(large) == ("cat", "dog")
     monkeypatch.setattr(labels, "MAX_BYTES", 7)
-    with pytest.raises(ResNetProtoError, match="more than 7 bytes; no file of labels"):
+    with pytest.raises(ResNetProtoError, match="more than 7 bytes; is it a file"):
         read_labels(large)
 
 

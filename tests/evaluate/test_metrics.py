@@ -136,7 +136,7 @@ def test_mistakes_are_in_one_order_wherever_they_come_from():
 def test_scores_that_are_no_numbers():
     scores = np.array([[0.5, np.nan, 0.1], [0.2, 0.3, 0.5]])
 
-    with pytest.raises(ResNetProtoError, match="1 image of 2 have scores that are no numbers"):
+    with pytest.raises(ResNetProtoError, match="1 image of 2 have scores that are not numbers"):
         rows_of(np.arange(2), np.array([0, 1]), scores)
     assert rows_of(np.arange(1), np.array([1]), scores[1:]).rank.tolist() == [1]
 

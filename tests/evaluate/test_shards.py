@@ -392,7 +392,7 @@ def test_a_damaged_result_is_made_again(tmp_path, alone, damage):
     (tmp_path / "notes").unlink()
     damage(path)
     if path.is_dir() or path.is_fifo():
-        with pytest.raises(ResNetProtoError, match=r"shard-000004\.npz: no file; move it away"):
+        with pytest.raises(ResNetProtoError, match=r"shard-000004\.npz: not a file; move it away"):
             run_shards(Sums(tmp_path), SHARDS, folder=kept)
         return
 

@@ -99,8 +99,8 @@ def test_an_array_is_taken_as_it_is(tmp_path):
         (x[:, :2, :7, :5], "3x7x5"),
         (np.zeros((2, 3, 7, 5)), "2x3x7x5"),
         (PIXELS.astype(np.int32), "only pixels in memory, of type uint8"),
-        (None, "a NoneType is no image; give a path"),
-        ([[0.0]], "a list is no image; give a path"),
+        (None, "a NoneType is not an image; give a path"),
+        ([[0.0]], "a list is not an image; give a path"),
     ]:
         with pytest.raises(ResNetProtoError, match=message):
             views(wrong, options=options)

@@ -255,7 +255,7 @@ def test_content_goes_before_the_suffix(path, tmp_path):
         ({"./b.0": [1.0]}, "no HDF5 group can be called"),
         ({"a\0.0": [1.0]}, "no HDF5 group can be called"),
         ({"a.0": [1.0], "a/0.0": [1.0]}, "layer 'a/0' and blob 0 of layer 'a' would have one name"),
-        ({"\udcff.0": [1.0]}, "is no UTF-8"),
+        ({"\udcff.0": [1.0]}, "is not UTF-8"),
     ],
 )
 def test_what_the_layout_cannot_hold(path, arrays, words):

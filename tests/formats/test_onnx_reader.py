@@ -160,7 +160,7 @@ def test_a_name_that_is_no_utf8(name, tmp_path):
     read(path)
     path.write_bytes(path.read_bytes().replace(name, b"\xff" * len(name)))
 
-    with pytest.raises(FormatError, match="a name in the model is no UTF-8"):
+    with pytest.raises(FormatError, match="a name in the model is not UTF-8"):
         read(path)
 
 
