@@ -431,7 +431,7 @@ SHAPED = "is 2x4 and has 6 values"
         (shape(1) * 33, shape(1) * 31 + shape(6) + DATA, ["more than 32 sizes"]),
         (shape(*[2**63 - 1] * 20_000), shape(*[1] * 9, 6) + DATA, ["more than 32 sizes"]),
         (field(1, 6) + DATA, legacy(6, 1, 1, 1) + DATA, ["6x0x0x0"]),
-        (field(5, DATA[2:-1]), field(5, DATA[2:-4]), ["no whole number"]),
+        (field(5, DATA[2:-1]), field(5, DATA[2:-4]), ["not a whole number"]),
         (field(5, 3), packed(5, 3), ["a value: expected 4 bytes, found a varint"]),
         (b"\x29" + bytes(8), b"\x41" + bytes(8), ["expected 4 bytes, found 8 bytes"]),
         (field(8, 3), packed(8, 3), ["expected 8 bytes, found a varint"]),
@@ -489,7 +489,7 @@ def test_refused_blob_and_its_twin(path, bad, good, words):
             ["two layers come out as one name"],
         ),
         (b"\x80\x02}q\x00(X\x05", GOOD, ["a pickle", "never read"]),
-        (bytes(range(1, 256)), GOOD, ["no caffemodel"]),
+        (bytes(range(1, 256)), GOOD, ["not a caffemodel"]),
     ],
     ids=by_words,
 )  # fmt: skip
