@@ -1,6 +1,7 @@
 """Where the tests find what is not in the project; ``tests/oracles/setup.py`` fetches it."""
 
 import os
+import signal
 import subprocess
 import warnings
 from importlib import import_module
@@ -13,6 +14,9 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script starts with &
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 ORACLES = ROOT / ".oracles"

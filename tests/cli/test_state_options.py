@@ -221,7 +221,8 @@ def test_forward_of_another_size(file, tmp_path):
     np.testing.assert_array_equal(one["data"], x[[1, 1, 1, 1]])
     assert run("--input", names[0], "--input-shape", "1,3,6,13")["data"].shape == (1, 3, 6, 13)
 
-    wrong = call(*common, *images, status=1).stderr
+    assert run(*images)["data"].shape == (3, 3, 7, 5)  # some at a time
+    wrong = call("verify", *common[1:4], "--against", "float64", *images, status=1).stderr
     assert "3 images are given for input 'data', which takes 2; --input-shape data=3,3,7,5" in wrong
     np.save(tmp_path / "x.npy", x)
     array = ["--input", tmp_path / "x.npy"]
