@@ -216,7 +216,7 @@ def test_large_blobs_are_not_held(folder):
         (V1_MODEL[:-1], V1_MODEL, "old: offset"),
         (V1_MODEL + wire.layer("x", "ReLU"), V1_MODEL, "this one has both"),
         (V0_MODEL.replace(b"inner", b"outer"), V0_MODEL, "old: layer 'fc' (V0 type 'outerprod"),
-        (V1_MODEL + wire.field(2, wire.field(19, b"\x08")), V1_MODEL, "are no V1LayerParameter"),
+        (V1_MODEL + wire.field(2, wire.field(19, b"\x08")), V1_MODEL, "are not a V1LayerParameter"),
         (b"\x01\x02\x03", V1_MODEL, "old: offset 0"),
     ],
 )  # fmt: skip
