@@ -24,6 +24,7 @@ from resnet_proto.check.target import (
     header,
     is_input,
 )
+from resnet_proto.clips import clipped
 from resnet_proto.floor import FIELDS, spelled, with_param
 from resnet_proto.fold import Kept, folded
 from resnet_proto.layers import Layer, Pooling, make_layer
@@ -109,6 +110,11 @@ def grouped(at: Aimed, target: Target) -> Aimed:
     if "Convolution" not in target.types:
         return at
     return with_layers(at, map(made, at.net.layers))
+
+
+def with_limits(at: Aimed, target: Target) -> Aimed:
+    """ReLU6 or Clip in the place of a chain."""
+    return at._replace(net=clipped(at.net, target.types))
 
 
 def of_batch(at: Aimed, target: Target) -> Aimed:
@@ -227,6 +233,7 @@ def headed(at: Aimed, target: Target) -> Aimed:
 STEPS: Mapping[str, Step] = {
     "Dropout left out": without_dropout,
     "depthwise convolutions as Convolution with groups": grouped,
+    "limits as ReLU6 or Clip": with_limits,
     "the only batch size": of_batch,
     "BatchNorm folded": folds,
     "floor pooling": floored,

@@ -50,6 +50,7 @@ ORDER = [
     "dense",
     "inputs",
     "floor",
+    "clips",
     "formats",
     "foreign",
     "state_dict",

@@ -116,7 +116,8 @@ def test_step(what):
 
 
 def test_each_step_has_a_case():
-    assert [*CASES] == [*STEPS]
+    """But one, which mends nothing that a target refuses: ``tests/test_clips.py``."""
+    assert [*CASES] == [what for what in STEPS if what != "limits as ReLU6 or Clip"]
 
 
 def test_rows_and_columns_as_repeated_fields():

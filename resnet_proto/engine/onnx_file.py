@@ -1,6 +1,7 @@
 """Net + weights -> ONNX file and back, held against our own forward pass before it takes its name.
 
-net -> deploy net -> folded net -> drawing -> file -> onnxruntime against float64 -> Proof
+net -> deploy net -> BatchNorm folded, limits as Clip -> drawing -> file -> onnxruntime against
+    float64 -> Proof
 file -> net -> float64 against onnxruntime -> Proof
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_proto.clips import clipped
 from resnet_proto.engine.compare import TOLERANCE, compare
 from resnet_proto.engine.others import onnxruntime
 from resnet_proto.engine.plain import forward
@@ -111,6 +113,7 @@ def save_onnx(
     shown, values = folded(net.until(ends).needed(ends), weights, merge=True) if fold_bn else (
         net, weights
     )  # fmt: skip
+    shown = clipped(shown, ("Clip",))
     drawing = draw(shown, values, ends, None, opset, pixels, dynamic=dynamic)
     loosen(drawing, shown, ends)
     if dynamic != "none":

@@ -375,9 +375,13 @@ def swish(site: Site, layer: Swish) -> None:
 
 
 def clip(site: Site, layer: Clip) -> None:
-    """Min and Max: where the limits cross, Clip is not defined."""
+    """Clip; where the limits cross, which it does not define, Min and Max."""
     assert layer.min is not None
     assert layer.max is not None
+    if layer.min <= layer.max:
+        limits = (site.number("min", layer.min), site.number("max", layer.max))
+        site.op("Clip", [*site.bottoms, *limits], site.tops[0])
+        return
     y = site.op("Min", [site.bottoms[0], site.number("max", layer.max)])
     site.op("Max", [y, site.number("min", layer.min)], site.tops[0])
 
@@ -475,11 +479,12 @@ def permute(site: Site, layer: Permute) -> None:
 
 
 def relu6(site: Site, layer: ReLU6) -> None:
-    """Relu or LeakyRelu, and Min."""
-    if layer.negative_slope:
-        y = site.op("LeakyRelu", site.bottoms, alpha=layer.negative_slope)
-    else:
-        y = site.op("Relu", site.bottoms)
+    """Clip; with a slope or a limit below 0 LeakyRelu and Min."""
+    if not layer.negative_slope and layer.threshold >= 0:
+        limits = (site.number("min", 0), site.number("threshold", layer.threshold))
+        site.op("Clip", [*site.bottoms, *limits], site.tops[0])
+        return
+    y = site.op("LeakyRelu", site.bottoms, alpha=layer.negative_slope)
     site.op("Min", [y, site.number("threshold", layer.threshold)], site.tops[0])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles.onnx_graphs import Model
 
 from resnet_proto import forward, random_weights, read_prototxt, save, to_prototxt
 from resnet_proto.build import deploy_net
@@ -17,6 +18,7 @@ from resnet_proto.check.target import load_target
 from resnet_proto.engine import random_inputs, run
 from resnet_proto.engine.compare import TOLERANCE, relative_l2
 from resnet_proto.errors import ResNetProtoError
+from resnet_proto.formats.onnx_reader import read
 from resnet_proto.presets import PRESETS
 from resnet_proto.retarget import left_over, retargeted
 from resnet_proto.weights import Weights
@@ -183,6 +185,28 @@ def test_what_is_refused(chain, case):
     weights, inputs, ours = held(right)
     assert not left_over(right, weights, target)
     assert relative_l2(chain(target.name, right, weights, inputs), ours) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 6), (0, 1), (-1, 1)])
+@pytest.mark.parametrize("name", ["opencv-4", "mnn"])
+def test_limits(chain, tmp_path, name, low, high):
+    """Those of ONNX, of which ``retargeted`` makes a ReLU6, a ReLU6 between Powers, or nothing."""
+    model = Model(np.random.default_rng(3), 13)
+    weight = model.constant(model.rng.normal(size=(5, 3, 3, 2)) * 3)
+    x = model.node("Conv", model.input(1, 3, 10, 17), weight)
+    x = model.node("Clip", x, model.constant(low), model.constant(high))
+    model.node("Sigmoid", x)  # MNN knows a last Power by its layer's name only
+    model.proto(path=tmp_path / "model.onnx")
+    some_net, weights = read(tmp_path / "model.onnx")
+    inputs = random_inputs(some_net)
+
+    new, values, _ = retargeted(some_net, weights, load_target(name))
+    theirs = chain(name, new, Weights.of(values), inputs)
+
+    assert len(new.layers) == {(0, 6): 4, (0, 1): 6, (-1, 1): 9}[low, high]
+    assert not left_over(new, values, load_target(name))
+    (ours,) = forward(some_net, weights, inputs, outputs=some_net.outputs()).values()
+    assert relative_l2(theirs, ours) <= TOLERANCE
 
 
 @pytest.mark.parametrize("which", WHOLE)
