@@ -15,7 +15,7 @@ from typing import Any
 
 from resnet_proto.check.finding import ERROR, NOTE, WARNING, Found
 from resnet_proto.errors import MAX_NAME, NetError, UnknownLayerError, UnknownShapeError
-from resnet_proto.layers import REGISTRY, Layer, Shape, count, dims
+from resnet_proto.layers import REGISTRY, Convolution, Layer, Shape, count, dims
 from resnet_proto.memory import SMALL_BATCH, layer_batch
 from resnet_proto.net import Net, Step, count_readers
 from resnet_proto.presets import PRESETS
@@ -351,7 +351,7 @@ def topology(at: View) -> Iterator[Found]:
             f"{spec.name} has {theirs.weights:,}",
             "give it another name, or see `gen --print-spec`",
         )
-    elif ours.biases != theirs.biases:
+    elif ours.biases != theirs.biases and ours.strides == theirs.strides:
         yield Found(
             NOTE,
             f"{ours.biases} convolutions with a bias, {spec.name} has {theirs.biases}",
@@ -479,11 +479,15 @@ def kind_of_data(layer: Layer) -> str:
 
 @dataclass(frozen=True)
 class Topology:
-    """What tells nets of one name apart; ``weights`` is None where shapes are not known."""
+    """What tells nets of one name apart; ``weights`` is None where shapes are not known.
+
+    ``strides`` are kernels and strides of the convolutions, in which v1.5 is another net.
+    """
 
     convolutions: int
     biases: int
     weights: int | None
+    strides: Sequence[tuple[Shape, ...]]
 
     @classmethod
     def of(cls, at: View) -> Topology | None:
@@ -500,7 +504,13 @@ class Topology:
         steps = [step for step in at.steps if step.layer.type in WEIGHTED and not step.layer.fixed]
         weights = sum(count(step.blobs["weight"]) for step in steps[1:-1])
         biases = sum(bool(x.param.get("bias_term", True)) for x in convolutions)
-        return cls(len(convolutions), biases, weights if len(steps) == len(weighted) else None)
+        whole = len(steps) == len(weighted)
+        strides = sorted(
+            step.layer.windows(len(step.blobs["weight"]) - 2)[:2]
+            for step in steps
+            if isinstance(step.layer, Convolution)
+        )
+        return cls(len(convolutions), biases, weights if whole else None, strides)
 
 
 @cache
@@ -509,7 +519,7 @@ def preset_topology(spec: ResNetSpec) -> Topology:
     from resnet_proto.build import deploy_net
 
     found = Topology.of(view(deploy_net(spec), "TEST"))
-    return found or Topology(0, 0, None)
+    return found or Topology(0, 0, None, [])
 
 
 def projected(spec: ResNetSpec) -> int:

@@ -220,6 +220,11 @@ CASES = {
         deploy("resnet-101"),
         ("topology", "note", ""),
     ),
+    "topology: biases, v1.5": (
+        edited(DEPLOY, "conv1", {"bias_term": False}),
+        deploy_net(replace(PRESETS["resnet-50"].spec, stride_in="3x3", conv1_bias=False)),
+        ("topology", "note", ""),
+    ),
 }  # fmt: skip
 
 
