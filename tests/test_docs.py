@@ -376,9 +376,20 @@ def test_floor_pooling_of_each_target():
         assert words or floor == "old layers"
 
 
+def test_limits_of_each_target():
+    _, _, table = part("docs/to-caffe.md", "Clip and ReLU6").partition("| limits |")
+    both, relu6, clip = (re.findall("`(.*?)`", cell) for cell in table.split("|")[:3])
+
+    taken = {name: {"ReLU6", "Clip"} & {*load_target(name).types} for name in NAMES}
+    assert both == [name for name in NAMES if taken[name] == {"ReLU6", "Clip"}]
+    assert relu6 == [name for name in NAMES if taken[name] == {"ReLU6"}]
+    assert clip == [name for name in NAMES if taken[name] == {"Clip"}]
+
+
 def test_every_op_of_onnx_is_in_the_table():
     _, _, table = part("docs/to-caffe.md", "From ONNX").partition("| op | becomes |\n|---|---|\n")
-    names = [name for row in table.splitlines() for name in row.split("|")[1].strip().split(", ")]
+    lines = table.strip().splitlines()
+    names = [name for row in lines for name in row.split("|")[1].strip().split(", ")]
 
     assert sorted(names) == sorted(OPS)
     assert f"{len(OPS)} ops" in (ROOT / "CHANGELOG.md").read_text()

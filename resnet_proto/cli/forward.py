@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,6 +31,7 @@ from resnet_proto.cli.options import (
     shape_option,
     stage_options,
 )
+from resnet_proto.cli.progress import progress
 from resnet_proto.errors import ResNetProtoError
 from resnet_proto.words import counted, printable
 
@@ -88,8 +89,8 @@ def command(
 
     A blob with one value for each class is shown as its five largest values, others as shape and
     range. With --until, the blob where the run stops is shown. More images than the net's batch
-    are processed in batches; those of a folder are sorted by name. The weights of a known released
-    model bring its image options.
+    are processed in batches; those of a folder are sorted by name, and --json and an .npz list
+    them. The weights of a known released model bring its image options.
 
     \b
     resnet-proto forward deploy.prototxt --weights ResNet-50.caffemodel \\
@@ -128,32 +129,33 @@ def command(
     )
     options = {"outputs": wanted, "caffe_python": caffe_python, **files(net, weights)}
     if paths:
-        with start(engine, the_net, the_weights, **options) as running:
-            blobs = in_batches(running, name, shape, paths, image)
+        with start(engine, the_net, the_weights, **options) as running, progress() as said:
+            blobs = in_batches(running, name, shape, paths, image, said)
     else:
         blobs = run(engine, the_net, the_weights, arrays, until=until, **options)
     if out == "-":
-        write_npz(sys.stdout.buffer, blobs)
+        write_npz(sys.stdout.buffer, blobs, paths)
         return
     if out is not None:
         with atomic(out) as file:
             if suffix == ".npy":
                 write_npy(file, blobs[wanted[0]])
             else:
-                write_npz(file, blobs)
+                write_npz(file, blobs, paths)
         click.echo(f"wrote {out}", err=True)
     if as_json:
-        echo_json({name: describe(value) for name, value in blobs.items()})
+        images = {"images": paths} if paths else {}
+        echo_json({name: {**describe(value), **images} for name, value in blobs.items()})
     else:
         for name, value in blobs.items():
             click.echo("\n".join(map(printable, lines(name, value))))
 
 
 def many_images(net: Net, given: Sequence[str], wanted: Sequence[str]) -> tuple[str, list[str]]:
-    """The one input that ``wanted`` needs and its images, if they are not one batch of the net.
+    """The one input that ``wanted`` needs and its images, a folder's or no batch of the net.
 
     Returns:
-        Its name and the files in their order; without any where a run of the net takes them all.
+        Its name and the files in their order; none where they are given as one batch of the net.
     """
     from resnet_proto.engine import needed_inputs
 
@@ -163,14 +165,15 @@ def many_images(net: Net, given: Sequence[str], wanted: Sequence[str]) -> tuple[
         return "", []
     ((name, paths),) = files.items()
     folder = not given[0].endswith(paths[0])
-    if (len(paths) > 1 or folder) and len(paths) != inputs[name][0]:
+    if folder or (len(paths) > 1 and len(paths) != inputs[name][0]):
         return name, paths
     return "", []
 
 
 def in_batches(
-    running: Running, name: str, shape: Shape, paths: Sequence[str], image: ImageOptions
-) -> dict[str, Array]:
+    running: Running, name: str, shape: Shape, paths: Sequence[str], image: ImageOptions,
+    said: Callable[[int, int, int], object],
+) -> dict[str, Array]:  # fmt: skip
     """The blobs of many images, of which a batch is in memory at a time.
 
     Args:
@@ -179,6 +182,7 @@ def in_batches(
         shape: of the input, (N, C, H, W); N images at a time.
         paths: the images.
         image: how they become the input.
+        said: is told of progress, as ``progress`` gives it.
 
     Returns:
         Of each blob a row for each image, in their order.
@@ -210,6 +214,7 @@ def in_batches(
             rows = {k: np.empty((len(paths), *v.shape[1:]), v.dtype) for k, v in blobs.items()}
         for blob, value in blobs.items():
             rows[blob][at : at + len(part)] = value
+        said(at + len(part), 0, len(paths))
     return rows
 
 
@@ -220,9 +225,13 @@ def write_npy(file: BinaryIO, value: Array) -> None:
     np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
 
 
-def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
-    """Write the blobs under their names."""
+def write_npz(file: BinaryIO, blobs: dict[str, Array], images: Sequence[str] = ()) -> None:
+    """Write the blobs under their names, and of images, if they have any, those of the rows."""
+    import json
     import zipfile
+
+    from resnet_proto.formats.metadata import MAX_METADATA
+    from resnet_proto.formats.npz import METADATA, stored
 
     for name in blobs:
         if any("\ud800" <= char <= "\udfff" for char in name):
@@ -232,6 +241,9 @@ def write_npz(file: BinaryIO, blobs: dict[str, Array]) -> None:
         for name, value in blobs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 write_npy(entry, value)  # type: ignore[arg-type]
+        names = json.dumps({"images": images})
+        if images and len(names) <= MAX_METADATA:  # more is not read
+            archive.writestr(stored(METADATA), names, zipfile.ZIP_DEFLATED)
 
 
 def describe(value: Array) -> dict[str, Any]:

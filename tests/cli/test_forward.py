@@ -172,6 +172,31 @@ def test_images_that_are_no_batch_of_the_net(files):
     assert json.loads(result.stdout)["prob"]["shape"] == [1, 6]
 
 
+def test_rows_say_which_image_they_are(files, monkeypatch):
+    """In --json and in an .npz, which the other commands read; progress is on stderr."""
+    monkeypatch.setattr("resnet_proto.cli.progress.EVERY", 0)
+    photos(files / "photos", 12)
+    names = [f"{files}/photos/{i:02}.png" for i in range(1, 13)]
+
+    result = call(
+        files, "--input", files / "photos", "--blob", "fc,data", "--out", "out.npz", "--json"
+    )
+
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["fc"]["images"] == answer["data"]["images"] == names
+    assert "10/12 images, " in result.stderr
+    assert "12/12 images, " in result.stderr
+    with np.load(files / "out.npz") as archive:
+        assert json.loads(archive["metadata.json"]) == {"images": names}
+        assert {key: archive[key].shape[0] for key in ("fc", "data")} == {"fc": 12, "data": 12}
+    same = CliRunner().invoke(main, ["diff", str(files / "out.npz"), str(files / "out.npz")])
+    assert same.exit_code == 0, same.output
+    call(files, "--input", names[0], "--blob", "fc", "--out", "one.npz")
+    with np.load(files / "one.npz") as archive:
+        assert archive.files == ["fc"]
+
+
 def test_an_image_of_many_that_cannot_be_read(files):
     photos(files / "photos", 12)
     (files / "photos" / "11.png").write_text(TEXT)
