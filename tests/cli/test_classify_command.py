@@ -199,7 +199,7 @@ NO_SOFTMAX = (DIGITS / "deploy.prototxt").read_text().split('layer {\n  name: "p
         ((DIGITS / "train_val.prototxt").read_text(), "`resnet-proto deploy` makes the deploy"),
         (
             NO_SOFTMAX + 'layer { name: "d" type: "DetectionOutput" bottom: "fc10" top: "d" }',
-            "the net ends in 'd' (DetectionOutput), but a classifier in a Softmax",
+            "the net ends in 'd' (DetectionOutput), and a classifier ends in a Softmax",
         ),
     ],
 )

@@ -379,7 +379,7 @@ def test_records_that_are_no_images(database, tmp_path, monkeypatch):
 
     assert lines_of(task.run(Shard(0, 0, 9))["reasons"]) == list(found.reasons)
     assert (len(found), found.left_out) == (6, 3)
-    for why, key, words in zip(found.reasons, (0, 2, 4), ("no Datum", "2 values", "image"),
+    for why, key, words in zip(found.reasons, (0, 2, 4), ("not a Datum", "2 values", "image"),
                                strict=True):  # fmt: skip
         assert why.startswith(f"lmdb: {key:08}: ")
         assert words in why
