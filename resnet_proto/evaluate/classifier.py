@@ -426,8 +426,8 @@ def score_blob(net: Net) -> str:
         if layer.type not in SAME_VALUES or not layer.bottoms:
             raise NetError(
                 f"the net ends in '{layer.name}' ({layer.type}), and a classifier ends in a "
-                f"Softmax; if '{blob}' has a score for each class, add after it: layer {{ name: \"prob\" "
-                f'type: "Softmax" bottom: "{blob}" top: "prob" }}'
+                f"Softmax; if '{blob}' has a score for each class, add after it: layer {{ name: "
+                f'"prob" type: "Softmax" bottom: "{blob}" top: "prob" }}'
             )
         made = layer.bottoms[0]
     raise NetError(f"no layer makes '{blob}'")

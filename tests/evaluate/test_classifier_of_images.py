@@ -235,7 +235,7 @@ TRAIN_VAL = (DIGITS / "train_val.prototxt").read_text()
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (small(ReLU.of("relu2", "fc", "fc")), r"the net ends in 'relu2' \(ReLU\), and a classifier"),
+        (small(ReLU.of("relu2", "fc", "fc")), r"the net ends in 'relu2' \(ReLU\), and a class"),
         (small(Dropout.of("drop", "fc", "fc")), 'bottom: "fc" top: "prob"'),
         (small(Softmax.of("prob", "fc", "prob"), InnerProduct.of("b", "conv", "b", num_output=4)),
          "the net's outputs are prob, b; a classifier has one"),
