@@ -120,6 +120,6 @@ def test_value_that_its_field_cannot_hold(fields):
 
 @pytest.mark.parametrize("data", [b"\x0a\xff", b"\x0a\x05abc", b"\x0f", b"\x80"])
 def test_bytes_that_are_no_message(data):
-    with pytest.raises(FormatError, match="are no LayerParameter"):
+    with pytest.raises(FormatError, match="are not a LayerParameter"):
         schema.decode("LayerParameter", data)
     assert schema.decode("LayerParameter", b"\x0a\x03abc") == {"name": "abc"}

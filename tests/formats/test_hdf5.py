@@ -393,13 +393,13 @@ HOSTILE = {
     "lists": (dataset(shape=(2,), dtype=h5py.vlen_dtype("f4")), "'fc.1' holds no numbers"),
     "nothing": (dataset(data=h5py.Empty("f4")), "'fc.1' holds no numbers"),
     "long double": (dataset(data=np.zeros(2, np.longdouble)), "save it as float32 or float64"),
-    "a type": (link(np.dtype("f4")), "'1' is no blob"),
+    "a type": (link(np.dtype("f4")), "'1' is not a blob"),
     "another filter": (dataset(data=np.zeros(9), compression="lzf"), "packed by filter 32000"),
     "a named blob": (
-        lambda file: file.create_dataset("data/fc/weight", data=[1.0]), "'weight' is no blob"
+        lambda file: file.create_dataset("data/fc/weight", data=[1.0]), "'weight' is not a blob"
     ),
     "no layer": (lambda file: file.create_dataset("data/0", data=[1.0]), "a blob outside of any"),
-    "data is a blob": (lambda file: file.create_dataset("data", data=[1.0]), "is no group"),
+    "data is a blob": (lambda file: file.create_dataset("data", data=[1.0]), "is not a group"),
     "data elsewhere": (
         lambda file: file.__setitem__("data", h5py.ExternalLink("fifo", "/x")), "a link to another"
     ),

@@ -311,7 +311,7 @@ def test_two_arrays_of_one_name(path):
 @pytest.mark.parametrize(
     ("key", "twin", "message"),
     [
-        ("l\udcff.weight", "l\xff.weight", "no UTF-8"),
+        ("l\udcff.weight", "l\xff.weight", "not UTF-8"),
         ("a\0b.weight", "a\1b.weight", "an npz archive cannot hold"),
         ("x" * 65_532, "x" * 65_531, "an npz archive cannot hold"),
     ],

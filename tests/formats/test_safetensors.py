@@ -222,7 +222,7 @@ def test_types_that_numpy_lacks(path, dtype):
 @pytest.mark.parametrize(
     ("key", "twin", "message"),
     [
-        ("l\udcff.weight", "l\xff.weight", "no UTF-8"),
+        ("l\udcff.weight", "l\xff.weight", "not UTF-8"),
         ("__metadata__", "__metadata__.x", "'__metadata__' is what safetensors calls"),
     ],
 )

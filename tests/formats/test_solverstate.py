@@ -171,9 +171,9 @@ def hdf5(path, **changes):
         ({"iter": h5py.SoftLink("/current_step")}, "a link to another place"),
         ({"history/0": None}, "not numbered 0, 1"),
         ({"history/2/0": np.ones(2)}, "not numbered 0, 1"),
-        ({"history/x": np.ones(2)}, "'x' is no blob"),
+        ({"history/x": np.ones(2)}, "'x' is not a blob"),
         ({"history/2": np.bytes_(b"x")}, "holds no numbers"),
-        ({"history/0": None, "history/1": None, "history": np.ones(2)}, "is no group"),
+        ({"history/0": None, "history/1": None, "history": np.ones(2)}, "is not a group"),
         ({"history/0": None, "history/1": None}, "no group 'history'"),
     ],
 )
